@@ -1,0 +1,1 @@
+"""Palimpsest: how much of a teacher's private text a distilled student still gives away."""
