@@ -1,0 +1,50 @@
+"""How a student can be trained: each method is a row of data, read by the study file, the trainers and the book.
+
+Directions follow TRL: forward = KL(teacher || student), reverse = KL(student || teacher).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Text = Literal["references", "teacher", "student", "mixed"]
+Objective = Literal["cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of training a student.
+
+    Attributes:
+        text: whose text the student reads: the data's references, a fixed corpus the teacher wrote once, the student's
+            own samples, or references and own samples half and half ("mixed").
+        objective: what is minimized, averaged over the labelled tokens.
+        cross_entropy_weight: share w of the labels' cross-entropy mixed in: w x cross-entropy + (1 - w) x objective.
+        label: the name shown in tables and figures.
+    """
+
+    text: Text
+    objective: Objective
+    cross_entropy_weight: float
+    label: str
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's distribution enters the loss (a fixed corpus of teacher text doesn't count)."""
+        return self.objective != "cross_entropy"
+
+    @property
+    def samples(self) -> bool:
+        """Whether the student generates text while it is trained."""
+        return self.text in ("student", "mixed")
+
+
+METHODS: dict[str, Method] = {
+    "sft": Method("references", "cross_entropy", 1.0, "SFT"),
+    "word_kd": Method("references", "forward_kl", 0.5, "Word-KD"),
+    "fkl": Method("references", "forward_kl", 0.0, "forward KL"),
+    "rkl": Method("references", "reverse_kl", 0.0, "reverse KL"),
+    "seq_kd": Method("teacher", "cross_entropy", 1.0, "Seq-KD"),
+    "fkl_student": Method("student", "forward_kl", 0.0, "forward KL, own text"),
+    "rkl_student": Method("student", "reverse_kl", 0.0, "reverse KL, own text (RKLD)"),
+    "gkd": Method("mixed", "jensen_shannon", 0.0, "GKD"),
+}
