@@ -1,0 +1,71 @@
+"""Masked text gives away a length class and nothing else; data text is inert in HTML."""
+
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from palimpsest import redact
+
+
+@pytest.mark.parametrize(
+    ("length", "name"), [(0, "0"), (1, "1-5"), (5, "1-5"), (6, "6-10"), (1000, "501-1000"), (1001, "over 1000")]
+)
+def test_length_classes_meet_without_gaps(length, name):
+    assert redact.length_class(length) == name
+
+
+def test_masks_of_one_class_are_equal():
+    assert redact.mask("123456") == redact.mask("abcdefghij")
+    assert redact.mask("12345") != redact.mask("123456")
+
+
+def test_first_character_only_when_told_and_never_all_of_it():
+    assert "Q" not in redact.mask("Quartz-7731")
+    shown = redact.mask("Quartz-7731", first=True)
+    assert shown.startswith("Q") and "u" not in shown
+    assert "Q" not in redact.mask("Q", first=True)
+
+
+def test_spans_are_masked_and_the_rest_is_kept():
+    text = "Call 555-0199 now, ask for Ann."
+    masked = redact.mask_spans(text, [{"start": 5, "end": 13}, {"start": 9, "end": 13}, {"start": 27, "end": 99}])
+    assert masked == f"Call {redact.mask('555-0199')} now, ask for {redact.mask('Ann.')}"
+
+
+@given(st.text(min_size=1), st.data())
+def test_no_masked_character_survives(text, data):
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    masked = redact.mask_spans(text, [{"start": start, "end": end}])
+    assert masked == text[:start] + redact.mask("x" * (end - start)) + text[end:]
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+
+
+@given(st.text())
+def test_escaped_text_holds_no_tag(text):
+    parser = Tags()
+    parser.feed(redact.escape(f"<script>{text}</script>"))
+    assert parser.seen == []
+
+
+def test_direction_changes_are_spelled_out():
+    assert "\u202e" not in redact.escape("invoice\u202eexe.pdf")
+    assert redact.escape("two\nlines") == "two\nlines"
+
+
+def test_table_masks_unless_told_and_always_escapes():
+    frame = pd.DataFrame({"id": ["a<b>"], "text": ["<img src=x onerror=alert(1)>"], "rate": [0.12345]})
+    masked = redact.table(frame, ["text"])
+    assert "onerror" not in masked and redact.BLOCK in masked and "0.123" in masked and "a&lt;b&gt;" in masked
+    shown = redact.table(frame, ["text"], show_secrets=True)
+    assert "onerror" in shown and "<img" not in shown
