@@ -1,0 +1,144 @@
+"""The sections of a study file, each with its defaults and the reason for its limits."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """A part of a study file; a key it does not know is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the records come from and how many are drawn."""
+
+    source: str  # file (JSONL, JSON, CSV, Parquet) or hub id
+    columns: dict[str, str] = {}  # our column name -> the file's
+    template: str | dict[str, str] = "alpaca"  # alpaca, plain, or {with_context: ..., without_context: ...}
+    members: int = Field(gt=0)
+    non_members: int = Field(gt=0)
+    test: int = Field(gt=0)
+    public: int = Field(default=0, ge=0)  # text for models trained from scratch
+    canaries: bool = True  # keep the canaries and twins of a source that has some
+    max_prompt_tokens: int | None = None
+    max_tokens: int | None = None
+    too_long: Literal["refuse", "drop", "cut"] = "refuse"  # cut shortens the response from the right
+    empty_responses: Literal["refuse", "drop"] = "refuse"
+    duplicates: Literal["refuse", "drop"] = "drop"  # the same record twice would be member and non-member at once
+    seed: int = 0
+
+
+class Tokenizer(Section):
+    """`vocabulary`: train a byte-level BPE of that many entries on the public split; otherwise the teacher's own."""
+
+    vocabulary: int | None = Field(default=None, ge=257)
+
+
+class Scratch(Section):
+    """Shape of a model trained from random weights on the public split."""
+
+    architecture: Literal["gpt2", "llama"] = "gpt2"
+    layers: int = Field(gt=0)
+    width: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    context: int = Field(default=256, gt=0)
+
+
+class Model(Section):
+    """Where a model starts: exactly one of a folder or hub id, random weights, or layers kept from the teacher's base."""
+
+    path: str | None = None
+    scratch: Scratch | None = None
+    keep_every: int | None = Field(default=None, gt=1)
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def one_start(self):
+        given = [k for k in ("path", "scratch", "keep_every") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a model starts from exactly one of path, scratch, keep_every; found {given or 'none'}")
+        return self
+
+
+class Models(Section):
+    teacher: Model
+    students: dict[str, Model] = Field(min_length=1)
+
+    @field_validator("students")
+    @classmethod
+    def plain_names(cls, students):
+        for name in students:
+            if not name.isalnum() or name in ("teacher", "base"):
+                raise ValueError(f"student size {name!r}: use letters and digits, and neither 'teacher' nor 'base'")
+        return students
+
+    @model_validator(mode="after")
+    def teacher_is_whole(self):
+        if self.teacher.keep_every:
+            raise ValueError("the teacher cannot be cut from itself: give it a path or scratch")
+        return self
+
+
+class Lora(Section):
+    rank: int = Field(default=8, gt=0)
+    alpha: int = Field(default=16, gt=0)
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class Training(Section):
+    """How one model is trained. Batch size is the number of records per optimizer step."""
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    accumulation: int = Field(default=1, gt=0)  # micro-batches a batch is split into
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    min_learning_rate: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    dropout: float | None = Field(default=None, ge=0, lt=1)  # None: the model's own
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    gradient_checkpointing: bool = False
+    lora: Lora | None = None
+    max_steps: int | None = Field(default=None, gt=0)  # stop early, for trying a study out
+    cross_entropy_weight: float | None = Field(default=None, ge=0, le=1)  # None: the method's own
+    temperature: float = Field(default=1.0, gt=0)  # of the divergence
+    sampling_temperature: float = Field(default=1.0, gt=0)  # of student samples
+    max_new_tokens: int = Field(default=128, gt=0)  # length limit of student samples
+    rollout_steps: int = Field(default=1, gt=0)  # optimizer steps served by one sampling of the student
+    warm_start_epochs: int = Field(default=0, ge=0)  # begin from the size's own `sft` after this many epochs
+
+    @model_validator(mode="after")
+    def whole_micro_batches(self):
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
+        return self
+
+
+class TeacherText(Section):
+    """How the teacher writes the corpus of `seq_kd`, once."""
+
+    decode: Literal["greedy", "beam", "sample"] = "greedy"
+    beams: int = Field(default=4, gt=1)
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=128, gt=0)
+
+
+class Sampling(Section):
+    """A decoding rule under which (n, p)-discoverable extraction is also computed."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    top_k: int | None = Field(default=None, gt=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+
+
+class Measure(Section):
+    window: int = Field(default=50, gt=0)  # response tokens of the headline reading
+    prefix_lengths: list[int] = [0, 5, 10, 20, 30, 40]
+    sampling: dict[str, Sampling] = {}
+    token_budget: int | None = Field(default=None, gt=0)
+    trajectory_every: int = Field(default=1, gt=0)  # epochs between two points of the trajectory
+    generate_test: int | None = None  # test records decoded for ROUGE; None: all
