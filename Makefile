@@ -1,0 +1,64 @@
+# Two words matter: `make book` and `make test`. Both first set up .venv, and repeat only what is missing.
+#   make book [STUDY=studies/demo.yaml] [CORES=2]   run the study and build its book
+#   make test     all tests, the smoke study end to end included
+#   make lab      JupyterLab on the notebooks
+#   make pairs    rewrite every notebooks/*.ipynb from its .py, which is the source
+#   make lint     style, and that the pairs agree
+#   make clean    remove the run of STUDY and caches; .venv and other studies' runs stay
+# PYTHON=python3.12 picks the Python that .venv is made with.
+
+STUDY ?= studies/demo.yaml
+CORES ?= 2
+PYTHON ?= python3
+SNAKEMAKE_FLAGS ?=
+PYTEST_FLAGS ?=
+
+NAME := $(basename $(notdir $(STUDY)))
+VENV := $(CURDIR)/.venv
+READY := .venv/ready
+
+# One thread each: two arms side by side at one thread beat one arm at two.
+# Output must not depend on what a user has installed or set elsewhere (MPLBACKEND would hide the notebooks' figures).
+WITH := env -u MPLBACKEND PATH="$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+        HF_HUB_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1
+
+.PHONY: help book test lab pairs lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+book: $(READY)
+	$(WITH) snakemake --cores $(CORES) --config study=$(STUDY) --rerun-incomplete $(SNAKEMAKE_FLAGS)
+	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
+
+# loadgroup keeps the tests that share one smoke run on one worker.
+test: $(READY)
+	$(WITH) pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
+
+lab: $(READY)
+	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
+
+pairs: $(READY)
+	$(WITH) python -m palimpsest.pairs notebooks
+
+lint: $(READY)
+	$(WITH) ruff check .
+	$(WITH) python -m palimpsest.pairs --check notebooks
+
+clean:
+	rm -rf "runs/$(NAME)" _build .pytest_cache .ruff_cache .hypothesis
+	find lib tests benchmarks data notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# The stamp is written last, so a set-up cut short is taken up again. pip itself is left as venv brings it.
+$(READY): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Found no '$(PYTHON)'; wanted Python 3.11 or newer." \
+	  "Install it (Debian: apt-get install python3 python3-venv) or name one: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1);" \
+	  "wanted Python 3.11 or newer, which the pinned packages need. Name one: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment: its modules" \
+	  "venv and ensurepip are missing. Debian keeps them apart: apt-get install python3-venv"; exit 1; } >&2
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
