@@ -17,7 +17,7 @@ from transformers import (
 
 from palimpsest.errors import InputError
 from palimpsest.runs import locate
-from palimpsest.study import Scratch
+from palimpsest.sections import Scratch
 
 END = "<|endoftext|>"
 
