@@ -108,7 +108,7 @@ def detect_precision(device: str | None = None) -> str:
     """ "bf16" where the device multiplies bf16 matrices natively, else "fp32"."""
     if (device or default_device()).startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.backends.cpu.get_cpu_capability() == "AMX" else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
 def torch_dtype(name: str, device: str | None = None) -> torch.dtype:
@@ -125,6 +125,12 @@ def context_length(model: PreTrainedModel) -> int:
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", 10**9))
 
 
+def config_context(name: str | Path, trust_remote_code: bool = False) -> int:
+    """As `context_length`, from the configuration alone."""
+    config = _load(AutoConfig, name, trust_remote_code=trust_remote_code).get_text_config()
+    return int(getattr(config, "max_position_embeddings", 10**9))
+
+
 def parameter_count(model: PreTrainedModel) -> int:
     """Parameters, tied ones counted once."""
     return sum(p.numel() for p in model.parameters())
@@ -139,8 +145,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=END, pad_token=END, unk_token=END)
 
 
-def build_model(shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-    """A model with random weights of the stated shape."""
+def build_model(
+    shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int, dropout: float | None = None
+) -> PreTrainedModel:
+    """A model with random weights of the stated shape; `dropout` overrides the architecture's usual rates."""
     ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     if shape.architecture == "gpt2":
         config = GPT2Config(
@@ -162,6 +170,8 @@ def build_model(shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int) -
             tie_word_embeddings=True,
             **ends,
         )
+    if dropout is not None:
+        set_dropout(config, dropout)
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config)
 

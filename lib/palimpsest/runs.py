@@ -4,6 +4,7 @@ A stage writes its files, then `run.json` last; a folder with a `run.json` of th
 computed again, whichever way it was started (runner, notebook or command).
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -60,25 +61,31 @@ def require(folder: Path, made_by: str) -> dict:
 
 
 @contextmanager
-def stage(folder: Path, fingerprint: str, parameters: dict[str, Any]) -> Iterator[dict]:
-    """Run the body, then write `run.json`; yields a dictionary whose entries are added to it.
+def stage(folder: Path, fingerprint: str, parameters: dict[str, Any]) -> Iterator[dict | None]:
+    """Run the body once: yields None if the stage is already finished, else a dictionary that goes into `run.json`.
 
-    An exception leaves what was written (checkpoints among it) in place and writes no `run.json`.
+    A second process asking for the same stage (a notebook beside the runner, or one left over from a killed run) waits
+    for the first. An exception leaves what was written (checkpoints among it) in place and writes no `run.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").unlink(missing_ok=True)
-    facts: dict[str, Any] = {}
-    began = time.perf_counter()
-    yield facts
-    record = {
-        "fingerprint": fingerprint,
-        "parameters": parameters,
-        **facts,
-        "seconds": round(time.perf_counter() - began, 3),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        **provenance(),
-    }
-    write_json(folder / "run.json", record)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if finished(folder, fingerprint):
+            yield None
+            return
+        (folder / "run.json").unlink(missing_ok=True)
+        facts: dict[str, Any] = {}
+        began = time.perf_counter()
+        yield facts
+        record = {
+            "fingerprint": fingerprint,
+            "parameters": parameters,
+            **facts,
+            "seconds": round(time.perf_counter() - began, 3),
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            **provenance(),
+        }
+        write_json(folder / "run.json", record)
 
 
 def provenance() -> dict[str, Any]:

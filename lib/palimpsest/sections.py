@@ -139,6 +139,6 @@ class Measure(Section):
     window: int = Field(default=50, gt=0)  # response tokens of the headline reading
     prefix_lengths: list[int] = [0, 5, 10, 20, 30, 40]
     sampling: dict[str, Sampling] = {}
-    token_budget: int | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # bf16 flips about one verdict in a hundred
     trajectory_every: int = Field(default=1, gt=0)  # epochs between two points of the trajectory
     generate_test: int | None = None  # test records decoded for ROUGE; None: all

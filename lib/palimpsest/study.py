@@ -139,7 +139,7 @@ def load_study(path: str | Path) -> Study:
     """
     tree = _read(locate(path), [])
     try:
-        return Study(**tree)
+        study = Study(**tree)
     except ValidationError as error:
         lines = [_explain(e) for e in error.errors()]
         raise InputError(

@@ -1,0 +1,86 @@
+"""Read what the stages wrote: small tables only, so a book is rebuilt without models or a GPU."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from palimpsest.errors import InputError
+from palimpsest.methods import METHODS
+from palimpsest.runs import locate
+from palimpsest.study import Arm, Study
+
+
+def model_names(study: Study, run_dir: str | Path) -> list[str]:
+    """Names of the measured models in reading order: bases, teacher, arms as the study lists them.
+
+    Raises:
+        InputError: none is measured yet.
+    """
+    folder = locate(run_dir) / "scores"
+    wanted = [
+        "base-teacher",
+        *(f"base-{s}" for s in study.models.students),
+        "teacher",
+        *(a.name for a in study.arms()),
+    ]
+    names = [n for n in wanted if (folder / n / "run.json").exists()]
+    if not names:
+        raise InputError(f"no measured models under {folder}: run notebooks 01 to 03, or the whole study, first")
+    return names
+
+
+def scores(run_dir: str | Path, name: str) -> pd.DataFrame:
+    """The score table of one model (see `score`), list columns as NumPy arrays."""
+    return pd.read_parquet(locate(run_dir) / "scores" / name / "records.parquet")
+
+
+def test_texts(run_dir: str | Path, name: str) -> pd.DataFrame:
+    """What one model wrote for the test prompts, with ROUGE."""
+    return pd.read_parquet(locate(run_dir) / "scores" / name / "test.parquet")
+
+
+def run_facts(run_dir: str | Path, name: str) -> dict:
+    """`run.json` of a model's training, with that of its measuring under `measured`."""
+    root = locate(run_dir)
+    facts = json.loads((root / "models" / name / "run.json").read_text())
+    return {**facts, "measured": json.loads((root / "scores" / name / "run.json").read_text())}
+
+
+def trajectory(run_dir: str | Path, name: str) -> pd.DataFrame:
+    """Per epoch and split: loss, verbatim and recited shares with intervals (see `trajectory`)."""
+    return pd.read_csv(locate(run_dir) / "models" / name / "trajectory.csv").assign(model=name)
+
+
+def describe(name: str) -> dict:
+    """`size`, `method`, `seed` and a readable `label` of a model name; bases and the teacher have no method or seed."""
+    if name == "teacher":
+        return {
+            "model": name,
+            "size": "teacher",
+            "method": "sft",
+            "role": "teacher",
+            "seed": np.nan,
+            "label": "teacher",
+        }
+    if name.startswith("base-"):
+        size = name.removeprefix("base-")
+        return {
+            "model": name,
+            "size": size,
+            "method": "none",
+            "role": "base",
+            "seed": np.nan,
+            "label": f"{size}, before",
+        }
+    arm = Arm.parse(name)
+    role = "baseline" if arm.method == "sft" else "student"
+    return {
+        "model": name,
+        "size": arm.size,
+        "method": arm.method,
+        "role": role,
+        "seed": arm.seed,
+        "label": f"{arm.size}, {METHODS[arm.method].label}",
+    }

@@ -1,0 +1,334 @@
+"""The stages of a study, in order. Each does nothing when its `run.json` says that it has been done from the same inputs.
+
+`data -> base -> teacher -> teacher text -> student (one per arm)`; a model is measured in the stage that trains it. The
+runner, the notebooks and the command line all call these.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from palimpsest import models, splits
+from palimpsest.batches import Example
+from palimpsest.errors import InputError
+from palimpsest.finetune import train
+from palimpsest.generate import decode
+from palimpsest.methods import METHODS
+from palimpsest.records import Template, encode, record_ids, template, training_text
+from palimpsest.runs import finished, locate, require, stage
+from palimpsest.score import score_to_parquet
+from palimpsest.study import Arm, Study, fingerprint
+from palimpsest.utility import generate_and_compare
+
+MEASURED = ("member", "non_member", "test", "twin")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The parts of a run folder."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, run_dir: str | Path) -> "Folder":
+        return cls(locate(run_dir))
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def teacher_text(self) -> Path:
+        return self.path / "teacher_text"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    def model(self, name: str) -> Path:
+        return self.path / "models" / name
+
+
+def prepare_data(study: Study, run_dir: str | Path) -> pd.DataFrame:
+    """Read, check, filter and split the records; train or fetch the tokenizer. Writes `data/`.
+
+    Returns the records, also when they were prepared before.
+    """
+    folder = Folder.of(run_dir).data
+    origin = locate(study.data.source)
+    contents = [origin.stat().st_size, origin.stat().st_mtime_ns] if origin.exists() else None
+    print_ = fingerprint([study.data, study.tokenizer, study.models.teacher, contents])
+    with stage(folder, print_, {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}) as facts:
+        if facts is not None:
+            records = splits.read_study_records(study)
+            if study.tokenizer.vocabulary:
+                # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
+                records = splits.draw_splits(records, study)
+                public = records[records["split"] == "public"]
+                texts = public["instruction"] + "\n" + public["context"] + "\n" + public["response"]
+                tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
+            else:
+                start = study.models.teacher
+                tokenizer = models.load_tokenizer(start.path, start.trust_remote_code)
+            records = splits.fit_lengths(records, study, tokenizer, smallest_context(study))
+            records = splits.draw_splits(records, study)
+            tokenizer.save_pretrained(folder / "tokenizer")
+            records.to_parquet(folder / "records.parquet")
+            facts |= {
+                "splits": records.groupby("split").size().to_dict(),
+                "dropped": records.attrs.get("dropped", {}),
+                "cut": records.attrs.get("cut", 0),
+                "records_hash": fingerprint(sorted(record_ids(records))),
+            }
+    return load_records(run_dir)
+
+
+def smallest_context(study: Study) -> int:
+    """The shortest context, in tokens, among the study's models."""
+    starts = [study.models.teacher, *study.models.students.values()]
+    lengths = [
+        s.scratch.context if s.scratch else models.config_context(s.path, s.trust_remote_code)
+        for s in starts
+        if not s.keep_every
+    ]
+    return min(lengths)
+
+
+def load_records(run_dir: str | Path) -> pd.DataFrame:
+    """The prepared records of all splits."""
+    folder = Folder.of(run_dir).data
+    require(folder, "the data stage (notebook 01)")
+    records = pd.read_parquet(folder / "records.parquet")
+    return records.assign(secrets=[list(s) for s in records["secrets"]])
+
+
+def load_trained(run_dir: str | Path, name: str, **options):
+    """A finished model of the study and its tokenizer."""
+    folder = Folder.of(run_dir).model(name)
+    require(folder, f"the stage that trains {name}")
+    return models.load_model(folder, **options), models.load_tokenizer(folder)
+
+
+def examples_of(study: Study, records: pd.DataFrame, tokenizer, context: int | None = None) -> list[Example]:
+    """The study's prompts and responses as token lists."""
+    return encode(records, tokenizer, form(study), context)
+
+
+def form(study: Study) -> Template:
+    return template(study.data.template)
+
+
+def train_base(study: Study, size: str, run_dir: str | Path) -> Path:
+    """The model of a size before fine-tuning: loaded, cut from the teacher's base, or trained on the public split.
+
+    Writes `models/base-<size>/` (size "teacher" for the teacher's own) and measures it: what a model knows without
+    ever having seen a member is the floor of every rate.
+    """
+    paths, start, name = Folder.of(run_dir), study.start(size), f"base-{size}"
+    records, seed = prepare_data(study, run_dir), study.seeds[0]
+    settings = study.pretraining(size) if start.scratch else None
+    parent = require(train_base(study, "teacher", run_dir), "the teacher's base") if start.keep_every else None
+    print_ = fingerprint([_print(paths.data), start, settings, seed, parent and parent["fingerprint"]])
+    with stage(paths.model(name), print_, {"start": start.model_dump(), "seed": seed}) as facts:
+        if facts is not None:
+            tokenizer = models.load_tokenizer(paths.data / "tokenizer")
+            if start.scratch:
+                model = models.build_model(start.scratch, tokenizer, seed, settings.dropout).to(
+                    models.default_device()
+                )
+                public = examples_of(
+                    study, records[records["split"] == "public"], tokenizer, models.context_length(model)
+                )
+                whole = [Example(e.id, e.input_ids, 1) for e in public]  # a base model learns prompts as well
+                facts |= train(model, tokenizer, whole, settings, paths.model(name), seed=seed)
+            else:
+                if start.keep_every:
+                    model = models.keep_layers(load_trained(run_dir, "base-teacher")[0], start.keep_every)
+                else:
+                    model = models.load_model(start.path, trust_remote_code=start.trust_remote_code)
+                    own = models.load_tokenizer(start.path, start.trust_remote_code)
+                    models.check_same_tokenizer(tokenizer, own, size)
+                model.save_pretrained(paths.model(name))
+                tokenizer.save_pretrained(paths.model(name))
+                facts |= {"method": "none"}
+            facts |= _describe(model, start.path or ("layers kept" if start.keep_every else "scratch"))
+    measure(study, name, run_dir)
+    return paths.model(name)
+
+
+def train_teacher(study: Study, run_dir: str | Path) -> Path:
+    """Fine-tune the teacher on the members (the teacher-only canaries among them). Writes `models/teacher/`."""
+    paths = Folder.of(run_dir)
+    parent = require(train_base(study, "teacher", run_dir), "the teacher's base")
+    print_ = fingerprint([parent["fingerprint"], study.teacher, study.measure, study.seeds[0]])
+    with stage(
+        paths.model("teacher"), print_, {"training": study.teacher.model_dump(), "seed": study.seeds[0]}
+    ) as facts:
+        if facts is not None:
+            facts |= _train_on_members(
+                study, run_dir, "teacher", "teacher", "base-teacher", "sft", study.teacher, study.seeds[0]
+            )
+    measure(study, "teacher", run_dir)
+    return paths.model("teacher")
+
+
+def write_teacher_text(study: Study, run_dir: str | Path) -> Path:
+    """The fixed corpus of `seq_kd`: the teacher's answer to every prompt a student is trained on, written once.
+
+    This is sequence-level distillation as defined by Kim and Rush (2016): a fixed data set of teacher outputs, trained on
+    with cross-entropy. Writes `teacher_text/records.parquet`; `run.json` holds the share equal to the reference, without
+    which a Seq-KD rate can't be read.
+    """
+    paths, how = Folder.of(run_dir), study.teacher_text
+    teacher = require(paths.model("teacher"), "the teacher stage (notebook 02)")
+    print_ = fingerprint([teacher["fingerprint"], how])
+    with stage(paths.teacher_text, print_, {"teacher_text": how.model_dump()}) as facts:
+        if facts is not None:
+            records = load_records(run_dir)
+            rows = records[(records["split"] == "member") & ~records["teacher_only"]].reset_index(drop=True)
+            model, tokenizer = load_trained(run_dir, "teacher")
+            examples = examples_of(study, rows, tokenizer)
+            room = models.context_length(model)
+            texts = decode(
+                model,
+                tokenizer,
+                [e.input_ids[: e.prompt_length] for e in examples],
+                max_new_tokens=[min(how.max_new_tokens, room - e.prompt_length) for e in examples],
+                num_beams=how.beams if how.decode == "beam" else 1,
+                do_sample=how.decode == "sample",
+                temperature=how.temperature,
+                seed=study.seeds[0],
+            )
+            rows = rows.assign(
+                teacher_tokens=texts,
+                teacher_text=tokenizer.batch_decode(texts, skip_special_tokens=True),
+                same=[t == e.response_ids for t, e in zip(texts, examples, strict=True)],
+            )
+            rows.to_parquet(paths.teacher_text / "records.parquet")
+            facts |= {
+                "records": len(rows),
+                "same_as_reference": int(rows["same"].sum()),
+                "tokens": sum(map(len, texts)),
+            }
+    return paths.teacher_text
+
+
+def warm_start(study: Study, size: str, seed: int, epochs: int, run_dir: str | Path) -> str:
+    """Train (once) the student that warm-started arms begin from: `sft` for a few epochs. Returns its model name."""
+    paths, name = Folder.of(run_dir), f"warm-{size}-e{epochs}-s{seed}"
+    settings = study.training(size, "sft").model_copy(update={"epochs": epochs, "warm_start_epochs": 0})
+    parent = require(train_base(study, size, run_dir), f"base-{size}")
+    print_ = fingerprint([parent["fingerprint"], settings, seed])
+    with stage(paths.model(name), print_, {"training": settings.model_dump(), "seed": seed}) as facts:
+        if facts is not None:
+            facts |= _train_on_members(study, run_dir, name, "student", f"base-{size}", "sft", settings, seed)
+    return name
+
+
+def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
+    """Train one arm from the base of its size. Writes `models/<arm>/` and measures it.
+
+    Raises:
+        InputError: the arm is not in the study, or an earlier stage has not finished.
+    """
+    paths = Folder.of(run_dir)
+    if arm not in study.arms():
+        raise InputError(f"{arm.name} is not an arm of {study.name}; it has {', '.join(a.name for a in study.arms())}")
+    rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
+    parents = [require(train_base(study, arm.size, run_dir), f"base-{arm.size}")["fingerprint"]]
+    if rule.needs_teacher:
+        parents.append(require(paths.model("teacher"), "the teacher stage (notebook 02)")["fingerprint"])
+    if rule.text == "teacher":
+        parents.append(require(write_teacher_text(study, run_dir), "the teacher text")["fingerprint"])
+    start = f"base-{arm.size}"
+    if settings.warm_start_epochs:
+        start = warm_start(study, arm.size, arm.seed, settings.warm_start_epochs, run_dir)
+        parents.append(_print(paths.model(start)))
+    print_ = fingerprint([parents, arm.method, settings, study.measure, arm.seed])
+    with stage(paths.model(arm.name), print_, {"training": settings.model_dump(), "seed": arm.seed}) as facts:
+        if facts is not None:
+            facts |= _train_on_members(study, run_dir, arm.name, "student", start, arm.method, settings, arm.seed)
+    measure(study, arm.name, run_dir)
+    return paths.model(arm.name)
+
+
+def _train_on_members(study, run_dir, name, role, start, method, settings, seed) -> dict:
+    """Fine-tune `start` on the members as `method` says, watching members and non-members."""
+    paths, records, rule = Folder.of(run_dir), load_records(run_dir), METHODS[method]
+    model, tokenizer = load_trained(run_dir, start, dropout=settings.dropout)
+    context = models.context_length(model)
+    rows = training_text(records, role)
+    examples = examples_of(study, rows, tokenizer, context)
+    teacher = cache = None
+    if rule.needs_teacher:
+        teacher, teacher_tokenizer = load_trained(run_dir, "teacher")
+        models.check_same_tokenizer(teacher_tokenizer, tokenizer, name)
+        cache = paths.path / "cache" / "teacher"
+    if rule.text == "teacher":
+        written = pd.read_parquet(paths.teacher_text / "records.parquet").set_index("id")["teacher_tokens"]
+        examples = [
+            Example(e.id, e.input_ids[: e.prompt_length] + [int(t) for t in written[e.id]], e.prompt_length)
+            for e in examples
+        ]
+    letters = records[records["kind"] == "letter"]
+    watch = {s: examples_of(study, letters[letters["split"] == s], tokenizer) for s in ("member", "non_member")}
+    facts = train(
+        model,
+        tokenizer,
+        examples,
+        settings,
+        paths.model(name),
+        method=method,
+        seed=seed,
+        watch=watch,
+        window=study.measure.window,
+        watch_every=study.measure.trajectory_every,
+        teacher=teacher,
+        cache=cache,
+    )
+    return {
+        **facts,
+        **_describe(model, start),
+        "teacher_parameters": models.parameter_count(teacher) if teacher else 0,
+    }
+
+
+def measure(study: Study, name: str, run_dir: str | Path) -> Path:
+    """Score a finished model on members, non-members, test records and twins in one pass; decode the test prompts.
+
+    Writes `scores/<name>/`: `records.parquet` (the score table), `test.parquet` (text written for the test prompts with its
+    ROUGE), `run.json` with the seconds and tokens per second of both.
+    """
+    paths = Folder.of(run_dir)
+    folder, trained = paths.scores / name, require(paths.model(name), f"the stage that trains {name}")
+    print_ = fingerprint([trained["fingerprint"], study.measure, _print(paths.data)])
+    if finished(folder, print_):
+        return folder
+    with stage(folder, print_, {"measure": study.measure.model_dump()}) as facts:
+        if facts is not None:
+            records = load_records(run_dir)
+            model, tokenizer = load_trained(run_dir, name, dtype=study.measure.precision)
+            rows = records[records["split"].isin(MEASURED)]
+            examples = examples_of(study, rows, tokenizer, models.context_length(model))
+            sampling = {k: v.model_dump() for k, v in study.measure.sampling.items()}
+            score_to_parquet(model, examples, folder / "records.parquet", sampling=sampling)
+            test = rows[rows["split"] == "test"].head(study.measure.generate_test or len(rows))
+            compared, speed = generate_and_compare(
+                model, tokenizer, examples_of(study, test, tokenizer), list(test["response"])
+            )
+            compared.to_parquet(folder / "test.parquet")
+            facts |= {"precision": str(model.dtype), **speed}
+    return folder
+
+
+def _print(folder: Path) -> str:
+    return require(folder, f"the stage that writes {folder.name}")["fingerprint"]
+
+
+def _describe(model, start: str) -> dict:
+    return {"start": start, "parameters": models.parameter_count(model), "bytes": model.get_memory_footprint()}
