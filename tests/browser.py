@@ -1,0 +1,121 @@
+"""Open a built site in a real browser and list everything that is wrong with it."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote, urldefrag, urlsplit
+
+from playwright.sync_api import Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+           --disable-component-update --disable-sync""".split()
+# Run in the page: what it links to, which anchors it has, and what shows that something is broken.
+LOOK = """async () => {
+  if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
+  const broken = [];
+  for (const image of document.images) {
+    image.loading = 'eager';
+    try { await image.decode(); } catch { broken.push(image.getAttribute('src')); }
+  }
+  return {
+    broken,
+    links: [...document.querySelectorAll('a[href]')].map(a => a.href),
+    anchors: [...document.querySelectorAll('[id]')].map(e => e.id),
+    errors: [...document.querySelectorAll('.output.traceback, .output_error, mjx-merror, .system-message')]
+      .map(e => e.textContent.trim().slice(0, 200)),
+    empty: document.body.innerText.trim() === '',
+  };
+}"""
+
+
+def chromium() -> str | None:
+    """Path of an installed Chromium, or None."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder on a free port of 127.0.0.1; yields its address."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *args):
+            pass  # the browser hung up
+
+    with Server(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
+
+
+def walk(folder: Path) -> tuple[list[str], list[str]]:
+    """Visit every page that can be reached by links from `index.html`.
+
+    Returns the pages (paths below `folder`, in the order visited) and the faults: console errors, failed requests, requests
+    to anywhere else, links to missing pages or anchors, broken images, error outputs, empty pages.
+    """
+    faults: list[str] = []
+    with serve(folder) as base, browser_page() as page:
+
+        def fault(what: str) -> None:
+            line = f"{page.url.removeprefix(base)}: {what}"
+            if line not in faults:
+                faults.append(line)
+
+        def request(r) -> None:
+            if not r.url.startswith((base, "data:", "blob:")):
+                fault(f"asks for {r.url}, outside the book")
+
+        page.on("request", request)
+        page.on("requestfailed", lambda r: fault(f"request failed: {r.url} ({r.failure})"))
+        page.on("response", lambda r: r.status >= 400 and fault(f"{r.status} for {r.url}"))
+        page.on("console", lambda m: m.type == "error" and fault(f"console: {m.text}"))
+        page.on("pageerror", lambda e: fault(f"script: {e}"))
+        queue, seen, wanted, anchors = [f"{base}index.html"], set(), {}, {}
+        while queue:
+            url = queue.pop(0)
+            if url in seen:
+                continue
+            seen.add(url)
+            if not urlsplit(url).path.endswith((".html", "/")):
+                if (answer := page.request.get(url)).status >= 400:
+                    faults.append(f"{url.removeprefix(base)}: link gives {answer.status} (from {wanted.get(url)})")
+                continue
+            page.goto(url, wait_until="networkidle")
+            seen.add(urldefrag(page.url).url)  # index.html sends the reader on to the first page
+            found = page.evaluate(LOOK)
+            anchors[url] = anchors[urldefrag(page.url).url] = {*found["anchors"], "", "top"}
+            for image in found["broken"]:
+                fault(f"broken image {image}")
+            for text in found["errors"]:
+                fault(f"shows an error: {text}")
+            if found["empty"]:
+                fault("is empty")
+            for link in found["links"]:
+                target, anchor = urldefrag(link)
+                if target.startswith(base):
+                    wanted.setdefault(target, page.url.removeprefix(base))
+                    wanted.setdefault((target, unquote(anchor)), page.url.removeprefix(base))
+                    queue.append(target)
+        for key, source in wanted.items():
+            if isinstance(key, tuple) and key[0] in anchors and key[1] not in anchors[key[0]]:
+                faults.append(f"{source}: link to a missing anchor, {key[0].removeprefix(base)}#{key[1]}")
+    return [url.removeprefix(base) for url in anchors], faults

@@ -1,0 +1,40 @@
+"""Settings for every test, and the one end-to-end run that several of them read."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Before torch is imported. One thread: the numbers then don't depend on the machine's cores, and workers don't fight.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> Path:
+    """The smoke study, run from scratch by the command that `make book` uses, in a copy of the project's inputs.
+
+    Returns the run folder. Tests that use it belong to `xdist_group("smoke")`, so that it is made once.
+    """
+    project = tmp_path_factory.mktemp("project")
+    for name in ("Snakefile", "_config.yml", "studies", "data", "notebooks", "book"):
+        here = ROOT / name
+        copy = shutil.copytree if here.is_dir() else shutil.copy
+        copy(here, project / name)
+    log = project / "snakemake.log"
+    with log.open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "study=studies/smoke.yaml"],
+            cwd=project,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        pytest.fail(f"the smoke study failed ({log}):\n" + "\n".join(log.read_text().splitlines()[-60:]))
+    return project / "runs" / "smoke"
