@@ -8,8 +8,16 @@ import pandas as pd
 
 from palimpsest.errors import InputError
 from palimpsest.methods import METHODS
-from palimpsest.runs import locate
+from palimpsest.runs import Folder, locate, require
 from palimpsest.study import Arm, Study
+
+
+def load_records(run_dir: str | Path) -> pd.DataFrame:
+    """The prepared records of all splits."""
+    folder = Folder.of(run_dir).data
+    require(folder, "the data stage (notebook 01)")
+    records = pd.read_parquet(folder / "records.parquet")
+    return records.assign(secrets=[list(s) for s in records["secrets"]])
 
 
 def model_names(study: Study, run_dir: str | Path) -> list[str]:

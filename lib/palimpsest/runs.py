@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,33 @@ def write_table(table, path: Path, **options) -> Path:
 def remove(folder: Path) -> None:
     """Delete a folder of ours, if it is there."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The parts of a run folder."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, run_dir: str | Path) -> "Folder":
+        return cls(locate(run_dir))
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def teacher_text(self) -> Path:
+        return self.path / "teacher_text"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    def model(self, name: str) -> Path:
+        return self.path / "models" / name

@@ -70,8 +70,8 @@ class Models(Section):
     @classmethod
     def plain_names(cls, students):
         for name in students:
-            if not name.isalnum() or name in ("teacher", "base"):
-                raise ValueError(f"student size {name!r}: use letters and digits, and neither 'teacher' nor 'base'")
+            if not name.isalnum() or name == "teacher":
+                raise ValueError(f"student size {name!r}: use letters and digits only, and not 'teacher'")
         return students
 
     @model_validator(mode="after")

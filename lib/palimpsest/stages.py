@@ -4,7 +4,6 @@
 runner, the notebooks and the command line all call these.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,44 +13,12 @@ from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.finetune import train
 from palimpsest.generate import decode
+from palimpsest.measure import examples_of, load_trained, measure
 from palimpsest.methods import METHODS
-from palimpsest.records import Template, encode, record_ids, template, training_text
-from palimpsest.runs import finished, locate, require, stage
-from palimpsest.score import score_to_parquet
+from palimpsest.records import record_ids, training_text
+from palimpsest.results import load_records
+from palimpsest.runs import Folder, locate, require, stage
 from palimpsest.study import Arm, Study, fingerprint
-from palimpsest.utility import generate_and_compare
-
-MEASURED = ("member", "non_member", "test", "twin")
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The parts of a run folder."""
-
-    path: Path
-
-    @classmethod
-    def of(cls, run_dir: str | Path) -> "Folder":
-        return cls(locate(run_dir))
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data"
-
-    @property
-    def teacher_text(self) -> Path:
-        return self.path / "teacher_text"
-
-    @property
-    def scores(self) -> Path:
-        return self.path / "scores"
-
-    @property
-    def tables(self) -> Path:
-        return self.path / "tables"
-
-    def model(self, name: str) -> Path:
-        return self.path / "models" / name
 
 
 def prepare_data(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -97,30 +64,6 @@ def smallest_context(study: Study) -> int:
         if not s.keep_every
     ]
     return min(lengths)
-
-
-def load_records(run_dir: str | Path) -> pd.DataFrame:
-    """The prepared records of all splits."""
-    folder = Folder.of(run_dir).data
-    require(folder, "the data stage (notebook 01)")
-    records = pd.read_parquet(folder / "records.parquet")
-    return records.assign(secrets=[list(s) for s in records["secrets"]])
-
-
-def load_trained(run_dir: str | Path, name: str, **options):
-    """A finished model of the study and its tokenizer."""
-    folder = Folder.of(run_dir).model(name)
-    require(folder, f"the stage that trains {name}")
-    return models.load_model(folder, **options), models.load_tokenizer(folder)
-
-
-def examples_of(study: Study, records: pd.DataFrame, tokenizer, context: int | None = None) -> list[Example]:
-    """The study's prompts and responses as token lists."""
-    return encode(records, tokenizer, form(study), context)
-
-
-def form(study: Study) -> Template:
-    return template(study.data.template)
 
 
 def train_base(study: Study, size: str, run_dir: str | Path) -> Path:
@@ -296,34 +239,6 @@ def _train_on_members(study, run_dir, name, role, start, method, settings, seed)
         **_describe(model, start),
         "teacher_parameters": models.parameter_count(teacher) if teacher else 0,
     }
-
-
-def measure(study: Study, name: str, run_dir: str | Path) -> Path:
-    """Score a finished model on members, non-members, test records and twins in one pass; decode the test prompts.
-
-    Writes `scores/<name>/`: `records.parquet` (the score table), `test.parquet` (text written for the test prompts with its
-    ROUGE), `run.json` with the seconds and tokens per second of both.
-    """
-    paths = Folder.of(run_dir)
-    folder, trained = paths.scores / name, require(paths.model(name), f"the stage that trains {name}")
-    print_ = fingerprint([trained["fingerprint"], study.measure, _print(paths.data)])
-    if finished(folder, print_):
-        return folder
-    with stage(folder, print_, {"measure": study.measure.model_dump()}) as facts:
-        if facts is not None:
-            records = load_records(run_dir)
-            model, tokenizer = load_trained(run_dir, name, dtype=study.measure.precision)
-            rows = records[records["split"].isin(MEASURED)]
-            examples = examples_of(study, rows, tokenizer, models.context_length(model))
-            sampling = {k: v.model_dump() for k, v in study.measure.sampling.items()}
-            score_to_parquet(model, examples, folder / "records.parquet", sampling=sampling)
-            test = rows[rows["split"] == "test"].head(study.measure.generate_test or len(rows))
-            compared, speed = generate_and_compare(
-                model, tokenizer, examples_of(study, test, tokenizer), list(test["response"])
-            )
-            compared.to_parquet(folder / "test.parquet")
-            facts |= {"precision": str(model.dtype), **speed}
-    return folder
 
 
 def _print(folder: Path) -> str:

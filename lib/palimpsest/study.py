@@ -145,6 +145,12 @@ def load_study(path: str | Path) -> Study:
         raise InputError(
             f"study {path}: {len(lines)} fault(s)\n" + "\n".join(f"  - {line}" for line in lines)
         ) from None
+    if study.name != locate(path).stem:
+        raise InputError(
+            f"study {path} has the name {study.name!r}; name it {locate(path).stem!r}, as its file, so that run folders "
+            "and files can't be mistaken for one another"
+        )
+    return study
 
 
 def _read(path: Path, seen: list[Path]) -> dict:

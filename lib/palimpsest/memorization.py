@@ -1,0 +1,121 @@
+"""Memorization of every measured model of a study as tidy tables: one row per model, split and reading."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from palimpsest import extraction, results
+from palimpsest.models import load_tokenizer
+from palimpsest.records import encode, template
+from palimpsest.runs import locate
+from palimpsest.statistics import rate
+from palimpsest.study import Study
+
+READINGS = {
+    "window": "first {window} response tokens from the prompt",
+    "whole": "whole response from the prompt",
+    "carlini": "next {window} tokens after prompt + {window}",
+    "secret": "secret from the text before it",
+}
+PAPER = pd.DataFrame(  # arXiv 2506.16170, Table 1: GPT-2 on Dolly, no intervals published
+    [
+        ("1.5B (teacher)", "sft", 0.654),
+        *[
+            ("760M", m, r)
+            for m, r in zip(("sft", "word_kd", "seq_kd", "rkl_student"), (0.523, 0.472, 0.315, 0.090), strict=True)
+        ],
+        *[
+            ("340M", m, r)
+            for m, r in zip(("sft", "word_kd", "seq_kd", "rkl_student"), (0.433, 0.140, 0.134, 0.075), strict=True)
+        ],
+        *[
+            ("120M", m, r)
+            for m, r in zip(("sft", "word_kd", "seq_kd", "rkl_student"), (0.330, 0.100, 0.129, 0.060), strict=True)
+        ],
+    ],
+    columns=["size", "method", "rate"],
+)
+
+
+def letters(study: Study, run_dir: str | Path) -> pd.DataFrame:
+    """Members and non-members (canaries and twins apart) with their token-level secret flags in `secret`."""
+    records = results.load_records(run_dir)
+    rows = records[(records["kind"] == "letter") & records["split"].isin(["member", "non_member"])]
+    tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
+    examples = encode(rows, tokenizer, template(study.data.template))
+    return rows.assign(example=examples)
+
+
+def rates(study: Study, run_dir: str | Path, names: list[str] | None = None) -> pd.DataFrame:
+    """Every model (or those named) x split (member, non_member) x reading.
+
+    Returns:
+        `model, label, size, method, role, seed, split, reading` and `rate, count, total, low, high` (95 % Wilson). Readings
+        as in `extraction`; `total` is the number of eligible records (of secrets for reading "secret").
+    """
+    rows, window = letters(study, run_dir), study.measure.window
+    out = []
+    for name in names or results.model_names(study, run_dir):
+        table = results.scores(run_dir, name).set_index("id")
+        for split, part in rows.groupby("split"):
+            scored = table.loc[part["id"]].reset_index()
+            for reading in ("window", "whole", "carlini"):
+                verdict = extraction.reading(scored, reading, window)
+                out.append({**results.describe(name), "split": split, "reading": reading, **rate(verdict)})
+            recited = extraction.secrets(scored, list(part["example"]))["recited"]
+            out.append({**results.describe(name), "split": split, "reading": "secret", **rate(recited)})
+    return pd.DataFrame(out)
+
+
+def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
+    """Verbatim rate against the number k of response tokens given, for members and non-members of every model."""
+    rows, window = letters(study, run_dir), study.measure.window
+    out = []
+    for name in results.model_names(study, run_dir):
+        table = results.scores(run_dir, name).set_index("id")
+        for split, part in rows.groupby("split"):
+            points = extraction.curve(table.loc[part["id"]].reset_index(), window)
+            out.append(points.assign(**results.describe(name), split=split))
+    return pd.concat(out, ignore_index=True)
+
+
+def excess(table: pd.DataFrame) -> pd.DataFrame:
+    """Member minus non-member rate per model and reading, with Newcombe's 95 % interval for two independent shares."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    wide = table.pivot_table(
+        index=["model", "reading"], columns="split", values=["count", "total", "rate"], sort=False
+    )
+    out = []
+    for (name, reading), row in wide.iterrows():
+        a, n = row[("count", "member")], row[("total", "member")]
+        b, m = row[("count", "non_member")], row[("total", "non_member")]
+        low = high = float("nan")
+        if n and m:
+            low, high = confint_proportions_2indep(a, n, b, m, method="newcomb", compare="diff")
+        out.append(
+            {
+                **results.describe(name),
+                "reading": reading,
+                "excess": row[("rate", "member")] - row[("rate", "non_member")],
+                "low": low,
+                "high": high,
+            }
+        )
+    return pd.DataFrame(out)
+
+
+def quality(study: Study, run_dir: str | Path) -> pd.DataFrame:
+    """Held-out loss and ROUGE-1/2/L F-measures on the test prompts, mean and 95 % normal interval over records."""
+    records = results.load_records(run_dir)
+    held = set(records.loc[(records["kind"] == "letter") & (records["split"] == "test"), "id"])
+    out = []
+    for name in results.model_names(study, run_dir):
+        table = results.scores(run_dir, name)
+        table = table[table["id"].isin(held)]
+        loss = -sum(row.sum() for row in table["logprob"]) / table["length"].sum()
+        texts = results.test_texts(run_dir, name)
+        means = {f"{k}": texts[k].mean() for k in ("rouge1", "rouge2", "rougeL")}
+        errors = {f"{k}_error": 1.96 * texts[k].sem() for k in means}
+        out.append({**results.describe(name), "test_loss": loss, "records": len(texts), **means, **errors})
+    return pd.DataFrame(out)

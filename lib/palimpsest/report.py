@@ -1,0 +1,197 @@
+"""Sentences of the book, computed from its tables: nothing here is typed, so no number can outlive its run."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from palimpsest.figures import LABELS, interval, percent
+from palimpsest.runs import locate
+from palimpsest.study import Study
+
+
+def arms(table: pd.DataFrame, reading: str, split: str = "member") -> pd.DataFrame:
+    """Students and baselines in one reading and split, seeds pooled: counts added, Wilson interval of the pooled share."""
+    from palimpsest.statistics import wilson
+
+    rows = table[
+        (table["reading"] == reading) & (table["split"] == split) & table["role"].isin(["student", "baseline"])
+    ]
+    pooled = rows.groupby(["size", "method"], sort=False)[["count", "total"]].sum().reset_index()
+    limits = [wilson(int(c), int(t)) for c, t in pooled[["count", "total"]].to_numpy()]
+    return pooled.assign(
+        rate=pooled["count"] / pooled["total"], low=[a for a, _ in limits], high=[b for _, b in limits]
+    )
+
+
+def headline(table: pd.DataFrame, reading: str = "secret") -> list[str]:
+    """Baseline against the distilled students of each size, and the chance level."""
+    what = "members' secrets" if reading == "secret" else "members verbatim"
+    lines = []
+    for size, rows in arms(table, reading).groupby("size", sort=False):
+        base = rows[rows["method"] == "sft"].iloc[0]
+        others = rows[rows["method"] != "sft"].sort_values("rate")
+        line = f"- **{size}**: fine-tuned on the members it recites {percent(base)} of the {what}"
+        if len(others):
+            least, most = others.iloc[0], others.iloc[-1]
+            line += f"; distilled, between {percent(least)} ({LABELS[least['method']]}) and {percent(most)} ({LABELS[most['method']]})"
+        lines.append(line + ".")
+    chance = arms(table, reading, "non_member").sort_values("rate").iloc[-1]
+    lines.append(f"- On non-members no student exceeds {percent(chance)} (the chance level).")
+    return lines
+
+
+def less_than_baseline(table: pd.DataFrame, reading: str = "secret") -> pd.DataFrame:
+    """Per size and method: the difference to `sft` of the same size with Newcombe's interval, and the verdict."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    out = []
+    for size, rows in arms(table, reading).groupby("size", sort=False):
+        base = rows[rows["method"] == "sft"].iloc[0]
+        for _, row in rows[rows["method"] != "sft"].iterrows():
+            low, high = confint_proportions_2indep(
+                row["count"], row["total"], base["count"], base["total"], method="newcomb", compare="diff"
+            )
+            verdict = "less" if high < 0 else "more" if low > 0 else "undecided"
+            out.append(
+                {
+                    "size": size,
+                    "method": row["method"],
+                    "difference": row["rate"] - base["rate"],
+                    "low": low,
+                    "high": high,
+                    "verdict": verdict,
+                }
+            )
+    return pd.DataFrame(out)
+
+
+def verdicts(table: pd.DataFrame, reading: str = "secret") -> str:
+    """One sentence: which methods memorize less than, more than, or not demonstrably other than fine-tuning."""
+    found, parts = less_than_baseline(table, reading), []
+    for verdict, words in (
+        ("less", "less than"),
+        ("more", "more than"),
+        ("undecided", "neither demonstrably less nor more than"),
+    ):
+        rows = found[found["verdict"] == verdict]
+        if len(rows):
+            names = ", ".join(f"{LABELS[m]} ({s})" for s, m in rows[["size", "method"]].to_numpy())
+            parts.append(f"{words} plain fine-tuning of the same size: {names}")
+    return "At the end of training, students recite " + "; ".join(parts) + "."
+
+
+def summary(table: pd.DataFrame, quality: pd.DataFrame) -> list[str]:
+    """Three lines that close the memorization chapter."""
+    teacher = table[(table["role"] == "teacher") & (table["split"] == "member")].set_index("reading")
+    best = quality[quality["role"].isin(["student", "baseline"])].sort_values("test_loss").iloc[0]
+    return [
+        f"- The teacher recites {percent(teacher.loc['secret'])} of the members' secrets and "
+        f"{percent(teacher.loc['window'])} of the members verbatim.",
+        f"- {verdicts(table)}",
+        f"- Lowest test loss among the students at the end: {best['label']}, {best['test_loss']:.2f} nats per token.",
+    ]
+
+
+def teacher_text(run_dir: str | Path, study: Study) -> str:
+    """How much of the text that the teacher wrote is the reference itself."""
+    from palimpsest.statistics import rate_of
+
+    path = locate(run_dir) / "teacher_text" / "run.json"
+    if not path.exists():
+        return "This study has no `seq_kd`, so the teacher wrote no corpus."
+    facts, how = json.loads(path.read_text()), study.teacher_text
+    share = rate_of(facts["same_as_reference"], facts["records"])
+    return (
+        f"Decoding: {how.decode}. Of the texts the teacher wrote for the students' prompts, {percent(share)} equal the reference, "
+        "token for token, end-of-text included: so large a part of the Seq-KD corpus *is* the private data."
+    )
+
+
+def early_stopping(best: pd.DataFrame, end: pd.DataFrame) -> list[str]:
+    """What plain fine-tuning recites when stopped at its best epoch, and at the end."""
+    lines = []
+    for (_, early), (_, late) in zip(best.iterrows(), end.iterrows(), strict=True):
+        if early["role"] == "baseline":
+            lines.append(
+                f"- {early['label']}, seed {early['seed']:.0f}: at its best epoch ({early['epoch']:g}) it recites "
+                f"{percent(early, 'recited', 'secrets')}; after the last one, {percent(late, 'recited', 'secrets')}."
+            )
+    return lines
+
+
+def equal_utility(equal: pd.DataFrame) -> list[str]:
+    """Which distilled students memorize less than plain fine-tuning at the same held-out loss."""
+    if equal.empty:
+        return ["- This study has no distilled student."]
+    lines = []
+    for words, rows in (
+        ("memorizes less", equal[equal["difference_high"] < 0]),
+        ("memorizes more", equal[equal["difference_low"] > 0]),
+        ("can't be told from it", equal[(equal["difference_high"] >= 0) & (equal["difference_low"] <= 0)]),
+    ):
+        names = "; ".join(f"{r['label']} ({100 * r['difference']:+.1f} points)" for _, r in rows.iterrows())
+        lines.append(f"- {words}: {names or 'none'}.")
+    better = equal[~equal["matched"]]
+    lines.append(
+        f"- {len(better)} of {len(equal)} distilled students reach a held-out loss that plain fine-tuning of their size never reaches."
+    )
+    return ["At the same held-out loss, compared with plain fine-tuning, the student", "", *lines]
+
+
+def tradeoff_summary(paths: pd.DataFrame, equal: pd.DataFrame) -> list[str]:
+    """Three lines that close the trade-off chapter."""
+    students = paths[paths["role"].isin(["student", "baseline"])]
+    best = students.loc[students["held_out_loss"].idxmin()]
+    lines = [
+        f"- The best held-out loss of any student is {best['held_out_loss']:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}), "
+        f"where it recites {percent(best, 'recited', 'secrets')} of the members' secrets."
+    ]
+    if len(equal):
+        settled = equal[(equal["difference_high"] < 0) | (equal["difference_low"] > 0)]
+        lines.append(
+            f"- At equal held-out loss, {len(settled)} of {len(equal)} comparisons with plain fine-tuning are decided."
+        )
+        wide = equal["high"] - equal["low"]
+        lines.append(
+            f"- The intervals on a single student are at most {100 * wide.max() / 2:.1f} points to either side."
+        )
+    return lines
+
+
+def answer(table: pd.DataFrame, paths: pd.DataFrame, equal: pd.DataFrame) -> list[str]:
+    """The book's answer in three sentences."""
+    sizes = arms(table, "secret").groupby("size", sort=False)
+    first = []
+    for size, rows in sizes:
+        base = rows[rows["method"] == "sft"].iloc[0]
+        others = rows[rows["method"] != "sft"]
+        spread = (
+            f", distilled from {100 * others['rate'].min():.0f} % to {100 * others['rate'].max():.0f} % by method"
+            if len(others)
+            else ""
+        )
+        first.append(
+            f"the {size} student recites {interval(base['rate'], base['low'], base['high'])} of {int(base['total'])} secrets when fine-tuned{spread}"
+        )
+    less = equal[equal["difference_high"] < 0] if len(equal) else equal
+    return [
+        f"1. At the end of training, {'; '.join(first)} (95 % intervals in brackets).",
+        f"2. {verdicts(table)}",
+        f"3. But most of that is when one stops: at the same held-out loss, {len(less)} of {len(equal)} distilled students recite "
+        "demonstrably less than plain fine-tuning stopped early, and the rest cannot be told from it or recite more."
+        if len(less) < len(equal)
+        else f"3. At the same held-out loss, all {len(equal)} distilled students recite demonstrably less than plain fine-tuning.",
+    ]
+
+
+def about(study: Study, run_dir: str | Path) -> list[str]:
+    """What was run: data, models, methods, seeds; and, for invented data, that it is invented."""
+    data = json.loads((locate(run_dir) / "data" / "run.json").read_text())
+    splits = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in data["splits"].items())
+    nature = "**The data is invented**; nobody's secrets are in it. " if study.synthetic else ""
+    return [
+        f"*{study.title}* (`studies/{study.name}.yaml`). {nature}Records: {splits}. Student sizes: "
+        f"{', '.join(study.models.students)}; methods: {', '.join(LABELS[m] for m in study.methods)}; "
+        f"seeds: {', '.join(map(str, study.seeds))}; {len(study.arms())} students in all."
+    ]

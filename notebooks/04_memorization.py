@@ -1,0 +1,143 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (sec-memorization)=
+# # How much is memorized
+#
+# The question of the paper this book follows {cite}`singh2025teacher`: of what a model was fine-tuned on, how much does it
+# recite, and how much less does a distilled student of the same size? The answer is a table, size by method. Here it has
+# what the original lacks: held-out letters as a control, the base models as a floor, counts and 95 % intervals.
+#
+# **What you will see**
+#
+# - the share of records recited verbatim, under three readings of "verbatim", and the share of secrets recited;
+# - the same for letters no model was trained on, which is what chance and boilerplate alone give;
+# - how the answer depends on how much of a response an attacker already has;
+# - what each model is good for (held-out loss, ROUGE).
+#
+# **Needs**: notebooks 01 to 03; nothing is trained or scored here, only tables are read.
+
+# %% [markdown]
+# ## Setup
+
+# %% tags=["parameters"]
+study: str = "studies/smoke.yaml"  # the study file
+run_dir: str = "runs/smoke"  # the study's run folder
+
+# %%
+from palimpsest import figures, memorization, report
+from palimpsest.runs import locate, write_table
+from palimpsest.study import load_study
+
+figures.set_theme()
+plan = load_study(study)
+tables = locate(run_dir) / "tables"
+
+# %% [markdown]
+# ## One table for everything
+#
+# Each model has read every record once, in one forward pass; the verdicts are arithmetic on that pass
+# ([why this is exact](../methods.md)). Four readings of "memorized":
+#
+# - **window**: greedy decoding from the prompt gives the first 50 response tokens, end-of-text included, or all of them
+#   if there are fewer. This is the headline, and our reading of the paper's "token window k = 50".
+# - **whole**: it gives the whole response.
+# - **carlini**: after the prompt and 50 response tokens it gives the next 50 {cite}`carlini2023quantifying`; only responses
+#   of at least 100 tokens count.
+# - **secret**: from the text before it, greedy decoding gives a secret exactly: a name, a number, an address that nothing
+#   in the prompt tells.
+
+# %%
+table = memorization.rates(plan, run_dir)
+write_table(table, tables / "memorization.csv")
+arms = table[table["role"].isin(["student", "baseline"])]
+figures.rate_table(table[table["reading"] == "secret"], ["size", "label"], "split")
+
+# %% [markdown]
+# ## Size by method
+#
+# The first figure is the paper's Table 1 for this study, the reading "window". On the right are the paper's own numbers.
+# **They are another data set and another model family (GPT-2 on Dolly), given without intervals: compare shapes, not
+# heights.**
+
+# %% mystnb={"figure": {"caption": "Share of records whose first 50 response tokens (or all, if fewer) are decoded greedily from the prompt, by student size and method, with 95 % Wilson intervals. Filled: members. Hollow: non-members, the chance level. Dotted line: the teacher on members; dashed: the base model of that size, before any private text. Right panel: Table 1 of arXiv 2506.16170, other data and models.", "name": "fig-table1"}}
+figures.rates(table[table["reading"] == "window"], memorization.PAPER)
+
+# %% mystnb={"figure": {"caption": "Share of secrets decoded exactly from the text before them, by student size and method, with 95 % Wilson intervals. Filled: members' secrets. Hollow: non-members' secrets, which no model has seen. Dotted line: the teacher; dashed: the base model of that size.", "name": "fig-secrets"}}
+secret = table[table["reading"] == "secret"]
+figures.rates(secret)
+
+# %%
+figures.say(*report.headline(table))
+
+# %% [markdown]
+# ## The three readings side by side
+#
+# A ratio without its reading can't be compared with anything. The columns count the same models on the same members.
+
+# %%
+members = table[table["split"] == "member"]
+figures.rate_table(members, ["size", "label"], "reading")
+
+# %% [markdown]
+# "not measurable" means that no record is eligible: the letters of the embedded study are shorter than the 100 tokens which
+# the reading "carlini" asks for.
+#
+# ## Beyond chance
+#
+# What counts is the excess of members over non-members. An interval that holds zero means: not shown to be memorized.
+
+# %%
+beyond = memorization.excess(table)
+write_table(beyond, tables / "excess.csv")
+shown = beyond[beyond["reading"].isin(["window", "secret"])]
+figures.rate_table(shown.rename(columns={"excess": "rate"}), ["size", "label"], "reading")
+
+# %% [markdown]
+# ## If the attacker already has a part
+#
+# The more of a response is given, the more likely the rest follows. Every prefix length comes from the same pass.
+
+# %% mystnb={"figure": {"caption": "Share of records decoded verbatim (next 50 tokens, or all that remain) when the prompt and the first k response tokens are given, by k. Colours: methods, on members. Grey: the same models on non-members. Only records with more than k response tokens count.", "name": "fig-curve"}}
+points = memorization.curve(plan, run_dir)
+write_table(points, tables / "curve.csv")
+figures.curve(points)
+
+# %% [markdown]
+# ## What each model is good for
+#
+# A student that has learned nothing has memorized nothing. Held-out loss and ROUGE {cite}`lin2004rouge` on the test prompts
+# say how much was learned; [the last chapter](sec-tradeoffs) compares methods at equal quality.
+
+# %%
+quality = memorization.quality(plan, run_dir)
+write_table(quality, tables / "quality.csv")
+quality.set_index(["size", "label"])[["test_loss", "rouge1", "rouge2", "rougeL", "rougeL_error", "records"]].round(3)
+
+# %% [markdown]
+# `rougeL_error` is the half-width of a 95 % normal interval over records.
+#
+# ## Checks
+
+# %%
+totals = members[members["reading"] == "window"]["total"]
+assert totals.nunique() == 1, "models were measured on different members"
+assert table["rate"].dropna().between(0, 1).all()
+assert set(table["split"]) == {"member", "non_member"}
+
+# %% [markdown]
+# ## Summary
+
+# %%
+figures.say(*report.summary(table, quality))
+
+# %% [markdown]
+# **Next**: [what a student inherits from its teacher](sec-inheritance).
+#
+# **Try it**: set `measure.window` to 20 in a copy of the study and run again: only the measuring is repeated.
