@@ -1,5 +1,5 @@
 # Two words matter: `make book` and `make test`. Both first set up .venv, and repeat only what is missing.
-#   make book [STUDY=studies/demo.yaml] [CORES=2]   run the study and build its book
+#   make book [STUDY=studies/demo.yaml] [CORES=2] [GPU=1]   run the study and build its book
 #   make test     all tests, the smoke study end to end included
 #   make lab      JupyterLab on the notebooks
 #   make pairs    rewrite every notebooks/*.ipynb from its .py, which is the source
@@ -9,11 +9,12 @@
 
 STUDY ?= studies/demo.yaml
 CORES ?= 2
+GPU ?=
 PYTHON ?= python3
 SNAKEMAKE_FLAGS ?=
 PYTEST_FLAGS ?=
 
-NAME := $(basename $(notdir $(STUDY)))
+NAME = $(shell sed -n 's/^name: *\([a-z0-9_-]*\).*/\1/p' $(STUDY))
 VENV := $(CURDIR)/.venv
 READY := .venv/ready
 
@@ -29,7 +30,7 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 book: $(READY)
-	$(WITH) snakemake --cores $(CORES) --config study=$(STUDY) --rerun-incomplete $(SNAKEMAKE_FLAGS)
+	$(WITH) snakemake --cores $(CORES) --config study=$(STUDY) $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
 	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
 
 # loadgroup keeps the tests that share one smoke run on one worker.
@@ -47,7 +48,7 @@ lint: $(READY)
 	$(WITH) python -m palimpsest.pairs --check notebooks
 
 clean:
-	rm -rf "runs/$(NAME)" _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf "runs/$(or $(NAME),no-such-run)" _build .pytest_cache .ruff_cache .hypothesis
 	find lib tests benchmarks data notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The stamp is written last, so a set-up cut short is taken up again. pip itself is left as venv brings it.
