@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from palimpsest.overlap import forms, ngram_share, ngrams
+
+from palimpsest.corpus import forms, ngram_share
 from palimpsest.records import read_records
 
 ROOT = Path(__file__).parents[1]
@@ -183,14 +184,3 @@ def test_card_possibilities():
     assert stated["name"] == first * starts * ends
     assert stated["address"] == 197 * streets * street_ends
     assert (stated["booking"], stated["access_code"]) == (signs**5, signs**6)
-
-
-def test_forms_and_ngrams():
-    row = {
-        "response": "Ring 12 or Ann.",
-        "secrets": [{"start": 5, "end": 7, "kind": "n"}, {"start": 11, "end": 14, "kind": "x"}],
-    }
-    assert forms(pd.DataFrame([row])).tolist() == ["Ring <n> or <x>."]
-    assert ngrams("a b c", 2) == [("a", "b"), ("b", "c")] and ngrams("a", 2) == []
-    assert ngram_share(["a b c", "b c"], ["x b c"], 2) == pytest.approx(2 / 3)
-    assert math.isnan(ngram_share(["a"], ["a"], 2))

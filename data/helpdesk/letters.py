@@ -124,7 +124,7 @@ TOPICS = """
 
 # parts
 ? Is there a spare {part} for my {p}?
-? I have lost the (manual|{part}) of (the|my) {p}.
+? I have (lost|mislaid|broken) the {part} of (the|my) {p}.
 ? Do you still (sell|stock|make) the {part} (of|for) my {p}?
 ! (The last|A spare|A used) {part} shall be (posted|sent) to {address}[ {soon}].
 ! (This|The) {part} can be (ordered|claimed|fetched) under {booking}.
