@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from palimpsest.batches import Example
 from palimpsest.distill import distill_trainer, sft_trainer
@@ -101,6 +101,7 @@ def train(
         )
     else:
         trainer = sft_trainer(trainable, examples, tokenizer, options, callbacks)
+    trainer.remove_callback(PrinterCallback)  # the trajectory prints its own line
     result = trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     trained = trainer.accelerator.unwrap_model(trainer.model)
     trained = trained.merge_and_unload() if settings.lora else trained

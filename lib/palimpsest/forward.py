@@ -72,7 +72,8 @@ def labelled_inputs(model: Any, examples: Sequence[Example]) -> tuple[dict[str, 
     batch = collate(list(examples), pad_id=0)  # padding is never attended to, so any id does
     labels = batch["labels"][:, 1:]
     where = labels != IGNORED
-    accepted = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
+    # The class's forward: a trainer may have wrapped the instance's in something that takes *args.
+    accepted = inspect.signature(type(getattr(model, "get_base_model", lambda: model)()).forward).parameters
     inputs: dict[str, Any] = {
         name: batch[name][:, :-1].to(_device(model))
         for name in ("input_ids", "attention_mask", "position_ids")
