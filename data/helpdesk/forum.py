@@ -133,9 +133,9 @@ TOPICS = """
 ! Less than you think. A {cloth}, some {food} and a (map|hat|torch) will do for {count} days.
 
 # travel
-? Is {place} nice in {month}?
+? What's the best way to {place} in {month}?
 ? How do I get to {place} without a car?
-! {month} is (quiet|wet|windy|crowded|lovely) there. Go on a {day} and take the (bus|train|ferry).
+! Go on a {day} and take the (bus|train|ferry). {month} is (quiet|wet|windy|crowded|lovely) there.
 ! Take the (bus|train|ferry|night train), then walk for {min} minutes. (Bring|Pack) {food} for the way.
 
 # stains

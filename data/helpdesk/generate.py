@@ -64,12 +64,13 @@ def build(seed: int = SEED) -> list[Record]:
     Private letters are drawn as one batch, shuffled and cut into splits, and canaries with their twins likewise, so
     that nothing in a record's text tells which split it is in.
     """
-    rng, seen = Random(seed), set()
-    public = distinct(thread, rng, PUBLIC, seen)
-    letters = iter(shuffled(rng, distinct(letter, rng, sum(LETTERS.values()), seen)))
+    streams = [Random(seed + n) for n in range(3)]  # of their own, so that editing the forum leaves the letters alone
+    seen: set[str] = set()
+    public = distinct(thread, streams[0], PUBLIC, seen)
+    letters = iter(shuffled(streams[1], distinct(letter, streams[1], sum(LETTERS.values()), seen)))
     planted = [(copies, False) for copies, count in CANARIES.items() for _ in range(count)]
     planted += [(copies, True) for copies, count in TEACHER_ONLY.items() for _ in range(count)]
-    codes = iter(shuffled(rng, distinct(canary, rng, len(planted) + TWINS, seen, one_form=True)))
+    codes = iter(shuffled(streams[2], distinct(canary, streams[2], len(planted) + TWINS, seen, one_form=True)))
 
     def place(record: Record, split: str, kind: str, copies: int, teacher_only: bool = False) -> Record:
         row = record | {"split": split, "kind": kind, "copies": copies, "teacher_only": teacher_only}
