@@ -4,6 +4,7 @@
 runner, the notebooks and the command line all call these.
 """
 
+import hashlib
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ def prepare_data(study: Study, run_dir: str | Path) -> pd.DataFrame:
     """
     folder = Folder.of(run_dir).data
     origin = locate(study.data.source)
-    contents = [origin.stat().st_size, origin.stat().st_mtime_ns] if origin.exists() else None
+    contents = hashlib.sha256(origin.read_bytes()).hexdigest() if origin.exists() else None
     print_ = fingerprint([study.data, study.tokenizer, study.models.teacher, contents])
     with stage(folder, print_, {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}) as facts:
         if facts is not None:
@@ -107,8 +108,8 @@ def train_base(study: Study, size: str, run_dir: str | Path) -> Path:
 def train_teacher(study: Study, run_dir: str | Path) -> Path:
     """Fine-tune the teacher on the members (the teacher-only canaries among them). Writes `models/teacher/`."""
     paths = Folder.of(run_dir)
-    parent = require(train_base(study, "teacher", run_dir), "the teacher's base")
-    print_ = fingerprint([parent["fingerprint"], study.teacher, study.measure, study.seeds[0]])
+    train_base(study, "teacher", run_dir)
+    print_ = _teacher_print(study, run_dir)
     with stage(
         paths.model("teacher"), print_, {"training": study.teacher.model_dump(), "seed": study.seeds[0]}
     ) as facts:
@@ -120,6 +121,27 @@ def train_teacher(study: Study, run_dir: str | Path) -> Path:
     return paths.model("teacher")
 
 
+def _teacher_print(study: Study, run_dir: str | Path) -> str:
+    base = _print(Folder.of(run_dir).model("base-teacher"))
+    return fingerprint([base, study.teacher, study.measure, study.seeds[0]])
+
+
+def _current_teacher(study: Study, run_dir: str | Path) -> str:
+    """The teacher's fingerprint, if it was made from today's data and settings.
+
+    Raises:
+        InputError: it is not finished, or something it was made from has changed since.
+    """
+    folder = Folder.of(run_dir).model("teacher")
+    found, wanted = _print(folder), _teacher_print(study, run_dir)
+    if found != wanted:
+        raise InputError(
+            f"{folder} was made from other data or settings than the study has now (fingerprint {found}, wanted {wanted}): "
+            "run the teacher stage (notebook 02) again, then the students"
+        )
+    return found
+
+
 def write_teacher_text(study: Study, run_dir: str | Path) -> Path:
     """The fixed corpus of `seq_kd`: the teacher's answer to every prompt a student is trained on, written once.
 
@@ -128,8 +150,7 @@ def write_teacher_text(study: Study, run_dir: str | Path) -> Path:
     which a Seq-KD rate can't be read.
     """
     paths, how = Folder.of(run_dir), study.teacher_text
-    teacher = require(paths.model("teacher"), "the teacher stage (notebook 02)")
-    print_ = fingerprint([teacher["fingerprint"], how])
+    print_ = fingerprint([_current_teacher(study, run_dir), how])
     with stage(paths.teacher_text, print_, {"teacher_text": how.model_dump()}) as facts:
         if facts is not None:
             records = load_records(run_dir)
@@ -185,7 +206,7 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
     rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
     parents = [require(train_base(study, arm.size, run_dir), f"base-{arm.size}")["fingerprint"]]
     if rule.needs_teacher:
-        parents.append(require(paths.model("teacher"), "the teacher stage (notebook 02)")["fingerprint"])
+        parents.append(_current_teacher(study, run_dir))
     if rule.text == "teacher":
         parents.append(require(write_teacher_text(study, run_dir), "the teacher text")["fingerprint"])
     start = f"base-{arm.size}"
