@@ -199,5 +199,5 @@ def score_to_parquet(
 
 def flatten(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """All values `[tokens]` of a list column end to end, and where each record starts `[records + 1]` (the last is the end)."""
-    starts = np.concatenate([[0], np.cumsum(table["length"].to_numpy())])
+    starts = np.concatenate([[0], np.cumsum(table["length"].to_numpy(dtype=np.int64))])
     return (np.concatenate(table[column].to_numpy()) if len(table) else np.zeros(0)), starts

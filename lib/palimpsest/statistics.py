@@ -1,0 +1,116 @@
+"""Intervals and paired tests. Seeds are the outer level of every bootstrap, records the inner one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm, rankdata
+from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+
+def rate(verdicts: Sequence[bool] | int, total: int | None = None) -> dict[str, float]:
+    """A share with its 95 % Wilson interval, from one verdict per record (missing ones are left out) or from count and total.
+
+    Returns:
+        `rate`, `count`, `total`, `low`, `high`; of no records, rate and interval are NaN.
+    """
+    if total is None:
+        values = pd.Series(verdicts).dropna()
+        return rate_of(int(values.sum()), len(values))
+    return rate_of(int(verdicts), total)
+
+
+def rate_of(count: int, total: int) -> dict[str, float]:
+    """As `rate`, from a count and a total."""
+    low, high = wilson(count, total)
+    return {"rate": count / total if total else np.nan, "count": count, "total": total, "low": low, "high": high}
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a share; (NaN, NaN) of nothing."""
+    return tuple(map(float, proportion_confint(count, total, method="wilson"))) if total else (np.nan, np.nan)
+
+
+def clopper_pearson(count: int, total: int) -> dict[str, float]:
+    """As `rate_of` with the exact (Clopper-Pearson) 95 % interval, which never covers too little: for rates near 0 and 1."""
+    low, high = map(float, proportion_confint(count, total, method="beta")) if total else (np.nan, np.nan)
+    return {"rate": count / total if total else np.nan, "count": count, "total": total, "low": low, "high": high}
+
+
+def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
+    """Exact McNemar test of two models' verdicts on the same records.
+
+    Returns:
+        `p` (two-sided, 1 if they never differ), `only_one` and `only_other` (records on which just that model says True).
+
+    Raises:
+        ValueError: different numbers of records.
+    """
+    a, b = np.asarray(one, dtype=bool), np.asarray(other, dtype=bool)
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{len(a)} and {len(b)} verdicts; wanted one of each model for the same records, in the same order"
+        )
+    table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
+    return {"p": float(_mcnemar(table, exact=True).pvalue), "only_one": table[0][1], "only_other": table[1][0]}
+
+
+def bootstrap_means(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means `[resamples]` of `values` `[seeds, records]` over seeds drawn with replacement and, within each draw, records.
+
+    All seeds of a resample share its draw of records, as they were scored on the same ones. The same `seed` and shape give
+    the same draws, so differences between two calls are paired. With one seed, records alone are resampled.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for i in range(resamples):
+        seeds, records = (rng.integers(n, size=n) for n in values.shape)
+        times = np.bincount(records, minlength=values.shape[1])
+        means[i] = (values[seeds] @ times).mean() / values.shape[1]
+    return means
+
+
+def bootstrap(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Mean of `values` `[seeds, records]` or `[records]` with the 95 % percentile interval of `bootstrap_means`."""
+    low, high = np.quantile(bootstrap_means(values, resamples=resamples, seed=seed), [0.025, 0.975])
+    return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
+
+
+def paired_bootstrap(one: np.ndarray, other: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Mean of `one` minus `other`, both `[seeds, records]` or `[records]` on the same records, with its 95 % interval."""
+    if np.shape(one) != np.shape(other):
+        raise ValueError(f"shapes {np.shape(one)} and {np.shape(other)}; wanted the same seeds and records for both")
+    return bootstrap(np.asarray(one, dtype=float) - np.asarray(other, dtype=float), resamples=resamples, seed=seed)
+
+
+def delong_auc(positives: Sequence[float], negatives: Sequence[float]) -> dict[str, float]:
+    """Area under the ROC curve with DeLong's 95 % interval (midranks: Sun & Xu, IEEE Signal Processing Letters 21, 2014).
+
+    The interval is made on the logit scale, so that it stays between 0 and 1; with all positives above all negatives, or the
+    reverse, there is no variance to go by and the bound on that side's count is used: the exact interval of no error in as
+    many pairs as the smaller group has members.
+
+    Returns:
+        `rate` (the AUC, ties counted half), `low`, `high`, `error` (its standard error).
+
+    Raises:
+        ValueError: fewer than two of either.
+    """
+    x, y = np.asarray(positives, dtype=float), np.asarray(negatives, dtype=float)
+    m, n = len(x), len(y)
+    if min(m, n) < 2:
+        raise ValueError(f"{m} positives and {n} negatives; an interval needs at least two of each")
+    ranks = rankdata(np.concatenate([x, y]))
+    above = (ranks[:m] - rankdata(x)) / n  # share of negatives below each positive
+    below = 1 - (ranks[m:] - rankdata(y)) / m  # share of positives above each negative
+    auc = above.mean()
+    error = float(np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n))
+    if 0 < auc < 1:
+        reach = norm.ppf(0.975) * error / (auc * (1 - auc))
+        odds = np.log(auc / (1 - auc)) + np.array([-reach, reach])
+        low, high = 1 / (1 + np.exp(-odds))
+    else:
+        low, high = proportion_confint(round(auc * min(m, n)), min(m, n), method="beta")
+    return {"rate": float(auc), "low": float(low), "high": float(high), "error": error}
