@@ -12,7 +12,6 @@ import pandas as pd
 from palimpsest import models, splits
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
-from palimpsest.finetune import train
 from palimpsest.generate import decode
 from palimpsest.measure import examples_of, load_trained, measure
 from palimpsest.methods import METHODS
@@ -80,6 +79,8 @@ def train_base(study: Study, size: str, run_dir: str | Path) -> Path:
     print_ = fingerprint([_print(paths.data), start, settings, seed, parent and parent["fingerprint"]])
     with stage(paths.model(name), print_, {"start": start.model_dump(), "seed": seed}) as facts:
         if facts is not None:
+            from palimpsest.finetune import train  # here, not above: TRL takes five seconds to import
+
             tokenizer = models.load_tokenizer(paths.data / "tokenizer")
             if start.scratch:
                 model = models.build_model(start.scratch, tokenizer, seed, settings.dropout).to(
@@ -223,6 +224,8 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
 
 def _train_on_members(study, run_dir, name, role, start, method, settings, seed) -> dict:
     """Fine-tune `start` on the members as `method` says, watching members and non-members."""
+    from palimpsest.finetune import train
+
     paths, records, rule = Folder.of(run_dir), load_records(run_dir), METHODS[method]
     model, tokenizer = load_trained(run_dir, start, dropout=settings.dropout)
     context = models.context_length(model)
