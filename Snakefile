@@ -47,24 +47,24 @@ def notebook(name, out, log, **parameters):
     return (
         f"OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.launch notebook notebooks/{name}.ipynb {out} "
         f"--log {RUN}/logs/{log}.ipynb {flags} > {RUN}/logs/{log}.txt 2>&1 "
-        f"|| {{ tail -n 15 {RUN}/logs/{log}.txt; exit 1; }}"
+        f"|| (tail -n 15 {RUN}/logs/{log}.txt; exit 1)"
     )
 
 
 def command(line, log):
     return (
         f"mkdir -p {RUN}/logs; OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.launch {line} > {RUN}/logs/{log}.txt 2>&1 "
-        f"|| {{ tail -n 15 {RUN}/logs/{log}.txt; exit 1; }}"
+        f"|| (tail -n 15 {RUN}/logs/{log}.txt; exit 1)"
     )
 
 
 def parents_of(arm):
     """What must be finished before an arm can start."""
-    rule = METHODS[BY_NAME[arm].method]
+    method = METHODS[BY_NAME[arm].method]
     needed = [f"{RUN}/models/base-{BY_NAME[arm].size}/run.json"]
-    if rule.needs_teacher:
+    if method.needs_teacher:
         needed.append(f"{RUN}/models/teacher/run.json")
-    if rule.text == "teacher":
+    if method.text == "teacher":
         needed.append(f"{RUN}/teacher_text/run.json")
     return needed
 
@@ -179,4 +179,4 @@ rule html:
         f"({PYTHON} -m palimpsest.bookstage {RUN} book {RUN}/book"
         f" && jupyter-book build {RUN}/book --config _config.yml --path-output {RUN}/build -W -n --keep-going"
         f" && rm -rf {RUN}/html && mv {RUN}/build/_build/html {RUN}/html) > {RUN}/logs/book.txt 2>&1"
-        f" || {{{{ tail -n 30 {RUN}/logs/book.txt; exit 1; }}}}"
+        f" || (tail -n 30 {RUN}/logs/book.txt; exit 1)"
