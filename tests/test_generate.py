@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
 from palimpsest.errors import InputError
 from palimpsest.generate import decode, greedy, until_end
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 VOCABULARY, CONTEXT, END = 48, 64, 44  # 44: a token both tiny models come to say, at different steps
 TOKENIZER = SimpleNamespace(eos_token_id=END, pad_token_id=END)  # GPT-2's usual setting: padding is end-of-text

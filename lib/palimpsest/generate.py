@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.errors import InputError
+from palimpsest.models import context_length
 
 STEP = 8  # prefixes whose limits differ by less than this many tokens may share a batch
 
@@ -21,7 +22,7 @@ def greedy(
     prefixes: Sequence[list[int]],
     max_new_tokens: int | Sequence[int],
     *,
-    token_budget: int = 16_384,
+    token_budget: int | None = None,
     progress: bool = False,
 ) -> list[list[int]]:
     """Continue each prefix with the most likely token at every step.
@@ -29,7 +30,8 @@ def greedy(
     Args:
         prefixes: token ids, each at least one token long; they are fed as they are, nothing is prepended.
         max_new_tokens: the longest continuation, one number for all prefixes or one for each.
-        token_budget: most tokens (rows x (prefix + continuation), padding included) held in one batch.
+        token_budget: most tokens (rows x (prefix + continuation), padding included) held in one batch; None: 8,192 on a
+            CPU, where larger batches only leave its caches, 32,768 on a GPU.
         progress: show a bar over prefixes.
 
     Returns:
@@ -51,7 +53,7 @@ def decode(
     do_sample: bool = False,
     temperature: float = 1.0,
     seed: int = 0,
-    token_budget: int = 16_384,
+    token_budget: int | None = None,
     progress: bool = False,
 ) -> list[list[int]]:
     """Write one text per prompt: greedy by default, by beam search, or sampled from the whole vocabulary.
@@ -74,7 +76,7 @@ def decode(
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        return _decode(model, tokenizer, prompts, max_new_tokens, settings, token_budget // num_beams, progress)
+        return _decode(model, tokenizer, prompts, max_new_tokens, settings, token_budget, progress)
 
 
 def until_end(tokens: list[int], end: int | None) -> list[int]:
@@ -83,9 +85,12 @@ def until_end(tokens: list[int], end: int | None) -> list[int]:
 
 
 def _decode(model, tokenizer, prefixes, max_new_tokens, settings, token_budget, progress) -> list[list[int]]:
+    if not prefixes:
+        return []
     limits = [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    context = getattr(model.config, "max_position_embeddings", None)
-    _check(prefixes, limits, context)
+    _check(prefixes, limits, context_length(model))
+    budget = token_budget or (32_768 if model.device.type == "cuda" else 8_192)
+    budget //= settings.get("num_beams", 1)  # every beam holds a copy of its prefix
     end = tokenizer.eos_token_id
     pad = next(t for t in (tokenizer.pad_token_id, end, 0) if t is not None)
     # `generate` fills in the checkpoint's own settings wherever ours are unset, so they are put aside while decoding.
@@ -96,7 +101,7 @@ def _decode(model, tokenizer, prefixes, max_new_tokens, settings, token_budget, 
     try:
         model.generation_config = GenerationConfig()
         model.eval()
-        for rows in _batches(prefixes, limits, token_budget, context):
+        for rows in _batches(prefixes, limits, budget, context_length(model)):
             steps = max(limits[i] for i in rows)
             ids, mask = _pad_left([prefixes[i] for i in rows], pad, model.device)
             config = GenerationConfig(max_new_tokens=steps, eos_token_id=end, pad_token_id=pad, **shared)
@@ -112,7 +117,7 @@ def _decode(model, tokenizer, prefixes, max_new_tokens, settings, token_budget, 
     return out
 
 
-def _check(prefixes: Sequence[list[int]], limits: list[int], context: int | None) -> None:
+def _check(prefixes: Sequence[list[int]], limits: list[int], context: int) -> None:
     if len(limits) != len(prefixes):
         raise InputError(
             f"{len(limits)} values of max_new_tokens for {len(prefixes)} prefixes: give one number or one each."
@@ -122,14 +127,14 @@ def _check(prefixes: Sequence[list[int]], limits: list[int], context: int | None
             raise InputError(
                 f"Prefix {i} has {len(prefix)} tokens and max_new_tokens {limit}; to decode, both must be at least 1."
             )
-        if context is not None and len(prefix) + limit > context:
+        if len(prefix) + limit > context:
             raise InputError(
                 f"Prefix {i} has {len(prefix)} tokens; with max_new_tokens {limit} it passes the model's context of "
                 f"{context} tokens. Shorten the prefix or lower max_new_tokens."
             )
 
 
-def _batches(prefixes, limits: list[int], token_budget: int, context: int | None) -> Iterator[list[int]]:
+def _batches(prefixes, limits: list[int], token_budget: int, context: int) -> Iterator[list[int]]:
     """All rows of a batch run equally many steps from equally long (padded) prefixes, so like goes with like.
 
     A batch grows until its padded size passes the budget, or until its longest prefix could not be followed by its
@@ -140,7 +145,7 @@ def _batches(prefixes, limits: list[int], token_budget: int, context: int | None
     longest = steps = 0
     for i in order:
         length, step = max(longest, len(prefixes[i])), max(steps, limits[i])
-        full = (len(rows) + 1) * (length + step) > token_budget or (context is not None and length + step > context)
+        full = (len(rows) + 1) * (length + step) > token_budget or length + step > context
         if rows and full:
             yield rows
             rows, length, step = [], len(prefixes[i]), limits[i]
