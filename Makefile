@@ -45,6 +45,7 @@ pairs: $(READY)
 
 lint: $(READY)
 	$(WITH) ruff check .
+	$(WITH) ruff format --check .
 	$(WITH) python -m palimpsest.pairs --check notebooks
 
 clean:

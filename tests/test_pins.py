@@ -2,12 +2,13 @@
 
 import os
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -52,6 +53,11 @@ def test_ranges_admit_a_gpu_box_with_its_own_versions(name, there):
         "python": Requirement(f"x{PROJECT['requires-python']}").specifier
     }
     assert there in ranges[name]
+
+
+def test_the_list_installs_on_the_python_of_debian_12():
+    wanted = {name: metadata(name)["Requires-Python"] or "" for name in PINS}
+    assert {name: spec for name, spec in wanted.items() if "3.11.2" not in SpecifierSet(spec)} == {}
 
 
 @pytest.mark.skipif("PALIMPSEST_ANY_VERSIONS" in os.environ, reason="PALIMPSEST_ANY_VERSIONS is set")
