@@ -3,7 +3,9 @@
 #   snakemake --cores 2 --config study=studies/demo.yaml
 #
 # Changing a value in the study re-runs exactly the stages that depend on it: each rule's params hold the part of the study
-# it reads. Stages also recognise their own finished work by fingerprint, so a run that was killed goes on where it was.
+# it reads. Stages also recognise their own finished work by fingerprint, so a run that was killed goes on where it was. A
+# notebook's only declared output is its executed copy: were the model it trains declared too, a later cell that fails would
+# make Snakemake delete a finished model.
 import os
 import sys
 from pathlib import Path
@@ -61,9 +63,7 @@ def command(line, log):
 def parents_of(arm):
     """What must be finished before an arm can start."""
     method = METHODS[BY_NAME[arm].method]
-    needed = [f"{RUN}/models/base-{BY_NAME[arm].size}/run.json"]
-    if method.needs_teacher:
-        needed.append(f"{RUN}/models/teacher/run.json")
+    needed = [f"{RUN}/models/base-{BY_NAME[arm].size}/run.json", f"{RUN}/notebooks/02_teacher.ipynb"]
     if method.text == "teacher":
         needed.append(f"{RUN}/teacher_text/run.json")
     return needed
@@ -78,17 +78,16 @@ rule data:
     input:
         "notebooks/01_data.ipynb",
     output:
-        f"{RUN}/data/run.json",
         f"{RUN}/notebooks/01_data.ipynb",
     params:
         settings=fingerprint([S.data, S.tokenizer, S.models.teacher]),
     shell:
-        "mkdir -p " + f"{RUN}/logs; " + notebook("01_data", "{output[1]}", "01_data")
+        "mkdir -p " + f"{RUN}/logs; " + notebook("01_data", "{output}", "01_data")
 
 
 rule base:
     input:
-        f"{RUN}/data/run.json",
+        f"{RUN}/notebooks/01_data.ipynb",
         lambda w: f"{RUN}/models/base-teacher/run.json" if S.start(w.size).keep_every else [],
     output:
         f"{RUN}/models/base-{{size}}/run.json",
@@ -107,7 +106,6 @@ rule teacher:
         f"{RUN}/models/base-teacher/run.json",
         "notebooks/02_teacher.ipynb",
     output:
-        f"{RUN}/models/teacher/run.json",
         f"{RUN}/notebooks/02_teacher.ipynb",
     params:
         settings=fingerprint([S.teacher, S.measure]),
@@ -116,12 +114,12 @@ rule teacher:
     resources:
         gpu=GPU,
     shell:
-        notebook("02_teacher", "{output[1]}", "02_teacher")
+        notebook("02_teacher", "{output}", "02_teacher")
 
 
 rule teacher_text:
     input:
-        f"{RUN}/models/teacher/run.json",
+        f"{RUN}/notebooks/02_teacher.ipynb",
     output:
         f"{RUN}/teacher_text/run.json",
     params:
@@ -139,7 +137,6 @@ rule student:
         lambda w: parents_of(w.arm),
         "notebooks/03_student.ipynb",
     output:
-        f"{RUN}/models/{{arm}}/run.json",
         f"{RUN}/notebooks/runs/{{arm}}.ipynb",
     params:
         settings=lambda w: fingerprint([S.training(BY_NAME[w.arm].size, BY_NAME[w.arm].method), S.measure]),
@@ -149,14 +146,14 @@ rule student:
     resources:
         gpu=GPU,
     shell:
-        notebook("03_student", "{output[1]}", "{wildcards.arm}", arm="{wildcards.arm}")
+        notebook("03_student", "{output}", "{wildcards.arm}", arm="{wildcards.arm}")
 
 
 rule analysis:
     input:
         f"{RUN}/notebooks/01_data.ipynb",
         f"{RUN}/notebooks/02_teacher.ipynb",
-        expand(f"{RUN}/models/{{arm}}/run.json", arm=ARMS),
+        expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),
         "notebooks/{analysis}.ipynb",
         lambda w: [f"{RUN}/notebooks/{n}.ipynb" for n in ANALYSES] if w.analysis == "00_intro" else [],
     output:
