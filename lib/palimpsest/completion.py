@@ -7,6 +7,7 @@ logits and losses at the labelled positions only, means over exactly the tokens 
 import itertools
 import logging
 import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -19,9 +20,12 @@ from trl import SFTConfig, SFTTrainer
 from palimpsest.batches import Example, collate
 from palimpsest.divergence import Divergence, Teacher, summed_loss
 from palimpsest.errors import InputError
+from palimpsest.forward import check_examples
 from palimpsest.hidden_states import add_head_loss, check_output_layer, labelled, plain_model
 
 log = logging.getLogger(__name__)
+# transformers' own use of an option it has renamed; the old name is the one that every supported version knows.
+warnings.filterwarnings("ignore", message=r".*gradient_checkpointing` is deprecated", category=FutureWarning)
 
 # TRL turns bf16 and gradient checkpointing on by default; here they are asked for. The loss is checked at every step
 # (`training_step`), so the trainer need not hide one that isn't a number.
@@ -131,12 +135,7 @@ def common_arguments(student, examples: Sequence[Example], tokenizer: PreTrained
         raise InputError("There is nothing to train on: the list of examples is empty.")
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokenizer.pad_token_id = pad_id
-    largest = max(max(e.input_ids) for e in examples)
-    if largest >= student.config.vocab_size:
-        raise InputError(
-            f"A record has token {largest} but the student's vocabulary is {student.config.vocab_size}: the tokenizer "
-            "isn't the student's. Use the tokenizer the student was made with."
-        )
+    check_examples(student, examples)
     return {
         "model": student,
         "data_collator": lambda rows: completion_batch([examples[r["row"]] for r in rows], pad_id),
@@ -162,8 +161,8 @@ def sft_trainer(
         callbacks: given to the trainer.
 
     Raises:
-        InputError: no examples, tokens outside the vocabulary, a model that changes its logits after the output layer;
-            during training, a loss that isn't finite.
+        InputError: no examples; records longer than the context or with tokens outside the vocabulary; a model that changes
+            its logits after the output layer; during training, a loss that isn't finite or a batch that can't be halved.
     """
     config = SFTConfig(**{**DEFAULTS, "dataset_kwargs": {"skip_prepare_dataset": True}, **args})
     trainer = CompletionTrainer(

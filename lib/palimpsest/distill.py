@@ -8,6 +8,7 @@ input never changes (`teacher_cache`). `trl.experimental` promises no stability:
 
 import itertools
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,22 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from palimpsest.batches import Example
 from palimpsest.completion import DEFAULTS, CompletionTrainer, common_arguments, completion_batch, sft_trainer
 from palimpsest.divergence import Divergence, Teacher
 from palimpsest.errors import InputError
+from palimpsest.forward import check_examples
 from palimpsest.generate import decode
 from palimpsest.hidden_states import body_states, check_output_layer, output_layer, plain_model
 from palimpsest.methods import METHODS, Method
 from palimpsest.models import context_length
 from palimpsest.teacher_cache import TeacherCache, open_cache
+
+with warnings.catch_warnings():  # it warns that it is experimental; the version is pinned
+    warnings.simplefilter("ignore")
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 __all__ = ["DistillTrainer", "distill_trainer", "sft_trainer"]
 
@@ -166,6 +171,7 @@ def distill_trainer(
             f"The student's vocabulary has {sizes[0]} entries and the teacher's {sizes[1]}. Their distributions are "
             "compared entry by entry, so both must use the same tokenizer; choose models that do."
         )
+    check_examples(teacher, examples)
     check_output_layer(teacher, "teacher")
     cache = None
     if cache_dir is not None and method.text != "student":

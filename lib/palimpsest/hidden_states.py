@@ -6,6 +6,7 @@ one after the other: the body on the whole batch, the output layer on the labell
 
 import functools
 import inspect
+import logging
 import types
 from collections.abc import Callable
 
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from palimpsest.batches import IGNORED
 from palimpsest.errors import InputError
+
+# GPT-2 recommends a mask for padded input; `body_states` says why none is needed.
+logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "may be padded" not in record.getMessage())
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (hidden states, weight, bias) -> scalar
 
