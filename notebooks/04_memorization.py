@@ -57,7 +57,7 @@ tables = locate(run_dir) / "tables"
 table = memorization.rates(plan, run_dir)
 write_table(table, tables / "memorization.csv")
 arms = table[table["role"].isin(["student", "baseline"])]
-figures.rate_table(table[table["reading"] == "secret"], ["size", "label"], "split")
+figures.rate_table(table[table["reading"] == "secret"], ["label"], "split")
 
 # %% [markdown]
 # ## Size by method
@@ -83,7 +83,7 @@ figures.say(*report.headline(table))
 
 # %%
 members = table[table["split"] == "member"]
-figures.rate_table(members, ["size", "label"], "reading")
+figures.rate_table(members, ["label"], "reading")
 
 # %% [markdown]
 # "not measurable" means that no record is eligible: the letters of the embedded study are shorter than the 100 tokens which
@@ -97,7 +97,7 @@ figures.rate_table(members, ["size", "label"], "reading")
 beyond = memorization.excess(table)
 write_table(beyond, tables / "excess.csv")
 shown = beyond[beyond["reading"].isin(["window", "secret"])]
-figures.rate_table(shown.rename(columns={"excess": "rate"}), ["size", "label"], "reading")
+figures.rate_table(shown.rename(columns={"excess": "rate"}), ["label"], "reading")
 
 # %% [markdown]
 # ## If the attacker already has a part
@@ -118,7 +118,7 @@ figures.curve(points)
 # %%
 quality = memorization.quality(plan, run_dir)
 write_table(quality, tables / "quality.csv")
-quality.set_index(["size", "label"])[["test_loss", "rouge1", "rouge2", "rougeL", "rougeL_error", "records"]].round(3)
+quality.set_index("label")[["test_loss", "rouge1", "rouge2", "rougeL", "rougeL_error", "records"]].round(3)
 
 # %% [markdown]
 # `rougeL_error` is the half-width of a 95 % normal interval over records.

@@ -62,10 +62,7 @@ figures.tradeoff(students)
 # %%
 best, end = tradeoff.stopped(paths), tradeoff.final(paths)
 write_table(best, tables / "early_stopped.csv")
-both = best.set_index(["size", "label"])[["epoch", "held_out_loss", "recited"]].join(
-    end.set_index(["size", "label"])[["epoch", "held_out_loss", "recited"]], rsuffix=" at the end"
-)
-both.rename(columns={c: f"{c}, best epoch" for c in ("epoch", "held_out_loss", "recited")}).round(3)
+figures.stopped_table(best, end)
 
 # %%
 figures.say(*report.early_stopping(best, end))

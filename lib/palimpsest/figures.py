@@ -200,6 +200,19 @@ def tradeoff(paths: pd.DataFrame, what: str = "recited") -> plt.Figure:
     return figure
 
 
+def stopped_table(best: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
+    """Every model at its epoch of lowest held-out loss (`best`) and after its last one (`end`), one row per model."""
+    parts = {}
+    for when, rows in (("best epoch", best), ("at the end", end)):
+        shown = rows.set_index("label")
+        recited = [interval(*v) for v in shown[["recited", "recited_low", "recited_high"]].to_numpy(float)]
+        parts[when] = pd.DataFrame(
+            {"epoch": shown["epoch"], "held-out loss": shown["held_out_loss"].round(2), "recited": recited},
+            index=shown.index,
+        )
+    return pd.concat(parts, axis=1)
+
+
 def matched_table(equal: pd.DataFrame) -> pd.DataFrame:
     """The rows of `tradeoff.matched` as text, percentage points for the difference."""
     if equal.empty:

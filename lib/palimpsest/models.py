@@ -14,12 +14,15 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from palimpsest.errors import InputError
 from palimpsest.runs import locate
 from palimpsest.sections import Scratch
 
 END = "<|endoftext|>"
+
+logging.disable_progress_bar()  # bars for loading and saving; a study does both after every epoch
 
 
 def source(name: str | Path) -> str:

@@ -34,7 +34,11 @@ def headline(table: pd.DataFrame, reading: str = "secret") -> list[str]:
         line = f"- **{size}**: fine-tuned on the members it recites {percent(base)} of the {what}"
         if len(others):
             least, most = others.iloc[0], others.iloc[-1]
-            line += f"; distilled, between {percent(least)} ({LABELS[least['method']]}) and {percent(most)} ({LABELS[most['method']]})"
+            if least["rate"] == most["rate"]:
+                line += f"; distilled, {percent(least)} by every method"
+            else:
+                low, high = (f"{percent(r)} ({LABELS[r['method']]})" for r in (least, most))
+                line += f"; distilled, between {low} and {high}"
         lines.append(line + ".")
     chance = arms(table, reading, "non_member").sort_values("rate").iloc[-1]
     lines.append(f"- On non-members no student exceeds {percent(chance)} (the chance level).")
