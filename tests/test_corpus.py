@@ -70,6 +70,11 @@ def test_doses_keep_the_teachers_own_canaries_apart(records):
         ("nobody (unseen twins)", 0): 1,
     }
     assert corpus.doses(records[records["kind"] == "letter"]).empty
+    assert corpus.canaries_sentence(records) == (
+        "1 canaries take 4 rows of every student's training text; 1 more take 8 rows of the teacher's alone. "
+        "1 twins are read by nobody."
+    )
+    assert "no canaries" in corpus.canaries_sentence(records[records["kind"] == "letter"])
 
 
 def test_samples_escape_text_and_mask_it_unless_shown():
@@ -99,4 +104,4 @@ def test_secret_kinds_and_sentences(records):
 def test_records_without_anything_special(records):
     plain = records[records["kind"] == "letter"].assign(secrets=[[]] * 6)
     assert corpus.secret_kinds(plain).empty
-    assert "none" in corpus.samples(plain.head(0), True)
+    assert "shall ring 12 now" in corpus.samples(plain, True)

@@ -71,8 +71,6 @@ def overview(records: pd.DataFrame) -> pd.DataFrame:
 
 def samples(records: pd.DataFrame, show: bool) -> str:
     """A few records as HTML, data text escaped; secrets are marked where `show`, else every text is masked whole."""
-    if records.empty:
-        return "<p>This study has none.</p>"
     rows = []
     for row in records.itertuples():
         if show:
@@ -85,8 +83,8 @@ def samples(records: pd.DataFrame, show: bool) -> str:
             answer += escape(row.response[at:])
         else:
             prompt, answer = mask(row.instruction + row.context), mask(row.response)
-        rows.append(f"<tr><td>{escape(row.category)}</td><td>{prompt}</td><td>{answer}</td></tr>")
-    head = "<tr><th>category</th><th>prompt</th><th>response</th></tr>"
+        rows.append(f"<tr><td>{row.split}</td><td>{prompt}</td><td>{answer}</td></tr>")
+    head = "<tr><th>split</th><th>prompt</th><th>response</th></tr>"
     return f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
@@ -104,13 +102,13 @@ def length_figure(lengths: pd.DataFrame) -> plt.Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
     letters = lengths[lengths["kind"] == "letter"]
     for ax, part in zip(axes, ("prompt", "response"), strict=True):
-        bins = np.histogram_bin_edges(letters[part], bins=25)
+        bins = np.histogram_bin_edges(letters[part], bins=18)
         for split, rows in letters.groupby("split", sort=False):
             weights = np.full(len(rows), 1 / len(rows))
             ax.hist(rows[part], bins=bins, weights=weights, histtype="step", lw=1.5, label=split.replace("_", "-"))
         ax.set(xlabel=f"{part}, tokens")
     axes[0].set_ylabel("share of records")
-    axes[1].legend()
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center")
     plt.close(figure)
     return figure
 
@@ -196,3 +194,16 @@ def secrets_sentence(letters: pd.DataFrame) -> str:
         return "The data does not say which parts of its records are secret; only whole responses can be counted."
     share = sum(spans) / letters["response"].str.len().sum()
     return f"The {len(letters)} members hold {len(spans)} secrets, {share:.0%} of the characters of their responses."
+
+
+def canaries_sentence(records: pd.DataFrame) -> str:
+    """How many canaries there are and how many rows of training text they take."""
+    planted = records[records["kind"] == "canary"]
+    if planted.empty:
+        return "This study's data has no canaries."
+    own = planted["teacher_only"]
+    return (
+        f"{(~own).sum()} canaries take {planted['copies'][~own].sum()} rows of every student's training text; {own.sum()} more "
+        f"take {planted['copies'][own].sum()} rows of the teacher's alone. "
+        f"{(records['kind'] == 'twin').sum()} twins are read by nobody."
+    )
