@@ -66,6 +66,7 @@ def fit_lengths(records: pd.DataFrame, study: Study, tokenizer, context_length: 
         pieces = tokenizer(records["response"][row], add_special_tokens=False, return_offsets_mapping=True)
         end = pieces["offset_mapping"][room - 1][1] if room > 0 else 0
         records.loc[row, "response"] = records["response"][row][:end]
+        records.at[row, "secrets"] = [s for s in records["secrets"][row] if s["end"] <= end]  # a cut secret is none
     keep = ~over_prompt & (~over | records["cut"])
     kept = records[keep & (records["response"] != "")].reset_index(drop=True)
     kept.attrs["dropped"] = {**records.attrs.get("dropped", {}), "too_long": len(records) - len(kept)}
