@@ -7,7 +7,7 @@ response. Padding is never looked for: end-of-text is often the padding token to
 from collections.abc import Iterator, Sequence
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.errors import InputError
