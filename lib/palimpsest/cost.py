@@ -41,4 +41,4 @@ def table(study: Study, run_dir: str | Path) -> pd.DataFrame:
                 "decode_tokens_per_second": facts["measured"]["decode_tokens_per_second"],
             }
         )
-    return pd.DataFrame(rows)
+    return results.label_seeds(pd.DataFrame(rows))

@@ -64,7 +64,7 @@ def rates(study: Study, run_dir: str | Path, names: list[str] | None = None) -> 
                 out.append({**results.describe(name), "split": split, "reading": reading, **rate(verdict)})
             recited = extraction.secrets(scored, list(part["example"]))["recited"]
             out.append({**results.describe(name), "split": split, "reading": "secret", **rate(recited)})
-    return pd.DataFrame(out)
+    return results.label_seeds(pd.DataFrame(out))
 
 
 def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -102,7 +102,7 @@ def excess(table: pd.DataFrame) -> pd.DataFrame:
                 "high": high,
             }
         )
-    return pd.DataFrame(out)
+    return results.label_seeds(pd.DataFrame(out))
 
 
 def quality(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -118,4 +118,4 @@ def quality(study: Study, run_dir: str | Path) -> pd.DataFrame:
         means = {f"{k}": texts[k].mean() for k in ("rouge1", "rouge2", "rougeL")}
         errors = {f"{k}_error": 1.96 * texts[k].sem() for k in means}
         out.append({**results.describe(name), "test_loss": loss, "records": len(texts), **means, **errors})
-    return pd.DataFrame(out)
+    return results.label_seeds(pd.DataFrame(out))

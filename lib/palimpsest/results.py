@@ -61,6 +61,17 @@ def trajectory(run_dir: str | Path, name: str) -> pd.DataFrame:
     return pd.read_csv(locate(run_dir) / "models" / name / "trajectory.csv").assign(model=name)
 
 
+def label_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the seed to the labels of a study that has several, so that no two models share one."""
+    if "seed" not in table or table["seed"].nunique() < 2:
+        return table
+    named = [
+        label if pd.isna(s) else f"{label}, seed {s:.0f}"
+        for label, s in zip(table["label"], table["seed"], strict=True)
+    ]
+    return table.assign(label=named)
+
+
 def describe(name: str) -> dict:
     """`size`, `method`, `seed` and a readable `label` of a model name; bases and the teacher have no method or seed."""
     if name == "teacher":

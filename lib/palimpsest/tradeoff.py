@@ -36,7 +36,7 @@ def paths(study: Study, run_dir: str | Path) -> pd.DataFrame:
             member_loss=member["loss"], held_out_loss=other["loss"], non_member_recited=other["recited"]
         )
         out.append(wide.reset_index().assign(**results.describe(name)))
-    return pd.concat(out, ignore_index=True)
+    return results.label_seeds(pd.concat(out, ignore_index=True))
 
 
 def stopped(path: pd.DataFrame) -> pd.DataFrame:
