@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl.models.utils import unwrap_model_for_generation
 
 from palimpsest.batches import Example
-from palimpsest.completion import DEFAULTS, CompletionTrainer, common_arguments, completion_batch, sft_trainer
+from palimpsest.completion import CompletionTrainer, common_arguments, completion_batch, sft_trainer, with_defaults
 from palimpsest.divergence import Divergence, Teacher
 from palimpsest.errors import InputError
 from palimpsest.forward import check_examples
@@ -176,7 +176,7 @@ def distill_trainer(
     cache = None
     if cache_dir is not None and method.text != "student":
         cache = open_cache(cache_dir, teacher, tokenizer, examples)
-    config = GKDConfig(**{**DEFAULTS, "lmbda": 0.0, "temperature": sampling_temperature, **args})
+    config = GKDConfig(**with_defaults({"lmbda": 0.0, "temperature": sampling_temperature, **args}))
     trainer = DistillTrainer(
         teacher_model=teacher if cache is None or method.samples else _TeacherHead(teacher),
         args=config,
