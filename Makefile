@@ -38,7 +38,7 @@ test: $(READY)
 	$(WITH) pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
 
 lab: $(READY)
-	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
+	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 pairs: $(READY)
 	$(WITH) python -m palimpsest.pairs notebooks
