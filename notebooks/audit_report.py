@@ -1,0 +1,145 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Memorization audit
+#
+# How much of a file does a language model recite? Nothing was trained for this page: the model read every record once, and
+# the rest is arithmetic on what it expected at each token. Rates carry their number of records and a 95 % interval.
+
+# %%
+import json
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML
+
+from palimpsest import audit_report, figures, redact
+
+figures.set_theme()
+
+# %% tags=["parameters"]
+folder: str = "audit"  # where summary.json and records.parquet lie; figures go there too
+
+# %%
+here = Path(folder)
+summary = json.loads((here / "summary.json").read_text())
+records = audit_report.numbers(here)
+settings = summary["settings"]
+
+
+def keep(figure, name):
+    figure.savefig(here / "figures" / f"{name}.png", dpi=150)
+    return figure
+
+
+# %% [markdown]
+# ## The answer
+
+# %%
+figures.say(*(f"- {line}" for line in summary["headline"]))
+
+# %%
+warned = [f"<li>{redact.escape(line)}</li>" for line in summary["warnings"]]
+HTML(f"<p>Read with it:</p><ul>{''.join(warned)}</ul>" if warned else "")
+
+# %% [markdown]
+# ## What was audited
+
+# %%
+HTML(redact.table(audit_report.facts(summary)))
+
+# %%
+HTML(redact.table(audit_report.files(summary)))
+
+# %% [markdown]
+# ## Verbatim extraction
+#
+# The model is given the prompt and the first *k* tokens of a record and decodes greedily. The record counts as recited if the
+# next *m* tokens come out exactly; where fewer are left, all of them, end-of-text included. This is decided for every *k* from
+# one forward pass, and equals what decoding would give in the same arithmetic.
+
+# %%
+HTML(redact.table(audit_report.rates(summary, "verbatim", ["k", "m"])))
+
+# %% alt="Share of records recited against the number of tokens given"
+keep(audit_report.curve(summary), "verbatim")
+
+# %% [markdown]
+# Three more views of the same pass: **extraction strength** is the share of a record that comes out, to its end, from the shortest
+# prefix that suffices (0 if its last token is missed); the **longest span** is the longest run of tokens that comes out once the
+# text before it is given; the **loss** is the mean surprise per token.
+
+# %% alt="Cumulative distributions of extraction strength, longest span and loss"
+views = {
+    "extraction_strength": "extraction strength",
+    "longest_span": "longest span, tokens",
+    "loss": "loss, nats per token",
+}
+keep(audit_report.distributions(records, views), "distributions")
+
+# %%
+HTML(redact.table(audit_report.means(summary)))
+
+# %% [markdown]
+# ## Extraction by sampling
+#
+# Greedy decoding undercounts what many samples would find. A record is (*n*, *p*)-discoverable if, of *n* sampled continuations of
+# the prompt, at least one is exact with probability *p*.
+
+# %%
+HTML(redact.table(audit_report.rates(summary, "discoverable", ["sampling", "n", "p", "m"])))
+
+# %% [markdown]
+# ## Nearly verbatim
+#
+# For records that are not recited exactly, the greedy continuation is decoded from its first miss onward and compared with the
+# true text. It counts as nearly verbatim from an edit similarity of 0.9.
+
+# %%
+near = audit_report.rates(summary, "nearly verbatim") if settings["approximate"] else None
+HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else redact.table(near))
+
+# %% [markdown]
+# ## Membership
+#
+# Can one tell from the model's surprise alone whether a record was in its training text? AUC 0.5 is guessing. What counts for
+# privacy is the share of members found while few non-members are accused.
+
+# %%
+attacks = audit_report.attacks(summary)
+HTML(redact.table(attacks) if len(attacks) else "<p>Not measurable without <code>--non-members</code>.</p>")
+
+# %% alt="True against false positive rate of every membership attack, on log axes"
+keep(audit_report.roc(records), "roc") if len(attacks) else None
+
+# %%
+blind = summary["blind"]
+figures.say(audit_report.blind(blind) if blind else "")
+
+# %% [markdown]
+# ## The most memorized records
+#
+# By extraction strength, then by the longest span. `row` is the record's place in its file.
+
+# %%
+HTML(redact.table(pd.DataFrame(summary["most_memorized"]), ["text"], show_secrets=True))
+
+# %% [markdown]
+# ## How sure are the verdicts?
+#
+# A verdict may flip where the two likeliest tokens are nearly tied, and another precision or device may break the tie otherwise.
+
+# %%
+HTML(redact.table(audit_report.rates(summary, "near-tie", ["m"])))
+
+# %% [markdown]
+# ## What made these numbers
+
+# %%
+HTML(redact.table(audit_report.versions(summary)))

@@ -1,0 +1,113 @@
+"""The command: instant help, and an exit status that says whose fault it was."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from palimpsest import cli
+from palimpsest.errors import InputError
+
+GOOD = ["audit", "--model", "m", "--data", "d.jsonl", "--out", "o"]
+
+
+def run_with(monkeypatch, error):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(cli, "run_audit", fail)
+    return cli.main(GOOD)
+
+
+def test_help_reads_like_a_manual_and_imports_no_torch():
+    code = (
+        "import sys; from palimpsest.cli import main\n"
+        "try:\n    main(['audit', '--help'])\nexcept SystemExit as e:\n    assert e.code == 0\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for part in ("input files:", "what is written to DIR:", "how bad input is handled:", "exit status:", "examples:"):
+        assert f"\n{part}\n" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+def test_every_option_of_the_audit_is_explained():
+    audit = next(a for a in cli.parser()._actions if a.dest == "run" or a.choices).choices["audit"]
+    assert [a.dest for a in audit._actions if not a.help] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (InputError("found 3 apples, wanted 4"), 2, "palimpsest: found 3 apples, wanted 4"),
+        (OSError(errno.ENOSPC, "No space left on device", "o/x"), 2, "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "o"), 2, "no permission"),
+        (FileExistsError(errno.EEXIST, "File exists", "o"), 2, "a file stands where a folder was wanted"),
+        (OSError(errno.EIO, "Input/output error"), 1, "Input/output error"),
+        (ZeroDivisionError("division by zero"), 1, "this is a fault in the program"),
+        (KeyboardInterrupt(), 130, "resumes where it stopped"),
+    ],
+)
+def test_exit_status(monkeypatch, capsys, error, status, said):
+    assert run_with(monkeypatch, error) == status
+    err = capsys.readouterr().err
+    assert said in err
+    assert ("Traceback" in err) == (status == 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--limit", "0"], "wanted a whole number of at least 1, found '0'"),
+        (["--prefix-lengths", "0,ten"], "wanted whole numbers separated by commas, such as 0,25,50, found '0,ten'"),
+        (["--sampling", "top_q=3"], "wanted settings among temperature=T, top_k=K, top_p=P"),
+        (["--sampling", "temperature=0"], "wanted temperature > 0"),
+        (["--long", "cut"], "invalid choice: 'cut'"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_loaded(capsys, more, said):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*GOOD, *more])
+    assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_arguments_reach_the_audit(monkeypatch):
+    from palimpsest import audit as module
+
+    seen = {}
+
+    def note(model, data, out, **options):
+        seen.update(options, model=model)
+        return {"headline": ["said"], "warnings": ["warned"]}
+
+    monkeypatch.setattr(module, "audit", note)
+    more = [
+        "--prompt-column",
+        "q",
+        "--response-column",
+        "a",
+        "--sampling",
+        "temperature=0.7,top_p=0.9",
+        "--limit",
+        "5",
+    ]
+    assert cli.main([*GOOD, *more, "--prefix-lengths", "50,0,50", "--no-approximate", "--quiet"]) == 0
+    assert seen["columns"] == {"instruction": "q", "response": "a"} and seen["prefix_lengths"] == [0, 50]
+    assert seen["sampling"] == {"temperature0.7_top_p0.9": {"temperature": 0.7, "top_p": 0.9}}
+    assert (seen["limit"], seen["approximate"], seen["progress"], seen["device"]) == (5, False, False, None)
+
+
+def test_check_accepts_a_study_and_lists_faults(tmp_path, capsys):
+    study = tmp_path / "s.yaml"
+    study.write_text(
+        "name: s\ntitle: S\ndata: {source: d.jsonl, members: 1, non_members: 1, test: 1}\n"
+        "models: {teacher: {path: t}, students: {small: {path: s}}}\nmethods: [sft, fkl]\n"
+        "teacher: {epochs: 1, batch_size: 1, learning_rate: 0.1}\nstudent: {epochs: 1, batch_size: 1, learning_rate: 0.1}\n"
+    )
+    assert cli.main(["check", str(study)]) == 0
+    assert "study 's' is valid, 2 arms" in capsys.readouterr().out
+    study.write_text(study.read_text() + "methodz: [sft]\n")
+    assert cli.main(["check", str(study)]) == 2
+    assert "unknown key 'methodz' (did you mean 'methods'?)" in capsys.readouterr().err
