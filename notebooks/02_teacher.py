@@ -38,6 +38,11 @@ from palimpsest.study import load_study
 
 figures.set_theme()
 plan = load_study(study)
+
+# %% [markdown]
+# How the teacher is fine-tuned, from the study file:
+
+# %%
 pd.Series(plan.teacher.model_dump(exclude_none=True), name="teacher training").to_frame()
 
 # %% [markdown]

@@ -1,0 +1,40 @@
+"""The notebooks as a reader of JupyterLab meets them: opened from their own folder, defaults untouched, *Run All*."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("smoke")
+def test_run_all_with_the_defaults(smoke_run):
+    folder = smoke_run.parents[1] / "notebooks"
+
+    def run_all(path):
+        out = folder / f"out-{path.stem}.ipynb"
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", path.name, out.name]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": ""}
+        )
+        return "" if done.returncode == 0 else f"{path.name}: {done.stderr[-2000:]}"
+
+    with ThreadPoolExecutor(2) as pool:
+        failures = [f for f in pool.map(run_all, NOTEBOOKS) if f]
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_cells_are_few_and_short_and_prose_comes_first(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [c.source.splitlines() for c in cells if c.cell_type == "code"]
+    assert cells[0].cell_type == "markdown" and cells[0].source.count("# ") >= 1
+    assert (4 if path.stem == "00_intro" else 10) <= len(code) <= 18
+    assert median(map(len, code)) <= 8
