@@ -201,6 +201,17 @@ def test_the_loss_is_that_of_a_masked_padded_batch(kind, side, tmp_path):
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_the_fused_activation_is_the_same_function(tmp_path):
+    student, x = untrained("gpt2"), torch.linspace(-20, 20, 100_000, requires_grad=True)
+    written_out = student.transformer.h[0].mlp.act
+    trainer_for("fkl", tmp_path, student=student)
+    fused = student.transformer.h[0].mlp.act
+    assert type(fused) is not type(written_out)
+    torch.testing.assert_close(fused(x), written_out(x), rtol=1e-6, atol=1e-6)
+    slopes = [torch.autograd.grad(act(x).sum(), x)[0] for act in (fused, written_out)]
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-5)
+
+
 def test_end_of_text_is_learnt_though_it_also_pads():
     batch = completion_batch([Example("a", [3, 4, 5, END], 2), Example("b", [3, 4, 5, 6, 7, END], 1)], END)
     assert batch["targets"].tolist() == [5, END, 4, 5, 6, 7, END]

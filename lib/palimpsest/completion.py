@@ -21,7 +21,7 @@ from palimpsest.batches import Example, collate
 from palimpsest.divergence import Divergence, Teacher, summed_loss
 from palimpsest.errors import InputError
 from palimpsest.forward import check_examples
-from palimpsest.hidden_states import add_head_loss, check_output_layer, labelled, plain_model
+from palimpsest.hidden_states import add_head_loss, check_output_layer, fuse_activations, labelled, plain_model
 
 log = logging.getLogger(__name__)
 # transformers' own use of an option it has renamed; the old name is the one that every supported version knows.
@@ -57,6 +57,7 @@ class CompletionTrainer(SFTTrainer):
         """What the constructor would do with arguments of ours; called once, before training."""
         self.divergence = divergence
         self.pieces = 1
+        fuse_activations(self.model)
         check_output_layer(plain_model(self.model), "student")
         add_head_loss(plain_model(self.model))
         body = self.model.num_parameters(exclude_embeddings=True)

@@ -24,7 +24,7 @@ from palimpsest.divergence import Divergence, Teacher
 from palimpsest.errors import InputError
 from palimpsest.forward import check_examples
 from palimpsest.generate import decode
-from palimpsest.hidden_states import body_states, check_output_layer, output_layer, plain_model
+from palimpsest.hidden_states import body_states, check_output_layer, fuse_activations, output_layer, plain_model
 from palimpsest.methods import METHODS, Method
 from palimpsest.models import context_length
 from palimpsest.teacher_cache import TeacherCache, open_cache
@@ -172,6 +172,7 @@ def distill_trainer(
             "compared entry by entry, so both must use the same tokenizer; choose models that do."
         )
     check_examples(teacher, examples)
+    fuse_activations(teacher)
     check_output_layer(teacher, "teacher")
     cache = None
     if cache_dir is not None and method.text != "student":

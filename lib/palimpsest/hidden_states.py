@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
 
 from palimpsest.batches import IGNORED
 from palimpsest.errors import InputError
@@ -63,6 +64,15 @@ def _takes_positions(body: type) -> bool:
 def plain_model(model: nn.Module) -> nn.Module:
     """The language model itself, when peft has wrapped it (its adapters stay inside)."""
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+
+
+def fuse_activations(model: nn.Module) -> None:
+    """Compute GPT-2's activation (`gelu_new`, written out as eight operations) by PyTorch's single one: the same function to
+    rounding, about a fifth less time for a small model's step, and one tensor kept for the backward pass instead of five."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def add_head_loss(model: nn.Module) -> None:
