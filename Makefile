@@ -42,6 +42,7 @@ lab: $(READY)
 
 pairs: $(READY)
 	$(WITH) python -m palimpsest.pairs notebooks
+	cp notebooks/audit_report.ipynb lib/palimpsest/  # the copy that an installed package brings along
 
 lint: $(READY)
 	$(WITH) ruff check .
