@@ -192,8 +192,9 @@ def _compare_texts(
         part = folder / f"{number:06d}.parquet"
         if not part.exists():
             fitting = [e for e in examples if len(e.input_ids) <= context]
-            budget = {"token_budget": batch_tokens} if batch_tokens else {}
-            found = near.approximate(net, words, fitting, table, progress=progress, **budget)
+            found = pd.DataFrame({name: [] for name in ("id", "first_miss", "continuation", *near.SIMILARITIES)})
+            if fitting:
+                found = near.approximate(net, words, fitting, table, token_budget=batch_tokens, progress=progress)
             found.to_parquet(part.with_suffix(".unfinished"))
             part.with_suffix(".unfinished").replace(part)
 

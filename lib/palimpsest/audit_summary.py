@@ -1,6 +1,7 @@
 """Put an audit's score files together: a row per record, rates over records, and the sentences that lead the report."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest import audit_scores, membership
+from palimpsest.approximate import SIMILARITIES
 from palimpsest.figures import percent
 from palimpsest.redact import mask
 
 SHOWN = 10  # most memorized records listed in the report
 BLIND = 10_000  # most texts a side that the blind baseline reads
+CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
 ABOUT_REFERENCE = (
     "verbatim_",
     "extraction_strength",
@@ -89,7 +92,7 @@ def _chunks(group: str, frame: pd.DataFrame, work: Path, settings: Mapping, refe
             scalars["lowercase"] = lower.loc[table["id"]].to_numpy() - scalars["loss"]
         part = work / f"{group}.continuations" / f"{number:06d}.parquet"
         if settings["approximate"]:
-            scalars = scalars.merge(pd.read_parquet(part), on="id", how="left")
+            scalars = scalars.merge(pd.read_parquet(part), on="id", how="left").astype(CONTINUATION)
         place = rows.loc[table["id"], ["row", "copies"]].reset_index(drop=True)
         yield table, pd.concat([place, scalars], axis=1)
 
@@ -115,7 +118,11 @@ def _blind(groups: Mapping[str, pd.DataFrame]) -> dict | None:
         some = frame.sample(min(BLIND, len(frame)), random_state=0)
         texts = [c for c in ("instruction", "context", "response", "text") if c in some]
         sides.append(some[texts].agg(" ".join, axis=1).tolist())
-    return membership.blind_baseline(*sides) if min(map(len, sides)) > 1 else None
+    if min(map(len, sides)) < 2:
+        return None
+    with warnings.catch_warnings():  # said in the report
+        warnings.simplefilter("ignore")
+        return membership.blind_baseline(*sides)
 
 
 def _most_memorized(frame: pd.DataFrame, numbers: pd.DataFrame, show_secrets: bool) -> list[dict]:

@@ -1,0 +1,552 @@
+"""The audit: right numbers, nothing whole unless all is, and a clear refusal of whatever can't be audited."""
+
+import errno
+import functools
+import json
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
+
+from palimpsest import audit as module
+from palimpsest import audit_input, audit_report, audit_scores, pairs
+from palimpsest.audit import RESULTS, audit
+from palimpsest.batches import Example, collate
+from palimpsest.errors import InputError
+from palimpsest.models import build_model, load_model, load_tokenizer, train_tokenizer
+from palimpsest.records import TEMPLATES, encode
+from palimpsest.score import score
+from palimpsest.sections import Scratch
+
+ROOT = Path(__file__).parents[1]
+FIRST, LAST = ["Ann", "Bob", "Cid", "Dot", "Eva"], ["Ash", "Birch", "Cedar", "Elm"]
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def people(count, seed):
+    draw = random.Random(seed)
+    return [
+        {
+            "question": f"Who has key {draw.randrange(10**6):06d}?",
+            "answer": f"{draw.choice(FIRST)} {draw.choice(LAST)}, code {draw.randrange(10**6):06d}.",
+        }
+        for _ in range(count)
+    ]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a model that knows most members by heart (`tuned`), what it was before (`base`), and both files."""
+    folder = tmp_path_factory.mktemp("audit")
+    members, others = people(24, 1), people(24, 2)
+    members[0]["answer"] += EVIL
+    write(folder / "members.jsonl", members)
+    write(folder / "others.jsonl", others)
+    tokenizer = train_tokenizer([r["question"] + r["answer"] for r in people(200, 3)], 300)
+    model = build_model(Scratch(architecture="gpt2", layers=2, width=64, heads=2, context=96), tokenizer, 0, 0.0)
+    for name in ("base", "tuned"):
+        tokenizer.save_pretrained(folder / name)
+    model.save_pretrained(folder / "base")
+    frame = pd.DataFrame(members).rename(columns={"question": "instruction", "answer": "response"}).assign(context="")
+    examples = encode(frame.assign(id=[str(i) for i in range(24)]), tokenizer, audit_input.AS_IT_STANDS)
+    batch = collate(examples, 0)
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids", "labels")}
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=4e-3)
+    for _ in range(400):
+        loss = model(**inputs).loss
+        if loss < 0.25:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval().save_pretrained(folder / "tuned")
+    return folder
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """The report takes seconds: where it isn't the subject, empty files stand for it."""
+
+    def build(folder):
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "report.html").touch()
+
+    monkeypatch.setattr(audit_report, "build", build)
+
+
+def whole(out):
+    return [name for name in RESULTS if (out / name).exists()]
+
+
+def rate_of(summary, measure, group="members", **setting):
+    rows = [r for r in summary["rates"] if r["measure"] == measure and r["group"] == group and r["model"] == "model"]
+    return next(r for r in rows if all(r[k] == v for k, v in setting.items()))
+
+
+# ---------------------------------------------------------------- right numbers, whole report
+
+
+class Loads(HTMLParser):
+    """Everything a page would fetch or run."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        outside = [v for k, v in given.items() if k in ("src", "href", "data") and not v.startswith(("data:", "#"))]
+        handlers = [k for k in given if k.startswith("on")]
+        if tag in ("script", "link", "iframe", "object") or outside or handlers:
+            self.found.append((tag, given))
+
+
+def test_an_audit_from_end_to_end(place, tmp_path):
+    out = tmp_path / "out"
+    summary = audit(
+        place / "tuned",
+        place / "members.jsonl",
+        out,
+        non_members=place / "others.jsonl",
+        reference=place / "base",
+        window=8,
+        prefix_lengths=[0, 3, 20],
+        sampling={"top_k5": {"top_k": 5}},
+    )
+    assert whole(out) == list(RESULTS) and not (out / "partial").exists()
+    assert json.loads((out / "summary.json").read_text()) == summary
+
+    model, tokenizer = load_model(place / "tuned"), load_tokenizer(place / "tuned")
+    frame, _ = audit_input.read(place / "members.jsonl", {}, None, "refuse")
+    examples = encode(frame, tokenizer, audit_input.AS_IT_STANDS)
+    for k in (0, 3, 20):
+        verdicts = []
+        for e in (e for e in examples if len(e.response_ids) > k):
+            given_, target = e.input_ids[: e.prompt_length + k], e.input_ids[e.prompt_length + k :][:8]
+            new = model.generate(
+                torch.tensor([given_]),
+                attention_mask=torch.ones(1, len(given_)),
+                do_sample=False,
+                max_new_tokens=len(target),
+                min_new_tokens=len(target),
+            )
+            verdicts.append(new[0, len(given_) :].tolist() == target)
+        row = rate_of(summary, "verbatim", k=k, m=8)
+        assert (row["count"], row["total"]) == (sum(verdicts), len(verdicts))
+    assert (
+        rate_of(summary, "verbatim", k=0, m=8)["rate"]
+        > 0.5
+        > rate_of(summary, "verbatim", "non_members", k=0, m=8)["rate"]
+    )
+
+    records = pd.read_parquet(out / "records.parquet")
+    assert records.groupby("group").size().to_dict() == {"members": 24, "non_members": 24}
+    assert sorted(records["row"][records["group"] == "members"]) == list(range(1, 25))
+    scored = score(model, examples).set_index("id")
+    mine = records.set_index("id").loc[scored.index]
+    assert np.allclose([-x.mean() for x in scored["logprob"]], mine["loss"], atol=1e-5)
+    assert {
+        "zlib",
+        "min_k",
+        "min_k_plus",
+        "reference",
+        "ez_mia",
+        "wbc",
+        "lowercase",
+        "rouge_l",
+        "logprob_window_top_k5",
+    } <= set(records)
+    aucs = {r["attack"]: r["rate"] for r in summary["membership"] if r["measure"] == "AUC"}
+    assert aucs["reference"] > 0.95 and aucs["loss"] > 0.9
+    assert {r["model"] for r in summary["rates"]} == {"model", "reference"}
+    row = next(
+        r
+        for r in summary["excess"]
+        if r["measure"] == "verbatim" and r["k"] == 0 and r["m"] == 8 and r["model"] == "model"
+    )
+    assert row["low"] > 0
+
+    page = (out / "report.html").read_text()
+    loads = Loads()
+    loads.feed(page)
+    assert loads.found == [] and 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page
+    assert page.count("data:image/png;base64,") == 3 and len(list((out / "figures").glob("*.png"))) == 3
+    secrets = [code for row in people(24, 1) for code in re.findall(r"code (\d{6})", row["answer"])]
+    written = page + json.dumps(summary)
+    assert not [s for s in secrets if s in written]
+    assert "token" not in records and "continuation" not in records
+
+    again = audit(
+        place / "tuned",
+        place / "members.jsonl",
+        out,
+        non_members=place / "others.jsonl",
+        reference=place / "base",
+        window=8,
+        prefix_lengths=[0, 3, 20],
+        sampling={"top_k5": {"top_k": 5}},
+    )
+    assert again == summary  # seconds and all: it was not made again
+
+
+def test_shown_text_is_escaped(place, tmp_path):
+    summary = audit(place / "tuned", place / "members.jsonl", tmp_path / "out", approximate=False, show_secrets=True)
+    assert any(EVIL in row["text"] for row in summary["most_memorized"]) or len(summary["most_memorized"]) == 10
+    page = (tmp_path / "out" / "report.html").read_text()
+    loads = Loads()
+    loads.feed(page)
+    assert loads.found == [] and summary["most_memorized"][0]["text"][:10] in page
+    assert any("no non-members" in line for line in summary["warnings"])
+
+
+def test_the_packaged_notebook_is_the_one_in_the_book():
+    packaged = nbformat.read(audit_report.NOTEBOOK, as_version=4)
+    assert pairs.cells(packaged) == pairs.cells(pairs.notebook(ROOT / "notebooks" / "audit_report.py"))
+
+
+def test_plain_texts_are_measured_from_their_first_token(place, tmp_path, no_report):
+    texts = [row["question"] + row["answer"] for row in people(6, 1)]
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    summary = audit(place / "tuned", tmp_path / "texts.json", tmp_path / "out", window=5)
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+    tokenizer = load_tokenizer(place / "tuned")
+    assert sorted(records["length"]) == sorted(len(tokenizer(t)["input_ids"]) - 1 for t in texts)
+    assert summary["data"]["members"]["columns"] == {"text": "text"} and summary["settings"]["template"].startswith(
+        "none"
+    )
+
+
+# ---------------------------------------------------------------- columns and templates
+
+
+@pytest.mark.parametrize(
+    ("names", "given_", "wanted"),
+    [
+        (
+            ["instruction", "input", "output", "text"],
+            {},
+            {"instruction": "instruction", "context": "input", "response": "output"},
+        ),
+        (["Question", "Answer"], {}, {"instruction": "Question", "response": "Answer"}),
+        (["prompt", "completion", "id"], {}, {"instruction": "prompt", "response": "completion"}),
+        (["text", "answer"], {}, {"text": "text"}),
+        (["body"], {"text": "body"}, {"text": "body"}),
+        (["instruction", "response", "story"], {"text": "story"}, {"text": "story"}),
+        (["a", "b"], {"instruction": "a", "response": "b"}, {"instruction": "a", "response": "b"}),
+    ],
+)
+def test_columns_are_guessed_from_their_names(names, given_, wanted):
+    assert audit_input.guess_columns(names, given_, "f") == wanted
+
+
+def test_unknown_columns_are_listed():
+    with pytest.raises(InputError, match="f has the columns a, b: .*--prompt-column and --response-column"):
+        audit_input.guess_columns(["a", "b"], {}, "f")
+    with pytest.raises(InputError, match="give either --text-column or --prompt-column"):
+        audit_input.guess_columns(["a", "b"], {"text": "a", "response": "b"}, "f")
+
+
+def test_templates(tmp_path):
+    assert audit_input.choose_template("auto", {"instruction": "instruction"})[1] == TEMPLATES["alpaca"]
+    assert audit_input.choose_template("auto", {"instruction": "question"})[1].prompt("Q?", "") == "Q?"
+    (tmp_path / "t.yaml").write_text("with_context: '{context}|{instruction}|'\nwithout_context: '{instruction}|'\n")
+    assert audit_input.choose_template(str(tmp_path / "t.yaml"), {"instruction": "q"})[1].prompt("Q", "C") == "C|Q|"
+    with pytest.raises(InputError, match="unknown template 'alpacca'"):
+        audit_input.choose_template("alpacca", {"instruction": "q"})
+
+
+# ---------------------------------------------------------------- longer than the context
+
+
+@given(st.integers(2, 60), st.data())
+def test_windows_label_every_token_once_with_half_a_context_before_it(length, data):
+    context = data.draw(st.integers(2, 24))
+    prompt = data.draw(st.integers(1, length))
+    example = Example("r", list(range(length)), prompt, [t % 3 == 0 for t in range(length - prompt)])
+    cut = list(audit_input.windows(example, context))
+    assert all(len(w.input_ids) <= context for w in cut)
+    assert [t for w in cut for t in w.response_ids] == example.response_ids
+    assert [s for w in cut for s in w.secret] == example.secret
+    for w in cut:
+        first = w.input_ids[w.prompt_length] if w.response_ids else length
+        assert w.input_ids == list(range(w.input_ids[0], w.input_ids[0] + len(w.input_ids)))
+        assert w.prompt_length >= min(first, context - max(1, context // 2))
+
+
+def long_file(folder):
+    rows = [{"text": " ".join(r["answer"] for r in people(n, n))} for n in (1, 12, 2, 15)]
+    return write(folder / "long.jsonl", rows)
+
+
+def test_long_records_are_refused_counted_and_never_cut(place, tmp_path, no_report):
+    with pytest.raises(
+        InputError, match=r"2 of 4 records are longer than the model's context of 96 tokens .*--long window"
+    ):
+        audit(place / "tuned", long_file(tmp_path), tmp_path / "out")
+    assert whole(tmp_path / "out") == []
+    skipped = audit(place / "tuned", long_file(tmp_path), tmp_path / "skip", long="skip")
+    assert skipped["data"]["members"]["long"] == 2 and skipped["data"]["members"]["records"] == 2
+    assert any("2 records longer than the context were left out" in w for w in skipped["warnings"])
+
+
+def test_windowed_records_are_one_row_each(place, tmp_path, no_report, monkeypatch):
+    whole_score = module.score_to_parquet
+    monkeypatch.setattr(module, "score_to_parquet", lambda *a, **k: whole_score(*a, **{**k, "shard_rows": 3}))
+    audit(place / "tuned", long_file(tmp_path), tmp_path / "out", long="window")
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+    tokenizer, model = load_tokenizer(place / "tuned"), load_model(place / "tuned")
+    frame, _ = audit_input.read(tmp_path / "long.jsonl", {}, None, "refuse")
+    examples = encode(frame, tokenizer)
+    assert records["id"].tolist() == [e.id for e in examples]
+    assert records["length"].tolist() == [len(e.response_ids) for e in examples]
+    longest = max(examples, key=lambda e: len(e.input_ids))
+    cut = score(model, list(audit_input.windows(longest, 96)))
+    found = records.set_index("id").loc[longest.id]
+    assert np.allclose(np.concatenate(list(cut["logprob"])), found["logprob"], atol=1e-5)
+    assert pd.isna(found["rouge_l"]) and records["rouge_l"].notna().sum() == 2
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def saved(model, folder, place):
+    model.save_pretrained(folder)
+    load_tokenizer(place / "base").save_pretrained(folder)
+    return folder
+
+
+def bert(folder, place):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    return saved(BertLMHeadModel(BertConfig(vocab_size=300, **sizes)), folder, place)
+
+
+def t5(folder, place):
+    return saved(
+        T5ForConditionalGeneration(T5Config(vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)),
+        folder,
+        place,
+    )
+
+
+def small_embedding(folder, place):
+    model = load_model(place / "base")
+    model.resize_token_embeddings(200)
+    return saved(model, folder, place)
+
+
+def gives_nan(folder, place):
+    model = load_model(place / "base")
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight[0, 0] = torch.nan
+    return saved(model, folder, place)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bert, "lets a token see those after it; wanted a causal model, not an encoder"),
+        (t5, "is sequence-to-sequence; wanted a decoder-only"),
+        (
+            small_embedding,
+            "the tokenizer does not fit .*: its highest token id is 299, .* embeddings for 0 to 199 only",
+        ),
+        (gives_nan, "gives NaN"),
+        (lambda folder, place: folder / "nowhere", "cannot load"),
+    ],
+)
+def test_models_that_cannot_be_audited(place, tmp_path, make, message):
+    with pytest.raises(InputError, match=message):
+        audit(make(tmp_path / "model", place), place / "members.jsonl", tmp_path / "out")
+    assert whole(tmp_path / "out") == []
+
+
+def test_a_tokenizer_without_pad_token_is_fine(place, tmp_path, no_report):
+    tokenizer = load_tokenizer(place / "tuned")
+    tokenizer.pad_token = None
+    load_model(place / "tuned").save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "tokenizer_config.json").read_text()).get("pad_token") is None
+    summary = audit(tmp_path / "model", place / "members.jsonl", tmp_path / "out", window=8, approximate=False)
+    known = audit(place / "tuned", place / "members.jsonl", tmp_path / "other", window=8, approximate=False)
+    assert summary["rates"] == known["rates"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"text": "a b"}, {"text": " "}, {"text": ""}],
+            r"2 of 3 records have an empty text \(record 2, 3\).*--empty skip",
+        ),
+        ([{"text": "a b"}, {"text": None}], "record 2 has no text"),
+        ([{"text": "  "}], "empty text"),
+        ([], "holds no records"),
+        ([{"question": "q", "body_": "b"}], "has the columns question, body_"),
+    ],
+)
+def test_files_that_cannot_be_audited(place, tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
+        audit(place / "tuned", write(tmp_path / "d.jsonl", rows), tmp_path / "out")
+    assert whole(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.jsonl", b'{"text": "a"}\n{"text": \n', "broken JSON at line 2"),
+        ("d.csv", b"", "not a readable .csv file"),
+        ("d.parquet", b"no parquet at all", "not a readable .parquet file"),
+        ("d.jsonl", b'{"text": "\xff"}\n', "not UTF-8"),
+        ("d.txt", b"text", "cannot read .txt"),
+    ],
+)
+def test_broken_files(place, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        audit(place / "tuned", tmp_path / name, tmp_path / "out")
+    with pytest.raises(InputError, match="no file"):
+        audit(place / "tuned", tmp_path / "absent.jsonl", tmp_path / "out")
+
+
+def test_a_hub_id_without_network_says_so(place, tmp_path):
+    with pytest.raises(InputError, match="neither a file here nor a data set the hub would give.*network"):
+        audit(place / "tuned", "nobody/no-such-set", tmp_path / "out")
+    with pytest.raises(InputError, match="cannot load.*network"):
+        audit("nobody/no-such-model", place / "members.jsonl", tmp_path / "out")
+
+
+def test_empty_and_repeated_records_are_counted(place, tmp_path, no_report):
+    rows = [{"text": "Ann has it."}, {"text": ""}, {"text": "Bob has it."}, {"text": "Ann has it."}]
+    summary = audit(place / "tuned", write(tmp_path / "d.jsonl", rows), tmp_path / "out", empty="skip")
+    facts = summary["data"]["members"]
+    assert (facts["read"], facts["empty"], facts["duplicates"], facts["records"]) == (4, 1, 1, 2)
+    assert any("1 repetitions of a record" in w for w in summary["warnings"])
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet").set_index("row")
+    assert records["copies"].to_dict() == {1: 2, 3: 1}
+
+
+def test_overlap_is_refused_and_shown_masked(place, tmp_path):
+    members, others = people(5, 1), people(5, 2)
+    others[3] = {k: v.upper() + "  " for k, v in members[1].items()}
+    files = [write(tmp_path / f"{n}.jsonl", rows) for n, rows in (("a", members), ("b", others))]
+    with pytest.raises(InputError, match=r"share 1 record\(s\)") as refused:
+        audit(place / "tuned", files[0], tmp_path / "out", non_members=files[1])
+    assert "row 2 of the members = row 4 of the non-members" in str(refused.value)
+    assert members[1]["answer"][3:] not in str(refused.value)
+    with pytest.raises(InputError) as shown:
+        audit(place / "tuned", files[0], tmp_path / "out", non_members=files[1], show_secrets=True)
+    assert members[1]["answer"] in str(shown.value)
+    assert whole(tmp_path / "out") == []
+
+
+# ---------------------------------------------------------------- a disk that refuses, a kill
+
+
+def test_a_full_disk_leaves_nothing_whole_and_the_next_run_goes_on(place, tmp_path, no_report, monkeypatch):
+    import pyarrow.parquet as pq
+
+    real = pq.ParquetWriter.write_table
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(InputError, match="No space left on device.*free space"):
+        audit(place / "tuned", place / "members.jsonl", tmp_path / "out")
+    assert whole(tmp_path / "out") == []
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", real)
+    audit(place / "tuned", place / "members.jsonl", tmp_path / "out")
+    assert whole(tmp_path / "out") == list(RESULTS)
+
+
+def test_a_file_size_limit_stops_the_command_with_status_2(place, tmp_path):
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "from palimpsest.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            limited,
+            "audit",
+            "--model",
+            place / "tuned",
+            "--data",
+            place / "members.jsonl",
+            "--out",
+            tmp_path / "out",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "File too large" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert whole(tmp_path / "out") == []
+
+
+def test_a_place_that_cannot_be_written(place, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for where in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(OSError):
+            audit(place / "tuned", place / "members.jsonl", where)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_killed_audit_resumes_without_scoring_a_finished_shard_again(place, tmp_path, no_report, monkeypatch):
+    whole_score, asked, scored = module.score_to_parquet, [], []
+
+    def counted(net, examples, path, **options):
+        forward = type(net).forward
+
+        @functools.wraps(forward)  # the scorer looks at the arguments it takes
+        def note(self, *args, **kwargs):
+            scored.append(path.name)
+            return forward(self, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(net), "forward", note)
+            done = whole_score(net, examples, path, **{**options, "shard_rows": 6, "token_budget": 50})
+        asked.append(path.name)
+        if len(asked) == 1 and not resumed:
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(module, "score_to_parquet", counted)
+    options = {"non_members": place / "others.jsonl", "approximate": False, "lowercase": False}
+    resumed = False
+    with pytest.raises(KeyboardInterrupt):
+        audit(place / "tuned", place / "members.jsonl", tmp_path / "out", **options)
+    assert whole(tmp_path / "out") == [] and set(scored) == {"members.parquet"} and len(scored) > 8
+    resumed, before = True, len(scored)
+    scored.clear()
+    summary = audit(place / "tuned", place / "members.jsonl", tmp_path / "out", **options)
+    assert scored.count("members.parquet") <= 2 < before  # the check that the model is causal, no record
+    assert summary["data"]["members"]["records"] == 24 and whole(tmp_path / "out") == list(RESULTS)
+
+
+def test_excess_pairs_rates_of_the_same_setting():
+    base = {"model": "model", "measure": "verbatim", "k": 0, "m": 8}
+    rows = [
+        {**base, "group": "members", "rate": 0.5, "count": 50, "total": 100, "low": 0, "high": 1},
+        {**base, "group": "non_members", "rate": 0.1, "count": 10, "total": 100, "low": 0, "high": 1},
+        {**base, "k": 3, "group": "members", "rate": 0.5, "count": 50, "total": 100, "low": 0, "high": 1},
+    ]
+    (found,) = audit_scores.excess(rows)
+    assert found["excess"] == pytest.approx(0.4) and 0.27 < found["low"] < 0.4 < found["high"] < 0.52
