@@ -93,7 +93,7 @@ costs = cost.table(plan, run_dir)
 write_table(costs, tables / "cost.csv")
 figures.cost_table(costs)
 
-# %% mystnb={"figure": {"caption": "Training arithmetic (floating-point operations, log scale) of each student against the share of members' secrets it recites at the end of training.", "name": "fig-cost"}}
+# %% mystnb={"figure": {"caption": "Training arithmetic (10⁹ floating-point operations) of each student against the share of members' secrets it recites at the end of training.", "name": "fig-cost"}}
 figures.cost(costs.merge(end[["model", "recited"]], on="model"))
 
 # %% [markdown]

@@ -10,7 +10,9 @@ from palimpsest.methods import METHODS
 
 ORDER = ["none", *METHODS]
 LABELS = {"none": "before fine-tuning", **{name: rule.label for name, rule in METHODS.items()}}
-COLORS = dict(zip(ORDER, ["#777777", *sns.color_palette("colorblind", len(METHODS))], strict=True))
+# Seaborn's "colorblind" with a dark red for the paper's RKLD; markers tell methods apart where colours don't.
+PALETTE = ["#bbbbbb", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#7a0019", "#949494"]
+COLORS = dict(zip(ORDER, PALETTE, strict=True))
 MARKERS = dict(zip(ORDER, "xosD^vP*X", strict=True))
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 TEXTS = {
@@ -31,7 +33,7 @@ def set_theme() -> None:
     """One look for all figures and tables."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.85)
     plt.rcParams.update({"figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False})
-    plt.rcParams.update({"axes.spines.right": False, "legend.frameon": False})
+    plt.rcParams.update({"axes.spines.right": False, "legend.frameon": False, "grid.color": "#e8e8e8"})
     pd.set_option("display.precision", 3)
     pd.set_option("display.max_columns", 30)
 
@@ -193,7 +195,7 @@ def tradeoff(paths: pd.DataFrame, what: str = "recited") -> plt.Figure:
             )
         ax.set(title=f"student: {size}", xlabel="held-out loss, nats per token")
         ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-    axes[0, 0].set_ylabel("members' secrets recited")
+    axes[0, 0].set(ylabel="members' secrets recited", ylim=(-0.02, max(0.1, 1.05 * paths[what].max())))
     handles = {h.get_label(): h for ax in axes[0] for h in ax.collections if not h.get_label().startswith("_")}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
     plt.close(figure)
@@ -259,14 +261,15 @@ def cost(costs: pd.DataFrame) -> plt.Figure:
     ):
         big = size == costs["size"].iloc[-1]
         ax.scatter(
-            rows["training_flops"],
+            rows["training_flops"] / 1e9,
             rows["recited"],
             color=COLORS[method],
             marker=MARKERS[method],
             s=60 if big else 30,
             label=f"{LABELS[method]}, {size}",
         )
-    ax.set(xscale="log", xlabel="training arithmetic, floating-point operations", ylabel="members' secrets recited")
+    ax.set(xlabel="training arithmetic, GFLOP", ylabel="members' secrets recited", xlim=(0, None))
+    ax.set_ylim(-0.02, max(0.1, 1.05 * costs["recited"].max()))
     ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
     figure.legend(loc="outside right center", fontsize=7)
     plt.close(figure)
