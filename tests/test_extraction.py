@@ -121,7 +121,7 @@ def test_curve_is_the_rate_at_every_k(hits, m, full):
     points = extraction.curve(table, m, full_window=full)
     for point in points.to_dict("records"):
         wanted = rate(extraction.verbatim(table, int(point.pop("k")), m, full_window=full))
-        assert point == wanted
+        assert point == pytest.approx(wanted, abs=1e-12)
     if not full:
         assert len(points) == max(map(len, hits))
 

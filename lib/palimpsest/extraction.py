@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
 
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.score import flatten
-from palimpsest.statistics import rate_of
 
 READINGS = ("window", "whole", "carlini")
 
@@ -77,9 +77,10 @@ def curve(table: pd.DataFrame, m: int | None = None, *, full_window: bool = Fals
     eligible = k + (m or 1) <= np.repeat(lengths, lengths) if full_window else np.ones(len(k), dtype=bool)
     count = np.bincount(k[eligible & verdicts(table, m)], minlength=k.max(initial=-1) + 1)
     total = np.bincount(k[eligible], minlength=len(count))
-    return pd.DataFrame(
-        [{"k": i, **rate_of(int(c), int(n))} for i, (c, n) in enumerate(zip(count, total, strict=True)) if n]
-    )
+    points = pd.DataFrame({"k": np.arange(len(count)), "rate": 0.0, "count": count, "total": total})[total > 0]
+    points["rate"] = points["count"] / points["total"]
+    points["low"], points["high"] = proportion_confint(points["count"], points["total"], method="wilson")
+    return points.reset_index(drop=True)
 
 
 def secrets(table: pd.DataFrame, examples: Sequence[Example]) -> pd.DataFrame:

@@ -120,44 +120,43 @@ def labelled_logits(model: Any, inputs: dict[str, Any], where: torch.Tensor, mod
 
 
 def choose_mode(model: Any, examples: Sequence[Example]) -> str:
-    """The cheapest way to logits that agrees with the model's own forward pass, tried on two examples.
+    """The cheapest way to logits that agrees with the model's own forward pass, tried on the first tokens of two examples.
 
     `rows`: hidden states at the labelled places, then the output layer on a chunk of them at a time. `model`: the forward pass
     as it is, with the output layer shown the labelled places only, for models that scale or cap their logits afterwards.
     `all`: logits at every position, for models that do not call their output layer the usual way.
     """
-    ordered = sorted((e for e in examples if len(e.input_ids) > e.prompt_length), key=lambda e: len(e.input_ids))
-    if not ordered:
+    starts = sorted((e.input_ids for e in examples if len(e.input_ids) > 1), key=len)
+    if not starts:
         return "all"
-    short, other = ordered[0], ordered[len(ordered) // 2]
-    inputs, where, _ = labelled_inputs(model, [short, other])
-    alone = torch.tensor([short.input_ids], device=_device(model))
-    wanted = model(input_ids=alone, attention_mask=torch.ones_like(alone)).logits[0].float()
-    wanted = wanted[short.prompt_length - 1 : -1]
+    short, other = starts[0][:8], starts[-1][:16]
+    inputs, where, _ = labelled_inputs(model, [Example("", short, 1), Example("", other, 1)])
+    alone = torch.tensor([short], device=_device(model))
+    wanted = model(input_ids=alone, attention_mask=torch.ones_like(alone)).logits[0, :-1].float()
     limit = (1e-3 if model.dtype == torch.float32 else 5e-2) * max(1.0, wanted.nan_to_num().abs().max().item())
-    for mode in ("model", "all"):
-        try:
-            found = next(labelled_logits(model, inputs, where, mode))[: len(wanted)].float()
-        except (IndexError, TypeError):
-            continue
-        if torch.allclose(found, wanted, rtol=0, atol=limit, equal_nan=True):
-            break
-    else:
-        warnings.warn("this model's logits depend on what it is batched with; scores carry that noise", stacklevel=3)
-    if mode == "model":
+
+    def agrees(logits: torch.Tensor) -> bool:
+        return torch.allclose(logits[: len(wanted)].float(), wanted, rtol=0, atol=limit, equal_nan=True)
+
+    try:
         hidden, logits = _run(model, inputs, where, None)
-        if torch.allclose(model.get_output_embeddings()(hidden), logits, rtol=1e-5, atol=1e-6, equal_nan=True):
-            return "rows"
-    return mode
+        if agrees(logits[0]):
+            plain = model.get_output_embeddings()(hidden)
+            return "rows" if torch.allclose(plain, logits, rtol=1e-5, atol=1e-6, equal_nan=True) else "model"
+    except (IndexError, TypeError):
+        pass  # the output layer is used in another way
+    if not agrees(next(labelled_logits(model, inputs, where, "all"))):
+        warnings.warn("this model's logits depend on what it is batched with; scores carry that noise", stacklevel=3)
+    return "all"
 
 
 def fitting_token_budget(model: Any, mode: str) -> int:
-    """Padded tokens per batch that fit in half of the free memory; more than 4,096 gains nothing on a CPU."""
+    """Padded tokens per batch that fit in half of the free memory; more than 2,048 gains nothing on a CPU."""
     device, config = _device(model), model.config.get_text_config()
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 65_536
     else:
-        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 4_096
+        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 2_048
     each = (
         40 * config.hidden_size * model.dtype.itemsize
     )  # one layer's intermediate results; there is no key-value cache
