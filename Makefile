@@ -29,8 +29,9 @@ WITH := env -u MPLBACKEND PATH="$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1 OMP_NUM_T
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
+# --nolock: a killed run leaves Snakemake's lock behind; each stage takes a lock of its own that dies with it.
 book: $(READY)
-	$(WITH) snakemake --cores $(CORES) --config study=$(STUDY) $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
+	$(WITH) snakemake --nolock --cores $(CORES) --config study=$(STUDY) $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
 	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
 
 # loadgroup keeps the tests that share one smoke run on one worker.
