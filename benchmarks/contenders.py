@@ -1,0 +1,130 @@
+"""The models, batches and contenders that `distillation.py` measures, and the memory of one step in a process of its own."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from palimpsest.batches import Example, collate
+from palimpsest.completion import completion_batch
+from palimpsest.distill import GKDConfig, GKDTrainer, distill_trainer
+
+# The size of the first rows; `--quick` shrinks everything, to try the script out.
+FULL = {"vocabulary": 50_257, "rows": 8, "prompt": (20, 80), "response": (30, 130)}
+QUICK = {"vocabulary": 5_000, "rows": 4, "prompt": (5, 20), "response": (10, 30)}
+TEACHER, STUDENT = {"n_embd": 768, "n_layer": 12, "n_head": 12}, {"n_embd": 256, "n_layer": 4, "n_head": 4}
+CONTENDERS = ("stock", "ours", "ours, cached")
+
+
+def words(count: int) -> PreTrainedTokenizerFast:
+    vocabulary = {f"w{i}": i for i in range(count - 1)} | {"<end>": count - 1}
+    model = Tokenizer(WordLevel(vocabulary, unk_token="w0"))
+    return PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>", pad_token="<end>")
+
+
+def records(count: int, vocabulary: int, prompt: tuple[int, int], response: tuple[int, int]) -> list[Example]:
+    """Random tokens of random lengths, closed by end-of-text."""
+    draw, out = random.Random(0), []
+    for i in range(count):
+        given, written = draw.randint(*prompt), draw.randint(*response)
+        ids = [draw.randrange(vocabulary - 1) for _ in range(given + written)] + [vocabulary - 1]
+        out.append(Example(f"{i:016x}", ids, given))
+    return out
+
+
+def gpt2(vocabulary: int, seed: int, shape: dict) -> GPT2LMHeadModel:
+    torch.manual_seed(seed)
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), vocabulary - 1)
+    off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, n_positions=512, **shape, **ends, **off))
+
+
+def arguments(folder: str, rows: int, **changes) -> dict:
+    plain = {"output_dir": folder, "use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no"}
+    off = {"bf16": False, "gradient_checkpointing": False, "logging_strategy": "no", "dataloader_pin_memory": False}
+    return {**plain, **off, "per_device_train_batch_size": rows, "learning_rate": 1e-4, **changes}
+
+
+def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], dict]:
+    """A function that takes one whole step and returns its loss, and facts about it."""
+    tokenizer = words(size["vocabulary"])
+    examples = records(size["rows"], size["vocabulary"], size["prompt"], size["response"])
+    student, teacher = gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER)
+    args = arguments(folder, size["rows"])
+    pad_id = tokenizer.pad_token_id
+    if name == "stock":
+        config = GKDConfig(**args, beta=0.0, max_length=None)
+        ours = distill_trainer(
+            gpt2(64, 1, {**STUDENT, "n_embd": 8}),
+            gpt2(64, 1, {**STUDENT, "n_embd": 8}),
+            [Example("0", [1, 2], 1)],
+            words(64),
+            "fkl",
+            args,
+        )
+        trainer = GKDTrainer(
+            student, teacher, config, ours.data_collator, ours.train_dataset, processing_class=tokenizer
+        )
+        batch = collate(examples, pad_id)
+        batch = {key: batch[key] for key in ("input_ids", "attention_mask", "labels")}
+    else:
+        cache = folder if name == "ours, cached" else None
+        trainer = distill_trainer(student, teacher, examples, tokenizer, "fkl", args, cache)
+        batch = completion_batch(examples, pad_id)
+    del teacher
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
+    tokens = sum(len(e.response_ids) for e in examples)
+
+    def step() -> float:
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=tokens)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    student.train()
+    stored = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs if f == "states.bin")
+    return step, {"tokens": tokens, "padded": batch["input_ids"].numel(), "stored": stored}
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: VmRSS now, or VmHWM, the most since the peak was reset."""
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
+
+
+def measure_memory(name: str, size: dict) -> None:
+    """Run in a process of its own: print the peak of one step over what was resident before it, and that."""
+    import ctypes
+    import gc
+
+    with tempfile.TemporaryDirectory() as folder:
+        step, _ = contender(name, size, folder)
+        step()  # makes the optimizer's state
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        before = resident("VmRSS")
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        step()
+        print(json.dumps({"step": resident("VmHWM") - before, "resident": before}))
+
+
+def memory(name: str, quick: bool) -> dict:
+    """Large blocks are given back to the system when freed, so that what is resident is what is in use."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
+    command = [sys.executable, __file__, name, *(["quick"] if quick else [])]
+    out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return json.loads(out.strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    measure_memory(sys.argv[1], QUICK if "quick" in sys.argv else FULL)
