@@ -58,6 +58,12 @@ def test_across_seeds_is_wider_when_seeds_differ():
     assert other["rate"] == 0.25 and other["high"] - other["low"] > one["high"] - one["low"]
 
 
+def test_an_empty_set_has_an_interval_all_the_same():
+    found = lineage.across_seeds(lineage.sort_records(memorized([(0, 0, 0)] * 40), ARMS)).set_index("set")
+    assert found.loc["inherited", "low"] == 0 and 0.05 < found.loc["inherited", "high"] < 0.12
+    assert found.loc["none", "high"] == 1 and 0.88 < found.loc["none", "low"] < 0.95
+
+
 def test_a_missing_verdict_drops_the_record_for_all():
     verdicts = {
         "teacher": pd.Series([True, pd.NA, False], ["a", "b", "c"], dtype="boolean"),
@@ -95,30 +101,40 @@ def test_ratio_over_nothing_is_not_a_number():
     assert all(np.isnan(v) for v in found.values())
 
 
-def exposed(canaries, twins, name="m"):
-    rank = [1 + int((np.asarray(twins) >= c).sum()) for c in canaries]
-    return pd.DataFrame(
-        {"model": name, "teacher_only": True, "rank": rank, "twins": len(twins), "exposure": 1.0, "recited": False}
-    )
+def known(canaries, twins, name="m", form="code"):
+    gain = np.concatenate([canaries, twins])
+    kind = ["canary"] * len(canaries) + ["twin"] * len(twins)
+    return pd.DataFrame({"model": name, "kind": kind, "form": form, "gain": gain, "recited": gain > 8})
 
 
-def test_counterfactual_is_the_test_on_the_log_probabilities_themselves():
+def test_counterfactual_is_the_exact_rank_test():
     rng = np.random.default_rng(1)
     canaries, twins = rng.normal(1, 1, 6), rng.normal(0, 1, 40)
-    found = lineage.counterfactual(exposed(canaries, twins)).iloc[0]
-    wanted = mannwhitneyu(canaries, twins, alternative="greater")
-    assert found["p"] == pytest.approx(wanted.pvalue)
+    found = lineage.counterfactual(known(canaries, twins)).iloc[0]
+    wanted = mannwhitneyu(canaries, twins, alternative="greater", method="exact")
+    assert found["p"] == pytest.approx(wanted.pvalue) and (found["canaries"], found["twins"]) == (6, 40)
     assert found["auc"] == pytest.approx(wanted.statistic / 240) and found["low"] < found["auc"] < found["high"]
 
 
-def test_counterfactual_extremes_and_other_canaries_left_out():
-    known = exposed([9.0, 8.0, 7.0], range(6), "knows")
-    blank = exposed([-1.0, -2.0, -3.0], range(6), "blank")
-    others = exposed([9.0] * 5, range(6), "knows").assign(teacher_only=False)
-    found = lineage.counterfactual(pd.concat([known, blank, others])).set_index("model")
+def test_counterfactual_extremes():
+    found = lineage.counterfactual(
+        pd.concat([known([9.0, 8.0, 7.0], range(6), "knows"), known([-1.0, -2.0, -3.0], range(6), "blank")])
+    ).set_index("model")
     assert found.loc["knows", "auc"] == 1 and found.loc["blank", "auc"] == 0
     assert found.loc["knows", "p"] < 0.02 and found.loc["blank", "p"] > 0.9
-    assert found.loc["knows", "canaries"] == 3
+    assert found.loc["knows", "recited"] == 1 and found.loc["knows", "low"] < 0.5  # three canaries prove little
+
+
+def test_forms_of_different_height_are_compared_within_themselves():
+    low, high = known([0.1, 0.2], [0.0, -0.1, 0.05], form="code"), known([50.1], [50.0, 49.9, 50.05], form="name")
+    assert lineage.counterfactual(pd.concat([low, high])).iloc[0]["auc"] == 1
+
+
+def test_few_canaries_from_chance_rarely_look_known():
+    """The interval must not lie above one half much more often than in one of forty draws, as DeLong's own would."""
+    rng = np.random.default_rng(0)
+    drawn = pd.concat([known(rng.normal(size=6), rng.normal(size=60), str(i)) for i in range(300)])
+    assert (lineage.counterfactual(drawn)["low"] > 0.5).mean() < 0.045
 
 
 # ---------------------------------------------------------------- prediction

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import mannwhitneyu
+from scipy.special import expit
+from scipy.stats import mannwhitneyu, t
 
 from palimpsest import extraction, results
 from palimpsest.errors import InputError
@@ -123,21 +124,23 @@ def across_seeds(sorted_records: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Per size, method and set, over all seeds: mean `rate` and `count` of `total` records, `seeds`, and `low`, `high`.
 
     The 95 % interval is a two-level bootstrap: seeds are drawn, then records, the same ones for every seed drawn. With one
-    seed it covers other records only, not other seeds.
+    seed it covers other records only, not other seeds. Of an empty set every resample is empty, so there (and for a set that
+    holds every record) it is Wilson's.
     """
     rows = []
     for (size, method), part in _by(sorted_records, "size", "method"):
         wide = part.pivot(index="seed", columns="id", values="set")
         for name in MEANING:
             inside = (wide == name).to_numpy()
-            found = bootstrap(inside, seed=seed)
+            same = inside.all() or not inside.any()
+            found = rate(inside[0]) if same else bootstrap(inside, seed=seed)
             rows.append(
                 {
                     "size": size,
                     "method": method,
                     "set": name,
                     "seeds": len(inside),
-                    "rate": found["mean"],
+                    "rate": inside.mean(),
                     "count": inside.sum(1).mean(),
                     "total": inside.shape[1],
                     "low": found["low"],
@@ -193,44 +196,54 @@ def ratio(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, flo
     return {"ratio": float(value), "ratio_low": float(low), "ratio_high": float(high)}
 
 
-def counterfactual(exposed: pd.DataFrame) -> pd.DataFrame:
+def counterfactual(known: pd.DataFrame) -> pd.DataFrame:
     """What models know of the canaries that only the teacher was fine-tuned on.
 
-    A model that never met them ranks a canary anywhere among its unseen twins, so it finds a canary likelier than a twin half of
-    the time; anything above came through the teacher.
+    A model that never met them has learned no more about a canary than about any of its unseen twins, so it gains more on the
+    canary half of the time; anything above came through the teacher.
 
     Args:
-        exposed: `exposure.exposures` of one or more models, with a column `model`. A canary's `rank` is 1 when it is likelier
-            than each of its `twins`.
+        known: one row per `model` and planted secret: `kind` ("canary" or "twin"), `form` (secrets compared with each other),
+            `gain` (log-probability over that before fine-tuning, nats: what the model started with drops out), `recited`.
 
     Returns:
-        Per model, over the teacher-only canaries: `exposure` (mean, bits) and `recited`, `canaries`; `auc` (share of
-        canary-twin pairs in which the canary is likelier), with `low`, `high` (95 % DeLong), and `p`, the exact one-sided
-        Mann-Whitney probability of such ranks from a model that knows nothing. NaN with fewer than two canaries.
+        Per model: `canaries`, `twins`, how many canaries are `recited`; `auc` (share of canary-twin pairs in which more is
+        gained on the canary) with `low`, `high` (95 %: DeLong's error with Student's t, as canaries are few), and `p`, the exact
+        one-sided Mann-Whitney probability of such ranks under a model that learned nothing. NaN with fewer than two canaries.
     """
+    centered = known["gain"] - _twin_median(known)
     rows = []
-    for (name,), part in _by(exposed[exposed["teacher_only"].astype(bool)], "model"):
-        twins = int(part["twins"].max())
-        places = twins - part["rank"].to_numpy() + 1.5  # a canary of rank 1 stands above twins 1, 2, ..., `twins`
-        unseen = np.arange(1, twins + 1)
-        found = {"rate": np.nan, "low": np.nan, "high": np.nan}
-        p = np.nan
-        if len(part) > 1:
-            found = delong_auc(places, unseen)
-            p = mannwhitneyu(places, unseen, alternative="greater", method="exact").pvalue
-        rows.append(
-            {
-                "model": name,
-                "canaries": len(part),
-                "recited": int(part["recited"].sum()),
-                "exposure": part["exposure"].mean(),
-                "auc": found["rate"],
-                "low": found["low"],
-                "high": found["high"],
-                "p": p,
-            }
-        )
+    for (name,), part in _by(known.assign(gain=centered), "model"):
+        canary = part["kind"] == "canary"
+        first, second = part.loc[canary, "gain"].to_numpy(), part.loc[~canary, "gain"].to_numpy()
+        auc = low = high = p = np.nan
+        if min(len(first), len(second)) > 1:
+            auc, low, high = _auc_of_few(first, second)
+            p = mannwhitneyu(first, second, alternative="greater", method="exact").pvalue
+        who = {
+            "model": name,
+            "canaries": len(first),
+            "twins": len(second),
+            "recited": int(part["recited"][canary].sum()),
+        }
+        rows.append({**who, "auc": auc, "low": low, "high": high, "p": p})
     return pd.DataFrame(rows)
+
+
+def _twin_median(known: pd.DataFrame) -> pd.Series:
+    """The median gain on the twins of each row's model and form, which makes several forms comparable."""
+    twins = known[known["kind"] == "twin"].groupby(["model", "form"])["gain"].median()
+    return pd.Series(twins.reindex(pd.MultiIndex.from_frame(known[["model", "form"]])).to_numpy(), known.index)
+
+
+def _auc_of_few(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    found = delong_auc(first, second)
+    auc, error = found["rate"], found["error"]
+    if not 0 < auc < 1 or error == 0:
+        return auc, found["low"], found["high"]
+    reach = t.ppf(0.975, min(len(first), len(second)) - 1) * error / (auc * (1 - auc))
+    odds = np.log(auc / (1 - auc))
+    return auc, *(float(x) for x in expit([odds - reach, odds + reach]))
 
 
 def _by(frame: pd.DataFrame, *columns: str):
