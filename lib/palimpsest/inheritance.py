@@ -184,7 +184,7 @@ def counterfactual_told(found: pd.DataFrame) -> str:
         above = rows[rows["p"] < 0.05]
         named = ", ".join(f"{r.label}, seed {r.seed:.0f} ({100 * r.auc:.0f} %)" for r in above.itertuples())
         lines.append(
-            f"Of {len(rows)} {words}, {len(above)} did so above chance (exact test, p < 0.05){': ' + named if named else ''}; "
+            f"Of {len(rows)} {words}, {len(above)} did so above chance (exact test, p < 0.05, which one in twenty passes by luck){': ' + named if named else ''}; "
             f"{int((rows['recited'] > 0).sum())} recite any."
         )
     return " ".join(lines)
