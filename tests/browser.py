@@ -62,7 +62,9 @@ def serve(folder: Path) -> Iterator[str]:
 def browser_page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(120_000)  # a busy machine is not a fault of the book
+        yield page
         browser.close()
 
 
@@ -85,7 +87,10 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
                 fault(f"asks for {r.url}, outside the book")
 
         page.on("request", request)
-        page.on("requestfailed", lambda r: fault(f"request failed: {r.url} ({r.failure})"))
+        # Aborted: the browser itself gave up on a request because it moved on to the next page.
+        page.on(
+            "requestfailed", lambda r: "ERR_ABORTED" in r.failure or fault(f"request failed: {r.url} ({r.failure})")
+        )
         page.on("response", lambda r: r.status >= 400 and fault(f"{r.status} for {r.url}"))
         page.on("console", lambda m: m.type == "error" and fault(f"console: {m.text}"))
         page.on("pageerror", lambda e: fault(f"script: {e}"))
