@@ -82,6 +82,9 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
             if line not in faults:
                 faults.append(line)
 
+        def own(url: str) -> bool:
+            return url.endswith("/favicon.ico")  # asked for by the browser, by no page
+
         def request(r) -> None:
             if not r.url.startswith((base, "data:", "blob:")):
                 fault(f"asks for {r.url}, outside the book")
@@ -91,8 +94,8 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
         page.on(
             "requestfailed", lambda r: "ERR_ABORTED" in r.failure or fault(f"request failed: {r.url} ({r.failure})")
         )
-        page.on("response", lambda r: r.status >= 400 and fault(f"{r.status} for {r.url}"))
-        page.on("console", lambda m: m.type == "error" and fault(f"console: {m.text}"))
+        page.on("response", lambda r: r.status >= 400 and not own(r.url) and fault(f"{r.status} for {r.url}"))
+        page.on("console", lambda m: m.type == "error" and not own(m.location["url"]) and fault(f"console: {m.text}"))
         page.on("pageerror", lambda e: fault(f"script: {e}"))
         queue, seen, wanted, anchors = [f"{base}index.html"], set(), {}, {}
         while queue:
