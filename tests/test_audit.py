@@ -117,6 +117,7 @@ class Loads(HTMLParser):
             self.found.append((tag, given))
 
 
+@pytest.mark.slow
 def test_an_audit_from_end_to_end(place, tmp_path):
     out = tmp_path / "out"
     summary = audit(
@@ -205,6 +206,7 @@ def test_an_audit_from_end_to_end(place, tmp_path):
     assert again == summary  # seconds and all: it was not made again
 
 
+@pytest.mark.slow
 def test_shown_text_is_escaped(place, tmp_path):
     summary = audit(place / "tuned", place / "members.jsonl", tmp_path / "out", approximate=False, show_secrets=True)
     assert any(EVIL in row["text"] for row in summary["most_memorized"]) or len(summary["most_memorized"]) == 10
@@ -253,6 +255,15 @@ def test_plain_texts_are_measured_from_their_first_token(place, tmp_path, no_rep
 )
 def test_columns_are_guessed_from_their_names(names, given_, wanted):
     assert audit_input.guess_columns(names, given_, "f") == wanted
+
+
+def test_a_mapped_column_wins_over_one_that_bears_our_name(tmp_path):
+    rows = [{"instruction": "i", "response": "r", "story": "s", "answer": "a"}]
+    file = write(tmp_path / "d.jsonl", rows)
+    assert audit_input.read(file, {"text": "story"}, None, "refuse")[0]["text"].tolist() == ["s"]
+    assert audit_input.read(file, {"response": "answer"}, None, "refuse")[0]["response"].tolist() == ["a"]
+    with pytest.raises(InputError, match="has no column 'storey'; it has instruction, response, story, answer"):
+        audit_input.read(file, {"text": "storey"}, None, "refuse")
 
 
 def test_unknown_columns_are_listed():
@@ -432,13 +443,13 @@ def test_a_hub_id_without_network_says_so(place, tmp_path):
 
 
 def test_empty_and_repeated_records_are_counted(place, tmp_path, no_report):
-    rows = [{"text": "Ann has it."}, {"text": ""}, {"text": "Bob has it."}, {"text": "Ann has it."}]
+    rows = [{"text": t} for t in ("Ann has it.", "", None, "Bob has it.", "Ann has it.")]
     summary = audit(place / "tuned", write(tmp_path / "d.jsonl", rows), tmp_path / "out", empty="skip")
     facts = summary["data"]["members"]
-    assert (facts["read"], facts["empty"], facts["duplicates"], facts["records"]) == (4, 1, 1, 2)
+    assert (facts["read"], facts["empty"], facts["duplicates"], facts["records"]) == (5, 2, 1, 2)
     assert any("1 repetitions of a record" in w for w in summary["warnings"])
     records = pd.read_parquet(tmp_path / "out" / "records.parquet").set_index("row")
-    assert records["copies"].to_dict() == {1: 2, 3: 1}
+    assert records["copies"].to_dict() == {1: 2, 4: 1}
 
 
 def test_overlap_is_refused_and_shown_masked(place, tmp_path):
@@ -475,6 +486,7 @@ def test_a_full_disk_leaves_nothing_whole_and_the_next_run_goes_on(place, tmp_pa
     assert whole(tmp_path / "out") == list(RESULTS)
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_stops_the_command_with_status_2(place, tmp_path):
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "

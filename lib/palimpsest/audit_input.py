@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from palimpsest import records as reading
@@ -49,8 +48,6 @@ def guess_columns(names: list[str], given: dict[str, str], source) -> dict[str, 
         return {k: v for k, v in found.items() if k != "text"}
     if "text" in found and not {"instruction", "response", "context"} & set(given):
         return {"text": found["text"]}
-    if not names:
-        raise InputError(f"{source} holds no records")
     raise InputError(
         f"{source} has the columns {', '.join(names)}: which of them are prompt and response, or text, cannot be told "
         "from their names. Map them: --prompt-column and --response-column (--context-column), or --text-column"
@@ -67,8 +64,13 @@ def read(source, given: dict[str, str], limit: int | None, empty: str) -> tuple[
     Raises:
         InputError: as `read_records`; records without text where `empty` is "refuse".
     """
-    columns = guess_columns(_column_names(source), dict(given), source)
-    records = reading.read_records(source, columns=columns, limit=limit)
+    frame = _frame(source, limit)
+    columns = guess_columns([str(c) for c in frame.columns], dict(given), source)
+    if missing := [theirs for theirs in columns.values() if theirs not in frame]:
+        raise InputError(f"{source} has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
+    # Only the columns asked for: another one of the file may bear one of our names.
+    frame = frame[list(columns.values())].set_axis(list(columns), axis=1)
+    records = reading._checked(frame.fillna("") if empty == "skip" else frame, source)
     measured = "response" if "response" in columns else "text"
     wanted = [c for c in columns if c != "context"]
     blank = (records[wanted].apply(lambda column: column.str.strip()) == "").any(axis=1)
@@ -92,8 +94,7 @@ def read(source, given: dict[str, str], limit: int | None, empty: str) -> tuple[
         "empty": int(blank.sum()),
         "duplicates": int(len(records) - blank.sum() - len(kept)),
     }
-    texts = [c for c in (*reading.TEXTS, "text") if c in kept and (c in columns or c == "context" != measured)]
-    return kept[["id", "row", "copies", *(t for t in texts if measured == "response" or t == "text")]], facts
+    return kept[["id", "row", "copies", *(c for c in (*reading.TEXTS, "text") if c in kept)]], facts
 
 
 def _digest(source, ids: pd.Series) -> str:
@@ -105,14 +106,19 @@ def _digest(source, ids: pd.Series) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def _column_names(source) -> list[str]:
+def _frame(source, limit: int | None) -> pd.DataFrame:
     path = locate(source)
     try:
         if path.suffix == ".parquet" and path.exists():
-            return pq.read_schema(path).names
-        return [str(c) for c in pd.DataFrame(list(reading._rows(source, CHUNK))[:CHUNK]).columns]
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.DataFrame(list(reading._rows(source, limit)))
     except (pa.ArrowInvalid, pd.errors.EmptyDataError) as error:
         raise InputError(f"{source} is not a readable {path.suffix} file: {error}") from None
+    frame = frame.head(limit) if limit else frame
+    if frame.empty:
+        raise InputError(f"{source} holds no records")
+    return frame
 
 
 def choose_template(name: str, columns: dict[str, str]) -> tuple[str, reading.Template | None]:
