@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -161,6 +161,7 @@ def test_similarity_by_hand():
     assert found["longest_common"] == 4  # "the " or " sat"
 
 
+@settings(deadline=None)
 @given(st.text("ab c", max_size=12), st.text("ab c", max_size=12))
 def test_longest_common_is_the_longest_shared_run(text, reference):
     runs = {text[i:j] for i in range(len(text)) for j in range(i, len(text) + 1)}
@@ -170,6 +171,7 @@ def test_longest_common_is_the_longest_shared_run(text, reference):
     assert similarity(reference, text)["edit_similarity"] == pytest.approx(found["edit_similarity"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=20))
 def test_first_miss_is_the_number_of_leading_hits(hit):
     count = first_miss(hit)

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
-from palimpsest.exposure import dose_response, exposure_by_rank, exposures, secret_logprob
+from palimpsest.exposure import chance, dose_response, exposure_by_rank, exposures, secret_logprob
 
 logprobs = st.floats(-50, 0, allow_nan=False)
 
@@ -21,6 +21,7 @@ def test_exposure_by_hand():
     assert exposure_by_rank(-5.0, twins) == (1.0, 2)  # a tie counts against the canary
 
 
+@settings(deadline=None)
 @given(st.lists(logprobs, min_size=1, max_size=30), logprobs, logprobs)
 def test_exposure_grows_with_the_log_probability_and_falls_with_the_rank(twins, one, other):
     (low, low_rank), (high, high_rank) = (exposure_by_rank(c, np.array(twins)) for c in sorted((one, other)))
@@ -29,6 +30,7 @@ def test_exposure_grows_with_the_log_probability_and_falls_with_the_rank(twins, 
     assert 0 <= low <= high <= np.log2(len(twins) + 1)
 
 
+@settings(deadline=None)
 @given(st.lists(logprobs, min_size=1, max_size=30), logprobs)
 def test_rank_is_the_place_in_the_sorted_list(twins, canary):
     worst_place = sorted([*twins, canary], reverse=True)[::-1].index(canary)  # last among equals
@@ -127,3 +129,10 @@ def test_dose_response_of_two_seeds_counts_canaries_once():
     (row,) = dose_response(both).to_dict("records")
     assert row["canaries"] == 2 and row["total"] == 4 and row["exposure"] == (2 + 1 + 0 + 1) / 4
     assert row["exposure_low"] <= row["exposure"] <= row["exposure_high"]
+
+
+def test_chance_is_the_mean_over_all_ranks():
+    twins = np.array([-1.0, -2.0, -3.0])
+    bits = [exposure_by_rank(c, twins)[0] for c in (-0.5, -1.5, -2.5, -3.5)]
+    assert chance(3) == pytest.approx(np.mean(bits))
+    assert chance(100_000) == pytest.approx(1 / np.log(2), abs=1e-3)

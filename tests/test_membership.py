@@ -68,6 +68,15 @@ def test_loss_zlib_lowercase_reference():
     expect(membership.lowercase(TABLE, lower), lambda i: np.log(np.exp(-reference[i]) / np.exp(loss_of(i))))
 
 
+def test_lowercased_keeps_ids_and_prompts():
+    given = pd.DataFrame(
+        {"id": ["a"], "instruction": ["To Whom?"], "response": ["Dear ANN"], "secrets": [[{"start": 5}]]}
+    )
+    found = membership.lowercased(given).iloc[0].to_dict()
+    assert found == {"id": "a", "instruction": "To Whom?", "response": "dear ann", "secrets": []}
+    assert list(membership.lowercased(pd.DataFrame({"text": ["Ann"]}))["text"]) == ["ann"]
+
+
 @pytest.mark.parametrize("share", [0.1, 0.2, 1.0])
 def test_min_k_and_min_k_plus(share):
     def min_k(i):
@@ -152,7 +161,7 @@ def test_tables_that_do_not_match_are_refused():
 scores_of = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40).map(np.array)  # integers: many ties
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(scores_of, scores_of, st.sampled_from([0.1, 0.2, 0.5, 1 / 3]))
 def test_tpr_is_the_best_point_of_the_roc_curve_and_its_interval_is_of_that_count(members, others, fpr):
     found = tpr_at_fpr(members, others, fpr)
@@ -166,6 +175,7 @@ def test_tpr_is_the_best_point_of_the_roc_curve_and_its_interval_is_of_that_coun
     assert found["low"] <= found["rate"] <= found["high"] and found["total"] == len(members)
 
 
+@settings(deadline=None)
 @given(scores_of, scores_of)
 def test_roc_ends_in_its_corners_and_its_area_is_the_auc(members, others):
     curve = roc(members, others)

@@ -54,6 +54,11 @@ def exposure_by_rank(canary: float, twins: np.ndarray) -> tuple[float, int]:
     return float(np.log2(len(twins) + 1) - np.log2(rank)), rank
 
 
+def chance(twins: int) -> float:
+    """Mean exposure in bits of a canary the model never saw: every rank among its twins equally likely (about 1.44)."""
+    return float(np.log2(twins + 1) - np.log2(np.arange(1, twins + 2)).mean())
+
+
 def exposures(table: pd.DataFrame, records: pd.DataFrame, examples: Sequence[Example]) -> pd.DataFrame:
     """Exposure of every canary under one model.
 
@@ -107,8 +112,8 @@ def dose_response(exposed: pd.DataFrame, *, resamples: int = 2000, seed: int = 0
 
     Returns:
         One row per group: `teacher_only`, `copies`, `canaries`, `exposure` (mean, bits) with `exposure_low` and
-        `exposure_high` (95 % bootstrap over seeds and canaries; NaN for a single canary), `ceiling` (the most that this many
-        twins can show), and the share recited: `rate`, `count`, `total` (canaries x seeds), `low`, `high` (Wilson).
+        `exposure_high` (95 % bootstrap over seeds and canaries; NaN for a single canary), `chance` and `ceiling`
+        (what an unseen canary shows on average, and the most that this many twins can show), and the share recited: `rate`, `count`, `total` (canaries x seeds), `low`, `high` (Wilson).
     """
     rows = []
     for (only, copies), group in exposed.groupby(["teacher_only", "copies"]):
@@ -124,6 +129,7 @@ def dose_response(exposed: pd.DataFrame, *, resamples: int = 2000, seed: int = 0
                 "exposure": mean["mean"],
                 "exposure_low": np.nan if alone else mean["low"],
                 "exposure_high": np.nan if alone else mean["high"],
+                "chance": chance(int(group["twins"].max())),
                 "ceiling": np.log2(group["twins"].max() + 1),
                 **rate(group["recited"]),
             }

@@ -53,9 +53,15 @@ def lowercase(table: pd.DataFrame, lowercase_table: pd.DataFrame) -> np.ndarray:
     """log(perplexity of the lowercased text / perplexity of the text) (Carlini et al., arXiv 2012.07805, section 5.2).
 
     Args:
-        lowercase_table: the same model's scores of the same records (same ids) with their text in lower case.
+        lowercase_table: the same model's scores of `lowercased` records.
     """
     return loss(table) - loss(_matched(lowercase_table, table, "lowercased"))
+
+
+def lowercased(records: pd.DataFrame) -> pd.DataFrame:
+    """The records with the text that is scored in lower case and their ids kept: what `lowercase` needs scored as well."""
+    name = "response" if "response" in records else "text"
+    return records.assign(**{name: records[name].str.lower(), "secrets": [[] for _ in range(len(records))]})
 
 
 def reference(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
@@ -81,7 +87,7 @@ def ez_mia(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
     """Error-zone score (Ilic et al., arXiv 2601.12104): gains over losses at the tokens the model gets wrong.
 
     With d = log-probability minus that of the checkpoint before fine-tuning, and the error zone = tokens that are not the
-    model's first choice: sum of positive d / sum of |negative d| over the zone, as in the authors' published code.
+    model's first choice: sum of positive d over size of the sum of negative d in the zone, as in the authors' code.
 
     Departure: where that is undefined (fewer than two tokens in the zone, or no loss in it) they return 0, which ranks
     a record recited without an error as the *least* likely member; here the same ratio is then taken over all tokens.
@@ -122,7 +128,7 @@ def all_attacks(
         table: scores of the model under attack.
         texts: the scored text of each row, for `zlib`.
         reference_table: scores of the checkpoint before fine-tuning, same records and tokens.
-        lowercase_table: scores of the lowercased records, same ids.
+        lowercase_table: this model's scores of the `lowercased` records.
 
     Raises:
         InputError: a table lacks a record of `table`, or the reference's tokens differ.
@@ -214,7 +220,9 @@ def blind_baseline(
     texts = [*member_texts, *non_member_texts]
     labels = np.repeat([1, 0], [len(member_texts), len(non_member_texts)])
     words = HashingVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), n_features=2**16, alternate_sign=False)
-    judge = make_pipeline(words, TfidfTransformer(), LogisticRegression(C=10, class_weight="balanced", max_iter=1000))
+    judge = make_pipeline(
+        words, TfidfTransformer(), LogisticRegression(C=10, class_weight="balanced", solver="liblinear")
+    )
     split = StratifiedKFold(min(folds, count), shuffle=True, random_state=seed)
     scores = cross_val_predict(judge, texts, labels, cv=split, method="decision_function")
     auc = delong_auc(scores[labels == 1], scores[labels == 0])
