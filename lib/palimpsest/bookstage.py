@@ -41,6 +41,8 @@ def stage(run_dir: Path, book_dir: Path, out_dir: Path) -> list[str]:
     for path in sorted((run_dir / "notebooks").rglob("*.ipynb"), key=lambda p: p.stem):
         nb = nbformat.read(path, as_version=4)
         refuse_errors(nb, path)
+        if path.stem == "00_intro":
+            hide_code(nb)
         if path.stem[0].isdigit():
             nbformat.write(nb, out_dir / "notebooks" / path.name)
         else:
@@ -60,6 +62,13 @@ def refuse_errors(nb: nbformat.NotebookNode, path: Path) -> None:
                     f"{path}: cell {number} failed with {output.ename}: {output.evalue}. Every page of the book must come "
                     "from a notebook that ran to its end: mend the cause and run the study again"
                 )
+
+
+def hide_code(nb: nbformat.NotebookNode) -> None:
+    """Hide every code cell's source, the parameters that papermill injected among them: the first page is for readers."""
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "remove-input"})
 
 
 def in_order(arms: list[Arm]) -> list[Arm]:

@@ -145,10 +145,9 @@ def rates(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:
         ax.legend(fontsize=7)
     for i, ax in enumerate(axes[0]):
         ax.xaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-        ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(methods) - 0.5))
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(methods) - 0.5), xlabel="memorized share")
         if i:
             ax.tick_params(labelleft=False)
-    figure.supxlabel("memorized share", fontsize=10)
     plt.close(figure)
     return figure
 

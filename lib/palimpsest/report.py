@@ -178,14 +178,15 @@ def answer(table: pd.DataFrame, paths: pd.DataFrame, equal: pd.DataFrame) -> lis
         first.append(
             f"the {size} student recites {interval(base['rate'], base['low'], base['high'])} of {int(base['total'])} secrets when fine-tuned{spread}"
         )
-    less = equal[equal["difference_high"] < 0] if len(equal) else equal
+    less, more = (
+        int((equal[c] * sign < 0).sum()) if len(equal) else 0
+        for c, sign in (("difference_high", 1), ("difference_low", -1))
+    )
     return [
         f"1. At the end of training, {'; '.join(first)} (95 % intervals in brackets).",
         f"2. {verdicts(table)}",
-        f"3. But most of that is when one stops: at the same held-out loss, {len(less)} of {len(equal)} distilled students recite "
-        "demonstrably less than plain fine-tuning stopped early, and the rest cannot be told from it or recite more."
-        if len(less) < len(equal)
-        else f"3. At the same held-out loss, all {len(equal)} distilled students recite demonstrably less than plain fine-tuning.",
+        f"3. At equal quality, each distilled student at its best epoch against plain fine-tuning stopped at the same held-out "
+        f"loss, {less} of {len(equal)} recite demonstrably less, {more} more, and {len(equal) - less - more} can't be told apart.",
     ]
 
 
