@@ -5,6 +5,7 @@ summary = audit("my-model", "members.jsonl", "audit", non_members="held_out.json
 """
 
 import json
+import resource
 import shutil
 import sys
 import time
@@ -26,6 +27,7 @@ from palimpsest.score import score_to_parquet
 from palimpsest.shards import describe
 from palimpsest.study import fingerprint
 
+TIE = {"torch.float32": 1e-3}  # logits closer than this are nearly tied; bf16 and fp16 logits come in coarse steps
 RESULTS = ("records.parquet", "figures", "report.html", "summary.json")  # in the order of appearance
 
 
@@ -99,6 +101,7 @@ def audit(
         "context": context,
         "prefix_lengths": list(prefix_lengths),
         "window": window,
+        "tie": TIE.get(str(net.dtype), 0.125),
         "sampling": sampling,
         "approximate": approximate,
         "lowercase": lowercase and non_members is not None,
@@ -136,7 +139,8 @@ def audit(
             score(f"{group}_reference", frame)
     _say(progress, "writing the report")
     summary |= audit_summary.combine(groups, work, summary)
-    summary |= {"seconds": round(time.perf_counter() - began, 1), **provenance()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    summary |= {"seconds": round(time.perf_counter() - began, 1), "peak_memory_bytes": peak, **provenance()}
     summary = audit_summary.plain(summary)
     write_json(work / "summary.json", summary)
     audit_report.build(work)

@@ -161,6 +161,7 @@ def facts(summary: Mapping[str, Any]) -> pd.DataFrame:
         "context, tokens": settings["context"],
         "prompt template": settings["template"],
         "window m, tokens": settings["window"],
+        "nearly tied, logits": f"less than {settings['tie']:g} apart",
         "sampling rules": ", ".join(settings["sampling"]) or "plain only",
         "text of the data": "shown" if settings["show_secrets"] else "masked",
     }
@@ -184,7 +185,8 @@ def versions(summary: Mapping[str, Any]) -> pd.DataFrame:
         "tokenizer": summary["tokenizer"],
         **{f"{group.replace('_', '-')}, SHA-256": f["sha256"] for group, f in summary["data"].items()},
         "device": summary["device"],
-        "seconds": f"{summary['seconds']:g}",
+        "seconds, in this sitting": f"{summary['seconds']:g}",
+        "peak memory, MB": f"{summary['peak_memory_bytes'] / 1e6:.0f}",
         **{k: v for k, v in summary["versions"].items() if v},
         "commit": summary["commit"],
     }

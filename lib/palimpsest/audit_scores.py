@@ -59,6 +59,7 @@ def per_record(
     window: int,
     sampling: Sequence[str] = (),
     reference: pd.DataFrame | None = None,
+    tie: float = 1e-3,
 ) -> pd.DataFrame:
     """Every number an audit gives for a record, rows as in `table`.
 
@@ -67,6 +68,7 @@ def per_record(
         texts: the scored text of each row.
         sampling: names of the sampling rules it was scored under.
         reference: the reference model's score table of the same records.
+        tie: two top logits closer than this are nearly tied.
 
     Returns:
         `id`, `prompt_length`, `length` (tokens), `verbatim_<k>` per prefix length and `verbatim_whole` (nullable booleans),
@@ -81,7 +83,7 @@ def per_record(
         "longest_start": spans["start"],
         "extraction_strength": extraction.extraction_strength(table),
         "token_accuracy": [np.mean(hit) for hit in table["hit"]],
-        "near_ties": extraction.near_ties(table, 0, window),
+        "near_ties": extraction.near_ties(table, 0, window, tolerance=tie),
         "logprob_window": extraction.log_probability(table, 0, window),
     }
     for name in sampling:

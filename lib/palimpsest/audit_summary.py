@@ -81,7 +81,8 @@ def _chunks(group: str, frame: pd.DataFrame, work: Path, settings: Mapping, refe
     for number, table in enumerate(audit_scores.chunks(work / f"{group}.parquet")):
         texts = list(rows.loc[table["id"], measured])
         other = next(theirs) if theirs else None
-        scalars = audit_scores.per_record(table, texts, lengths, window, list(settings["sampling"]), other)
+        rules = list(settings["sampling"])
+        scalars = audit_scores.per_record(table, texts, lengths, window, rules, other, settings["tie"])
         audit_scores.add_curve(totals["model"], table, window)
         if other is not None:
             audit_scores.add_curve(totals["reference"], other, window)
@@ -143,7 +144,8 @@ def _warnings(summary: Mapping[str, Any], numbers: Mapping[str, pd.DataFrame]) -
         if facts["duplicates"]:
             out.append(f"{name}: {facts['duplicates']} repetitions of a record were left out; each is kept once.")
         if facts["long"]:
-            how = "scored in overlapping windows" if facts["handled"] == "window" else "left out"
+            how = "scored in overlapping windows (half a context or more before each token)"
+            how = how if facts["handled"] == "window" else "left out"
             out.append(f"{name}: {facts['long']} records longer than the context were {how}.")
         short = int((numbers[group]["length"] < window).sum())
         if short:
