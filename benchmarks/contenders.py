@@ -92,7 +92,11 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
 
     student.train()
     stored = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs if f == "states.bin")
-    return step, {"tokens": tokens, "padded": batch["input_ids"].numel(), "stored": stored}
+    return step, {
+        "tokens": tokens,
+        "padded": max(len(e.input_ids) for e in examples) * len(examples),
+        "stored": stored,
+    }
 
 
 def resident(field: str) -> int:

@@ -213,10 +213,24 @@ def test_the_fused_activation_is_the_same_function(tmp_path):
 
 
 def test_end_of_text_is_learnt_though_it_also_pads():
-    batch = completion_batch([Example("a", [3, 4, 5, END], 2), Example("b", [3, 4, 5, 6, 7, END], 1)], END)
-    assert batch["targets"].tolist() == [5, END, 4, 5, 6, 7, END]
+    examples = [Example("a", [3, 4, 5, END], 2), Example("b", [3, 4, 5, 6, 7, END], 1)]
+    batch = completion_batch(examples, END)
+    assert batch["examples"] == examples[::-1]
+    assert batch["targets"].tolist() == [4, 5, 6, 7, END, 5, END]
     assert batch["tokens"] == 7
-    assert batch["at"].tolist() == [1, 2, 6, 7, 8, 9, 10]
+    assert [p["at"].tolist() for p in batch["parts"]] == [[0, 1, 2, 3, 4, 7, 8]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_in_parts_has_the_same_loss(kind, tmp_path):
+    examples = texts(9)
+    trainer = trainer_for("word_kd", tmp_path, kind, examples)
+    whole, parts = completion_batch(examples, END, part=10_000), completion_batch(examples, END, part=60)
+    assert len(whole["parts"]) == 1 and len(parts["parts"]) > 3
+    padded = [sum(p["input_ids"].numel() for p in batch["parts"]) for batch in (whole, parts)]
+    assert padded[1] < 0.8 * padded[0]
+    losses = [trainer.compute_loss(trainer.model, batch).item() for batch in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 # The teacher's cache
@@ -238,7 +252,7 @@ def test_a_cached_teachers_body_is_let_go_and_never_runs(tmp_path, monkeypatch):
     trainer_for("fkl", tmp_path, cache=tmp_path / "cache")
     trainer = trainer_for("fkl", tmp_path, cache=tmp_path / "cache")
     assert sum(p.numel() for p in trainer.teacher_model.parameters()) == WORDS * 64
-    monkeypatch.setattr(distill, "body_states", lambda *_: pytest.fail("the teacher ran"))
+    monkeypatch.setattr(distill, "labelled_states", lambda *_: pytest.fail("the teacher ran"))
     trainer.train()
 
 
@@ -538,7 +552,7 @@ def test_one_record_too_big_for_memory_is_refused(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(completion, "summed_loss", full)
-    with pytest.raises(InputError, match="does not fit in memory. Use more accumulation"):
+    with pytest.raises(InputError, match="1 records of up to .* do not fit in memory. Use more accumulation"):
         trainer_for("sft", tmp_path).train()
 
 

@@ -24,7 +24,7 @@ from palimpsest.divergence import Divergence, Teacher
 from palimpsest.errors import InputError
 from palimpsest.forward import check_examples
 from palimpsest.generate import decode
-from palimpsest.hidden_states import body_states, check_output_layer, fuse_activations, output_layer, plain_model
+from palimpsest.hidden_states import check_output_layer, fuse_activations, labelled_states, output_layer, plain_model
 from palimpsest.methods import METHODS, Method
 from palimpsest.models import context_length
 from palimpsest.teacher_cache import TeacherCache, open_cache
@@ -53,7 +53,7 @@ class DistillTrainer(CompletionTrainer, GKDTrainer):
             states = self.cache.lookup([e.id for e in inputs["examples"]]).to(weight.device, non_blocking=True)
         else:
             with torch.no_grad():
-                states = body_states(self.teacher_model, inputs["input_ids"]).flatten(0, 1)[inputs["at"]]
+                states = labelled_states(self.teacher_model, inputs["parts"])
         return Teacher(states, weight.detach(), None if bias is None else bias.detach())
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -71,10 +71,12 @@ class DistillTrainer(CompletionTrainer, GKDTrainer):
         steps = [batches[i : i + per_step] for i in range(0, len(batches), per_step)] or [[]]
         first = self.state.global_step
         own = [b for i, step in enumerate(steps) if self.uses_samples(first + i) for b in step]
-        samples = iter(self.sample([e for b in own for e in b["examples"]], first))
+        given = [(e, batch) for batch in own for e in batch["examples"]]
+        given.sort(key=lambda pair: -len(pair[0].input_ids))  # one order, however the step is split into batches
+        drawn = self.sample([e for e, _ in given], first)
         for batch in own:
-            drawn = list(itertools.islice(samples, len(batch["examples"])))
-            batch.update(completion_batch(drawn, self.processing_class.pad_token_id, "student"))
+            mine = [d for d, (_, home) in zip(drawn, given, strict=True) if home is batch]
+            batch.update(completion_batch(mine, self.processing_class.pad_token_id, "student"))
         return steps
 
     def uses_samples(self, step: int) -> bool:

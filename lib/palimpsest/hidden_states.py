@@ -75,20 +75,22 @@ def fuse_activations(model: nn.Module) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
 
 
-def add_head_loss(model: nn.Module) -> None:
-    """Teach `model` the call `model(input_ids=..., head_loss=loss, at=indices)`, which returns `loss(states, weight, bias)`.
+def labelled_states(model: nn.Module, parts: list[dict[str, Tensor]]) -> Tensor:
+    """Final hidden states `[tokens, width]` at the labelled positions of a batch given in parts (`completion_batch`)."""
+    return torch.cat([body_states(model, p["input_ids"]).flatten(0, 1).index_select(0, p["at"]) for p in parts])
 
-    `states` are the final hidden states at the flattened positions `at`. The loss runs inside the model's own forward,
-    so that autocast, data parallelism and sharding treat the output layer as they always do. Other calls are unchanged.
-    """
+
+def add_head_loss(model: nn.Module) -> None:
+    """Teach `model` the call `model(parts=..., head_loss=loss)`, which returns `loss(states, weight, bias)` of the labelled
+    states. The loss runs inside the model's own forward, so that autocast, data parallelism and sharding treat the output
+    layer as they always do. Other calls are unchanged."""
     original = model.forward
 
     @functools.wraps(original)  # `generate` reads the signature
-    def forward(self, *args, head_loss: Loss | None = None, at: Tensor | None = None, **kwargs):
+    def forward(self, *args, head_loss: Loss | None = None, parts: list[dict[str, Tensor]] | None = None, **kwargs):
         if head_loss is None:
             return original(*args, **kwargs)
-        states = body_states(self, kwargs["input_ids"])
-        return head_loss(states.flatten(0, 1).index_select(0, at), *output_layer(self))
+        return head_loss(labelled_states(self, parts), *output_layer(self))
 
     model.forward = types.MethodType(forward, model)
 
