@@ -85,8 +85,8 @@ figures.trajectory(path)
 # %%
 end = path.groupby("split").last()
 figures.say(
-    f"After {facts['epochs']:g} epochs the student recites {figures.percent(end.loc['member'], 'recited', 'secrets')} of "
-    f"the members' secrets and {figures.percent(end.loc['non_member'], 'recited', 'secrets')} of the non-members', at a "
+    f"After {facts['epochs']:g} epochs the student recites {figures.percent(end.loc['member'], 'memorized', 'counted')} of "
+    f"the members' {end['unit'].iloc[0]} and {figures.percent(end.loc['non_member'], 'memorized', 'counted')} of the non-members', at a "
     f"held-out loss of {end.loc['non_member', 'loss']:.2f} nats per token."
 )
 
@@ -111,7 +111,7 @@ assert facts["steps"] > 0 and set(path["split"]) == {"member", "non_member"}
 # %%
 figures.say(
     f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
-    f"- Members' secrets recited: {figures.percent(end.loc['member'], 'recited', 'secrets')}; "
+    f"- Members' {end['unit'].iloc[0]} recited: {figures.percent(end.loc['member'], 'memorized', 'counted')}; "
     f"held-out loss {end.loc['non_member', 'loss']:.2f}.",
 )
 

@@ -94,14 +94,14 @@ write_table(costs, tables / "cost.csv")
 figures.cost_table(costs)
 
 # %% mystnb={"figure": {"caption": "Training arithmetic (10⁹ floating-point operations) of each student against the share of members' secrets it recites at the end of training.", "name": "fig-cost"}}
-figures.cost(costs.merge(end[["model", "recited"]], on="model"))
+figures.cost(costs.merge(end[["model", "memorized", "unit"]], on="model"))
 
 # %% [markdown]
 # ## Checks
 
 # %%
 assert (best["held_out_loss"] <= end["held_out_loss"] + 1e-9).all()
-assert paths["recited"].between(0, 1).all()
+assert paths["memorized"].between(0, 1).all()
 assert (costs["parameters"] > 0).all()
 
 # %% [markdown]

@@ -170,16 +170,16 @@ def curve(table: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def tradeoff(paths: pd.DataFrame, what: str = "recited") -> plt.Figure:
+def tradeoff(paths: pd.DataFrame) -> plt.Figure:
     """Memorization of members against held-out loss, one line per arm, one point per epoch; left and low is better."""
     sizes = [s for s in paths["size"].unique() if s != "teacher"]
     figure, axes = plt.subplots(1, len(sizes), figsize=(1.5 + 3.6 * len(sizes), 3.6), sharey=True, squeeze=False)
     for ax, size in zip(axes[0], sizes, strict=True):
         for (_, method), rows in paths[paths["size"].isin([size])].groupby(["model", "method"], sort=False):
-            ax.plot(rows["held_out_loss"], rows[what], "-", color=COLORS[method], lw=1, alpha=0.7)
+            ax.plot(rows["held_out_loss"], rows["memorized"], "-", color=COLORS[method], lw=1, alpha=0.7)
             ax.scatter(
                 rows["held_out_loss"],
-                rows[what],
+                rows["memorized"],
                 color=COLORS[method],
                 marker=MARKERS[method],
                 s=12,
@@ -187,14 +187,15 @@ def tradeoff(paths: pd.DataFrame, what: str = "recited") -> plt.Figure:
             )
             ax.scatter(
                 rows["held_out_loss"].iloc[-1:],
-                rows[what].iloc[-1:],
+                rows["memorized"].iloc[-1:],
                 color=COLORS[method],
                 marker=MARKERS[method],
                 s=60,
             )
         ax.set(title=f"student: {size}", xlabel="held-out loss, nats per token")
         ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-    axes[0, 0].set(ylabel="members' secrets recited", ylim=(-0.02, max(0.1, 1.05 * paths[what].max())))
+    ceiling = max(0.1, 1.05 * paths["memorized"].max())
+    axes[0, 0].set(ylabel=f"members' {paths['unit'].iloc[0]} recited", ylim=(-0.02, ceiling))
     handles = {h.get_label(): h for ax in axes[0] for h in ax.collections if not h.get_label().startswith("_")}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
     plt.close(figure)
@@ -206,7 +207,7 @@ def stopped_table(best: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
     parts = {}
     for when, rows in (("best epoch", best), ("at the end", end)):
         shown = rows.set_index("label")
-        recited = [interval(*v) for v in shown[["recited", "recited_low", "recited_high"]].to_numpy(float)]
+        recited = [interval(*v) for v in shown[["memorized", "memorized_low", "memorized_high"]].to_numpy(float)]
         parts[when] = pd.DataFrame(
             {"epoch": shown["epoch"], "held-out loss": shown["held_out_loss"].round(2), "recited": recited},
             index=shown.index,
@@ -261,14 +262,14 @@ def cost(costs: pd.DataFrame) -> plt.Figure:
         big = size == costs["size"].iloc[-1]
         ax.scatter(
             rows["training_flops"] / 1e9,
-            rows["recited"],
+            rows["memorized"],
             color=COLORS[method],
             marker=MARKERS[method],
             s=60 if big else 30,
             label=f"{LABELS[method]}, {size}",
         )
-    ax.set(xlabel="training arithmetic, GFLOP", ylabel="members' secrets recited", xlim=(0, None))
-    ax.set_ylim(-0.02, max(0.1, 1.05 * costs["recited"].max()))
+    ax.set(xlabel="training arithmetic, GFLOP", ylabel=f"members' {costs['unit'].iloc[0]} recited", xlim=(0, None))
+    ax.set_ylim(-0.02, max(0.1, 1.05 * costs["memorized"].max()))
     ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
     figure.legend(loc="outside right center", fontsize=7)
     plt.close(figure)

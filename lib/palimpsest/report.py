@@ -24,14 +24,20 @@ def arms(table: pd.DataFrame, reading: str, split: str = "member") -> pd.DataFra
     )
 
 
-def headline(table: pd.DataFrame, reading: str = "secret") -> list[str]:
+def reading_of(table: pd.DataFrame) -> tuple[str, str]:
+    """The reading that leads the text, and what it counts: secrets, or records where the data does not mark its secrets."""
+    known = (table["reading"] == "secret") & (table["total"] > 0)
+    return ("secret", "secrets") if known.any() else ("window", "records")
+
+
+def headline(table: pd.DataFrame) -> list[str]:
     """Baseline against the distilled students of each size, and the chance level."""
-    what = "members' secrets" if reading == "secret" else "members verbatim"
+    reading, unit = reading_of(table)
     lines = []
     for size, rows in arms(table, reading).groupby("size", sort=False):
         base = rows[rows["method"] == "sft"].iloc[0]
         others = rows[rows["method"] != "sft"].sort_values("rate")
-        line = f"- **{size}**: fine-tuned on the members it recites {percent(base)} of the {what}"
+        line = f"- **{size}**: fine-tuned on the members it recites {percent(base)} of the members' {unit}"
         if len(others):
             least, most = others.iloc[0], others.iloc[-1]
             if least["rate"] == most["rate"]:
@@ -45,12 +51,12 @@ def headline(table: pd.DataFrame, reading: str = "secret") -> list[str]:
     return lines
 
 
-def less_than_baseline(table: pd.DataFrame, reading: str = "secret") -> pd.DataFrame:
+def less_than_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """Per size and method: the difference to `sft` of the same size with Newcombe's interval, and the verdict."""
     from statsmodels.stats.proportion import confint_proportions_2indep
 
     out = []
-    for size, rows in arms(table, reading).groupby("size", sort=False):
+    for size, rows in arms(table, reading_of(table)[0]).groupby("size", sort=False):
         base = rows[rows["method"] == "sft"].iloc[0]
         for _, row in rows[rows["method"] != "sft"].iterrows():
             low, high = confint_proportions_2indep(
@@ -70,9 +76,9 @@ def less_than_baseline(table: pd.DataFrame, reading: str = "secret") -> pd.DataF
     return pd.DataFrame(out)
 
 
-def verdicts(table: pd.DataFrame, reading: str = "secret") -> str:
+def verdicts(table: pd.DataFrame) -> str:
     """One sentence: which methods memorize less than, more than, or not demonstrably other than fine-tuning."""
-    found, parts = less_than_baseline(table, reading), []
+    found, parts = less_than_baseline(table), []
     for verdict, words in (
         ("less", "less than"),
         ("more", "more than"),
@@ -88,9 +94,10 @@ def verdicts(table: pd.DataFrame, reading: str = "secret") -> str:
 def summary(table: pd.DataFrame, quality: pd.DataFrame) -> list[str]:
     """Three lines that close the memorization chapter."""
     teacher = table[(table["role"] == "teacher") & (table["split"] == "member")].set_index("reading")
+    reading, unit = reading_of(table)
     best = quality[quality["role"].isin(["student", "baseline"])].sort_values("test_loss").iloc[0]
     return [
-        f"- The teacher recites {percent(teacher.loc['secret'])} of the members' secrets and "
+        f"- The teacher recites {percent(teacher.loc[reading])} of the members' {unit} and "
         f"{percent(teacher.loc['window'])} of the members verbatim.",
         f"- {verdicts(table)}",
         f"- Lowest test loss among the students at the end: {best['label']}, {best['test_loss']:.2f} nats per token.",
@@ -119,7 +126,7 @@ def early_stopping(best: pd.DataFrame, end: pd.DataFrame) -> list[str]:
         if early["role"] == "baseline":
             lines.append(
                 f"- {early['label']}, seed {early['seed']:.0f}: at its best epoch ({early['epoch']:g}) it recites "
-                f"{percent(early, 'recited', 'secrets')}; after the last one, {percent(late, 'recited', 'secrets')}."
+                f"{percent(early, 'memorized', 'counted')}; after the last one, {percent(late, 'memorized', 'counted')}."
             )
     return lines
 
@@ -149,7 +156,7 @@ def tradeoff_summary(paths: pd.DataFrame, equal: pd.DataFrame) -> list[str]:
     best = students.loc[students["held_out_loss"].idxmin()]
     lines = [
         f"- The best held-out loss of any student is {best['held_out_loss']:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}), "
-        f"where it recites {percent(best, 'recited', 'secrets')} of the members' secrets."
+        f"where it recites {percent(best, 'memorized', 'counted')} of the members' {best['unit']}."
     ]
     if len(equal):
         settled = equal[(equal["difference_high"] < 0) | (equal["difference_low"] > 0)]
@@ -165,7 +172,8 @@ def tradeoff_summary(paths: pd.DataFrame, equal: pd.DataFrame) -> list[str]:
 
 def answer(table: pd.DataFrame, paths: pd.DataFrame, equal: pd.DataFrame) -> list[str]:
     """The book's answer in three sentences."""
-    sizes = arms(table, "secret").groupby("size", sort=False)
+    reading, unit = reading_of(table)
+    sizes = arms(table, reading).groupby("size", sort=False)
     first = []
     for size, rows in sizes:
         base = rows[rows["method"] == "sft"].iloc[0]
@@ -176,7 +184,7 @@ def answer(table: pd.DataFrame, paths: pd.DataFrame, equal: pd.DataFrame) -> lis
             else ""
         )
         first.append(
-            f"the {size} student recites {interval(base['rate'], base['low'], base['high'])} of {int(base['total'])} secrets when fine-tuned{spread}"
+            f"the {size} student recites {interval(base['rate'], base['low'], base['high'])} of {int(base['total'])} {unit} when fine-tuned{spread}"
         )
     less, more = (
         int((equal[c] * sign < 0).sum()) if len(equal) else 0

@@ -57,8 +57,15 @@ def run_facts(run_dir: str | Path, name: str) -> dict:
 
 
 def trajectory(run_dir: str | Path, name: str) -> pd.DataFrame:
-    """Per epoch and split: loss, verbatim and recited shares with intervals (see `trajectory`)."""
-    return pd.read_csv(locate(run_dir) / "models" / name / "trajectory.csv").assign(model=name)
+    """Per epoch and split: loss, verbatim and recited shares with intervals (see `trajectory`).
+
+    `memorized` (with `_low`, `_high`), `counted` and `unit` are the share and number of secrets recited, or of whole records
+    where a study's data does not say where its secrets are.
+    """
+    rows = pd.read_csv(locate(run_dir) / "models" / name / "trajectory.csv").assign(model=name)
+    what, total = ("recited", "secrets") if (rows["secrets"] > 0).any() else ("verbatim", "records")
+    limits = {f"memorized_{end}": rows[f"{what}_{end}"] for end in ("low", "high")}
+    return rows.assign(memorized=rows[what], **limits, counted=rows[total], unit=total)
 
 
 def label_seeds(table: pd.DataFrame) -> pd.DataFrame:

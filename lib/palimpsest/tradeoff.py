@@ -11,16 +11,7 @@ import pandas as pd
 from palimpsest import results
 from palimpsest.study import Study
 
-MEASURES = [
-    "recited",
-    "recited_low",
-    "recited_high",
-    "secrets",
-    "verbatim",
-    "verbatim_low",
-    "verbatim_high",
-    "records",
-]
+MEASURES = ["memorized", "memorized_low", "memorized_high", "counted", "unit", "verbatim"]
 
 
 def paths(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -33,7 +24,7 @@ def paths(study: Study, run_dir: str | Path) -> pd.DataFrame:
         member = rows[rows["split"] == "member"].set_index("epoch")
         other = rows[rows["split"] == "non_member"].set_index("epoch")
         wide = member[MEASURES].assign(
-            member_loss=member["loss"], held_out_loss=other["loss"], non_member_recited=other["recited"]
+            member_loss=member["loss"], held_out_loss=other["loss"], non_member_memorized=other["memorized"]
         )
         out.append(wide.reset_index().assign(**results.describe(name)))
     return results.label_seeds(pd.concat(out, ignore_index=True))
@@ -49,13 +40,13 @@ def final(path: pd.DataFrame) -> pd.DataFrame:
     return path.groupby("model", sort=False).tail(1).reset_index(drop=True)
 
 
-def at_loss(path: pd.DataFrame, loss: float, what: str = "recited") -> float:
+def at_loss(path: pd.DataFrame, loss: float) -> float:
     """What one model memorized when its held-out loss first came down to `loss`; NaN if it never did.
 
     Linear interpolation between the two epochs around the crossing. The first crossing, because a user who wants this
     quality stops there; the loss may rise through the same value again later, with more memorized.
     """
-    losses, values = path["held_out_loss"].to_numpy(), path[what].to_numpy()
+    losses, values = path["held_out_loss"].to_numpy(), path["memorized"].to_numpy()
     below = np.flatnonzero(losses <= loss)
     if not len(below):
         return float("nan")
@@ -66,7 +57,7 @@ def at_loss(path: pd.DataFrame, loss: float, what: str = "recited") -> float:
     return float(values[i - 1] + share * (values[i] - values[i - 1]))
 
 
-def matched(path: pd.DataFrame, what: str = "recited") -> pd.DataFrame:
+def matched(path: pd.DataFrame) -> pd.DataFrame:
     """Every distilled arm at its best epoch, beside the `sft` baseline of its size and seed at the same held-out loss.
 
     Returns:
@@ -82,17 +73,23 @@ def matched(path: pd.DataFrame, what: str = "recited") -> pd.DataFrame:
         if row["role"] != "student":
             continue
         base = path[(path["size"] == row["size"]) & (path["method"] == "sft") & (path["seed"] == row["seed"])]
-        value = at_loss(base, row["held_out_loss"], what)
+        value = at_loss(base, row["held_out_loss"])
         reached = not np.isnan(value)
-        value = value if reached else float(stopped(base)[what].iloc[0])
-        total = int(row["secrets" if what == "recited" else "records"])
+        value = value if reached else float(stopped(base)["memorized"].iloc[0])
+        total = int(row["counted"])
         low, high = confint_proportions_2indep(
-            round(row[what] * total), total, round(value * total), total, method="newcomb", compare="diff"
+            round(row["memorized"] * total), total, round(value * total), total, method="newcomb", compare="diff"
         )
         out.append(
             {k: row[k] for k in ("model", "label", "size", "method", "seed", "epoch", "held_out_loss")}
-            | {"memorized": row[what], "low": row[f"{what}_low"], "high": row[f"{what}_high"], "total": total}
-            | {"sft_memorized": value, "matched": reached, "difference": row[what] - value}
+            | {
+                "unit": row["unit"],
+                "memorized": row["memorized"],
+                "low": row["memorized_low"],
+                "high": row["memorized_high"],
+                "total": total,
+            }
+            | {"sft_memorized": value, "matched": reached, "difference": row["memorized"] - value}
             | {"difference_low": low, "difference_high": high}
         )
     return pd.DataFrame(out)
