@@ -66,6 +66,7 @@ def test_loss_zlib_lowercase_reference():
     expect(membership.reference(TABLE, REFERENCE), lambda i: -loss_of(i) - reference[i])
     lower = REFERENCE.sample(frac=1, random_state=0)  # order does not matter: rows are matched by id
     expect(membership.lowercase(TABLE, lower), lambda i: np.log(np.exp(-reference[i]) / np.exp(loss_of(i))))
+    assert np.isnan(membership.lowercase(TABLE, REFERENCE[1:])[0])  # not scored in lower case
 
 
 def test_lowercased_keeps_ids_and_prompts():

@@ -53,9 +53,11 @@ def lowercase(table: pd.DataFrame, lowercase_table: pd.DataFrame) -> np.ndarray:
     """log(perplexity of the lowercased text / perplexity of the text) (Carlini et al., arXiv 2012.07805, section 5.2).
 
     Args:
-        lowercase_table: the same model's scores of `lowercased` records.
+        lowercase_table: the same model's scores of `lowercased` records. A record missing there (lower case takes more
+            tokens, perhaps more than the context) gets NaN.
     """
-    return loss(table) - loss(_matched(lowercase_table, table, "lowercased"))
+    lower = pd.Series(loss(lowercase_table), index=lowercase_table["id"].to_numpy())
+    return loss(table) - lower.reindex(table["id"].to_numpy()).to_numpy()
 
 
 def lowercased(records: pd.DataFrame) -> pd.DataFrame:
@@ -131,7 +133,7 @@ def all_attacks(
         lowercase_table: this model's scores of the `lowercased` records.
 
     Raises:
-        InputError: a table lacks a record of `table`, or the reference's tokens differ.
+        InputError: the reference table lacks a record of `table`, or its tokens differ.
     """
     scores = {"loss": loss(table), "min_k": min_k(table), "min_k_plus": min_k_plus(table)}
     if texts is not None:
@@ -252,19 +254,19 @@ def _lowest(values: np.ndarray, share: float) -> float:
     return np.sort(values)[: max(1, int(share * len(values)))].mean()
 
 
-def _matched(other: pd.DataFrame, table: pd.DataFrame, which: str) -> pd.DataFrame:
-    """The rows of `other` in the order of `table`."""
+def _matched(other: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The reference's rows in the order of `table`."""
     missing = set(table["id"]) - set(other["id"])
     if missing:
         raise InputError(
-            f"the {which} table lacks {len(missing)} of {len(table)} records (first {min(missing)}): score the same records"
+            f"the reference table lacks {len(missing)} of {len(table)} records (first {min(missing)}): score the same records"
         )
     return other.set_index("id").loc[table["id"]].reset_index()
 
 
 def _gains(table: pd.DataFrame, reference_table: pd.DataFrame) -> list[np.ndarray]:
     """Per token, how much likelier the model finds it than the checkpoint before fine-tuning does, in nats."""
-    other = _matched(reference_table, table, "reference")
+    other = _matched(reference_table, table)
     for i, mine, theirs in zip(table["id"], table["token"], other["token"], strict=True):
         if not np.array_equal(mine, theirs):
             raise InputError(
