@@ -507,7 +507,7 @@ def test_a_file_size_limit_stops_the_command_with_status_2(place, tmp_path):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2 and "File too large" in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert whole(tmp_path / "out") == []

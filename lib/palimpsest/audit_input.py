@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -111,6 +112,8 @@ def _frame(source, limit: int | None) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet" and path.exists():
             frame = pd.read_parquet(path)
+        elif path.suffix == ".jsonl" and path.exists():
+            frame = pd.concat(_parts(path, source, limit), ignore_index=True)
         else:
             frame = pd.DataFrame(list(reading._rows(source, limit)))
     except (pa.ArrowInvalid, pd.errors.EmptyDataError) as error:
@@ -119,6 +122,16 @@ def _frame(source, limit: int | None) -> pd.DataFrame:
     if frame.empty:
         raise InputError(f"{source} holds no records")
     return frame
+
+
+def _parts(path: Path, source, limit: int | None) -> list[pd.DataFrame]:
+    """A JSONL file in pieces: rows as dictionaries take many times the memory of a table."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            rows = reading._json_lines(lines, source, limit)
+            return [pd.DataFrame(part) for part in iter(lambda: list(islice(rows, CHUNK)), [])] or [pd.DataFrame()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source} is not UTF-8 (byte {error.start}: {error.reason}); convert it first") from None
 
 
 def choose_template(name: str, columns: dict[str, str]) -> tuple[str, reading.Template | None]:
