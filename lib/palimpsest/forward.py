@@ -151,12 +151,12 @@ def choose_mode(model: Any, examples: Sequence[Example]) -> str:
 
 
 def fitting_token_budget(model: Any, mode: str) -> int:
-    """Padded tokens per batch that fit in half of the free memory; more than 2,048 gains nothing on a CPU."""
+    """Padded tokens per batch that fit in half of the free memory; more than 1,024 gains nothing on a CPU."""
     device, config = _device(model), model.config.get_text_config()
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 65_536
     else:
-        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 2_048
+        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 1_024
     each = (
         40 * config.hidden_size * model.dtype.itemsize
     )  # one layer's intermediate results; there is no key-value cache
