@@ -108,7 +108,8 @@ def _run(model: Any, inputs: dict[str, Any], where: torch.Tensor, keep: int | No
 def labelled_logits(model: Any, inputs: dict[str, Any], where: torch.Tensor, mode: str) -> Iterator[torch.Tensor]:
     """Yield logits `[tokens, vocabulary]` at the True places of `where`, in order. For `mode` see `choose_mode`."""
     if mode == "all":
-        yield model(**inputs).logits[where]
+        logits = model(**inputs).logits
+        yield logits[where.to(logits.device)]
         return
     hidden, logits = _run(model, inputs, where, 1 if mode == "rows" else None)
     if mode == "model":
@@ -156,10 +157,9 @@ def fitting_token_budget(model: Any, mode: str) -> int:
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 65_536
     else:
-        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 1_024
-    each = (
-        40 * config.hidden_size * model.dtype.itemsize
-    )  # one layer's intermediate results; there is no key-value cache
+        pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else 1 << 20  # unknown on macOS
+        free, most = pages * os.sysconf("SC_PAGE_SIZE"), 1_024
+    each = 40 * config.hidden_size * model.dtype.itemsize  # one layer's intermediate results, no key-value cache
     if mode != "rows":
         each += 24 * vocabulary_size(model)
     return int(min(most, max(256, free // 2 // each)))
