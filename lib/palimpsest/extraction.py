@@ -149,7 +149,7 @@ def longest_span(table: pd.DataFrame) -> pd.DataFrame:
 def extraction_strength(table: pd.DataFrame) -> pd.Series:
     """Share of the response that greedy decoding gives exactly, to its end, from the shortest prefix that does so.
 
-    1: from the prompt alone. 0: the last token is missed, whatever is given (Carlini et al., arXiv 2402.06664, with floor 0).
+    1: from the prompt alone. 0: the last token is missed, whatever is given (Carlini et al. 2021, arXiv 2012.07805, in the form of Wang et al., arXiv 2406.09179, with floor 0).
     NaN for a record without response tokens. Indexed by id.
     """
     hits, starts = flatten(table, "hit")
