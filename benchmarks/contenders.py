@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -17,9 +18,10 @@ from palimpsest.batches import Example, collate
 from palimpsest.completion import completion_batch
 from palimpsest.distill import GKDConfig, GKDTrainer, distill_trainer
 
-# The size of the first rows; `--quick` shrinks everything, to try the script out.
-FULL = {"vocabulary": 50_257, "rows": 8, "prompt": (20, 80), "response": (30, 130)}
-QUICK = {"vocabulary": 5_000, "rows": 4, "prompt": (5, 20), "response": (10, 30)}
+# The size of the first rows; `--quick` shrinks it, to try the script out.
+FULL, QUICK = {"vocabulary": 50_257, "rows": 8}, {"vocabulary": 5_000, "rows": 4}
+# Tokens of a Dolly record (Alpaca template, GPT-2's tokenizer, prompts of at most 256) at these shares of the records.
+SHARES, PROMPTS, RESPONSES = (0.05, 0.25, 0.5, 0.75, 0.95), (36, 39, 44, 66, 205), (5, 19, 44, 94, 249)
 TEACHER, STUDENT = {"n_embd": 768, "n_layer": 12, "n_head": 12}, {"n_embd": 256, "n_layer": 4, "n_head": 4}
 CONTENDERS = ("stock", "ours", "ours, cached")
 
@@ -30,14 +32,26 @@ def words(count: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>", pad_token="<end>")
 
 
-def records(count: int, vocabulary: int, prompt: tuple[int, int], response: tuple[int, int]) -> list[Example]:
-    """Random tokens of random lengths, closed by end-of-text."""
+def records(vocabulary: int, lengths: list[tuple[int, int]]) -> list[Example]:
+    """Random tokens, one record for each pair of prompt and response length; end-of-text closes the response."""
     draw, out = random.Random(0), []
-    for i in range(count):
-        given, written = draw.randint(*prompt), draw.randint(*response)
-        ids = [draw.randrange(vocabulary - 1) for _ in range(given + written)] + [vocabulary - 1]
+    for i, (given, written) in enumerate(lengths):
+        ids = [draw.randrange(vocabulary - 1) for _ in range(given + written - 1)] + [vocabulary - 1]
         out.append(Example(f"{i:016x}", ids, given))
     return out
+
+
+def letters(count: int) -> list[tuple[int, int]]:
+    """Lengths like the help-desk letters'."""
+    draw = random.Random(1)
+    return [(draw.randint(10, 40), draw.randint(25, 76)) for _ in range(count)]
+
+
+def like_dolly(rows: int) -> list[tuple[int, int]]:
+    """Lengths of `rows` records spread evenly over Dolly's distribution, long prompts and long responses in different ones."""
+    shares = (np.arange(rows) + 0.5) / rows
+    prompts, responses = (np.interp(shares, SHARES, tokens).astype(int) for tokens in (PROMPTS, RESPONSES))
+    return list(zip(random.Random(2).sample(prompts.tolist(), rows), responses.tolist(), strict=True))
 
 
 def gpt2(vocabulary: int, seed: int, shape: dict) -> GPT2LMHeadModel:
@@ -56,7 +70,7 @@ def arguments(folder: str, rows: int, **changes) -> dict:
 def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], dict]:
     """A function that takes one whole step and returns its loss, and facts about it."""
     tokenizer = words(size["vocabulary"])
-    examples = records(size["rows"], size["vocabulary"], size["prompt"], size["response"])
+    examples = records(size["vocabulary"], like_dolly(size["rows"]))
     student, teacher = gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER)
     args = arguments(folder, size["rows"])
     pad_id = tokenizer.pad_token_id

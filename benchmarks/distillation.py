@@ -6,7 +6,7 @@ Every comparison runs in one process on the same batches with equal starting wei
 round, so that whatever else the machine does falls on all of them; times are medians over the rounds, ratios are medians
 of the rounds' ratios with their range. Losses are printed beside the times and the run stops if two disagree.
 
-stock     GPT-2's shapes: vocabulary 50,257, teacher of 124 M, student of 16 M parameters, a ragged right-padded batch.
+stock     GPT-2's shapes: vocabulary 50,257, teacher of 124 M, student of 16 M parameters, a right-padded batch as ragged as Dolly.
           A step is loss, backward and AdamW. Memory is taken in a process per contender: the peak of the resident set
           during one step (Linux's VmHWM, reset just before) less the resident set before it, which holds both models,
           gradients being freed and the optimizer's state made by then.
@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from contenders import CONTENDERS, FULL, QUICK, TEACHER, arguments, contender, memory, records, words
+from contenders import CONTENDERS, FULL, QUICK, TEACHER, arguments, contender, letters, memory, records, words
 from torch.nn import functional
 from transformers import PrinterCallback, logging
 
@@ -66,7 +66,7 @@ def stock(repeats: int, quick: bool) -> dict:
     facts = made["ours, cached"][1]
     print(
         f"\n### Forward KL on references, vocabulary {size['vocabulary']:,}, {size['rows']} records, "
-        f"{facts['tokens']} labelled of {facts['padded']} padded tokens\n"
+        f"{facts['tokens']} labelled of {facts['real']} tokens, {facts['padded']} padded\n"
     )
     print(
         "| | seconds per step | times faster than stock | peak of a step, MB | of stock's | losses, first and last |"
@@ -101,9 +101,9 @@ def study_models(path: str):
 def loop(repeats: int, quick: bool, path: str) -> dict:
     tokenizer, models, rows, _ = study_models(path)
     steps, result = (10 if quick else 40), {}
-    examples = records(rows * steps, len(tokenizer), (10, 40), (25, 75))
+    examples = records(len(tokenizer), letters(rows * steps))
     print(
-        f"\n### Whole step against a plain loop, `{path}`, {rows} records of 35 to 115 tokens, {steps} steps a round\n"
+        f"\n### Whole step against a plain loop, `{path}`, {rows} records of 35 to 116 tokens, {steps} steps a round\n"
     )
     print(
         "| student | plain loop, ms | ours, ms | ours / plain | cached, ms | cached / plain | loss: plain, ours, cached |"
@@ -202,7 +202,7 @@ def generate(repeats: int, quick: bool, path: str) -> dict:
 
 
 def _generation(models, size, tokenizer, rows, limit, folder, repeats) -> dict[str, list[float]]:
-    examples = records(256, len(tokenizer), (10, 40), (2, 3))
+    examples = records(len(tokenizer), letters(256))
     args = arguments(folder, rows, max_new_tokens=limit)
     trainer = distill_trainer(models[size](), models["teacher"](), examples, tokenizer, "rkl_student", args)
     # No text ends early: every contender draws the same number of tokens, the most there can be.

@@ -520,7 +520,7 @@ def test_a_model_that_caps_its_logits_is_refused(tmp_path):
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=16,
-        final_logit_softcapping=0.1,
+        final_logit_softcapping=5.0,
     )
     torch.manual_seed(0)
     with pytest.raises(InputError, match="student .Gemma2ForCausalLM. changes its logits"):
