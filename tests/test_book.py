@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[1]
 EXPECTED = Path(__file__).parent / "expected"
 # Table -> the columns that name a row, and how far the others may lie from the committed value. Training on another
 # processor adds in another order, and over some hundred steps that moves rates by several records.
-TABLES: dict[str, tuple[list[str], dict[str, float]]] = {}
+TABLES: dict[str, tuple[list[str], dict[str, float]]] = {
+    "memorization": (["model", "split", "reading"], {"rate": 0.15}),
+    "quality": (["model"], {"test_loss": 0.1}),
+    "cost": (["model"], {}),
+}
 
 
 @pytest.mark.slow

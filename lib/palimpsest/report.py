@@ -86,9 +86,9 @@ def verdicts(table: pd.DataFrame) -> str:
     ):
         rows = found[found["verdict"] == verdict]
         if len(rows):
-            names = ", ".join(f"{LABELS[m]} ({s})" for s, m in rows[["size", "method"]].to_numpy())
-            parts.append(f"{words} plain fine-tuning of the same size: {names}")
-    return "At the end of training, students recite " + "; ".join(parts) + "."
+            names = "; ".join(f"{LABELS[m]} ({', '.join(g['size'])})" for m, g in rows.groupby("method", sort=False))
+            parts.append(f"{words} plain fine-tuning of the same size with {names}")
+    return "At the end of training, students recite " + ". They recite ".join(parts) + "."
 
 
 def summary(table: pd.DataFrame, quality: pd.DataFrame) -> list[str]:
