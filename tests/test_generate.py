@@ -4,7 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+)
 
 from palimpsest.errors import InputError
 from palimpsest.generate import decode, greedy, until_end
@@ -76,6 +83,16 @@ def test_decode_is_greedy_by_default_and_equals_plain_generate(kind):
             assert tokens == until_end(plain[0, len(start) :].tolist(), END)
 
 
+def test_a_model_without_a_cache_is_read_again_at_every_step():
+    torch.manual_seed(3)
+    shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}
+    model = OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=VOCABULARY, initializer_range=0.4, **shape)).eval()
+    starts, limits = prefixes(12, 20), [1 + i for i in range(12)]
+    assert greedy(model, TOKENIZER, starts, limits) == [
+        one_by_one(model, p, n) for p, n in zip(starts, limits, strict=True)
+    ]
+
+
 def test_a_full_context_fits_beside_a_short_prefix():
     """With learned positions, sharing the longest limit would run the long prefix out of the position table."""
     model = tiny("gpt2")
@@ -103,12 +120,14 @@ def test_end_of_text_is_kept_and_nothing_follows_it():
 def test_a_checkpoint_cannot_switch_on_its_own_settings():
     model, starts = tiny("llama"), prefixes(10, 20)
     plain = greedy(model, TOKENIZER, starts, 20)
+    beams = decode(model, TOKENIZER, starts, max_new_tokens=20, num_beams=2)
     model.generation_config.repetition_penalty = 5.0
     model.generation_config.no_repeat_ngram_size = 1
     model.generation_config.suppress_tokens = sorted({t for tokens in plain for t in tokens} - {END})
     model.generation_config.do_sample = True
     model.train()
     assert greedy(model, TOKENIZER, starts, 20) == plain
+    assert decode(model, TOKENIZER, starts, max_new_tokens=20, num_beams=2) == beams
     assert model.generation_config.repetition_penalty == 5.0 and model.training
 
 
