@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML
 
-from palimpsest import audit_report, figures, redact
+from palimpsest import audit_report, audit_scores, figures, redact
 
 figures.set_theme()
 
@@ -29,7 +29,7 @@ folder: str = "audit"  # where summary.json and records.parquet lie; figures go 
 # %%
 here = Path(folder)
 summary = json.loads((here / "summary.json").read_text())
-records = audit_report.numbers(here)
+records = audit_scores.numbers(here / "records.parquet")
 settings = summary["settings"]
 
 

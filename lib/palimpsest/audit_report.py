@@ -11,7 +11,6 @@ import nbformat
 import numpy as np
 import pandas as pd
 import papermill
-import pyarrow.parquet as pq
 from matplotlib.ticker import PercentFormatter
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
@@ -78,13 +77,6 @@ def build(folder: Path) -> Path:
     return page
 
 
-def numbers(folder: str | Path) -> pd.DataFrame:
-    """`records.parquet` without its lists: one number per record and column."""
-    path = Path(folder) / "records.parquet"
-    schema = pq.read_schema(path)
-    return pd.read_parquet(path, columns=[f.name for f in schema if not hasattr(f.type, "value_type")])
-
-
 def rates(summary: Mapping[str, Any], measure: str, setting: Sequence[str] = ()) -> pd.DataFrame:
     """The rates of one measure as text: a row per setting, a column per group and model, and members minus non-members."""
     keys = ["measure", *setting]
@@ -146,7 +138,7 @@ def blind(found: Mapping[str, Any]) -> str:
         + (
             "**The attacks above read that difference too.**"
             if found["warning"]
-            else "The groups don't differ by wording."
+            else "Chance is within the interval: the groups are not shown to differ in their words."
         )
     )
 

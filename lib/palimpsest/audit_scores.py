@@ -96,6 +96,12 @@ def per_record(
     return pd.concat([table[["id", "prompt_length", "length"]], numbers, attacks], axis=1)
 
 
+def numbers(path: str | Path) -> pd.DataFrame:
+    """An audit's `records.parquet` without its lists: one number per record and column."""
+    columns = [field.name for field in pq.read_schema(path) if not hasattr(field.type, "value_type")]
+    return pd.read_parquet(path, columns=columns)
+
+
 def add_curve(total: dict[int, np.ndarray], table: pd.DataFrame, window: int) -> None:
     """Add a chunk's verbatim counts and totals for every k to `total`, k -> [count, total]."""
     for row in extraction.curve(table, window).itertuples(index=False):

@@ -36,11 +36,9 @@ def combine(groups: Mapping[str, pd.DataFrame], work: Path, summary: Mapping[str
     Returns:
         `rates`, `means`, `excess`, `curve`, `membership` (lists of rows), `blind`, `most_memorized`, `warnings`, `headline`.
     """
-    settings, rates, means, curves, numbers, writer = summary["settings"], [], [], [], {}, None
-    rules = list(settings["sampling"])
+    settings, rates, means, curves, writer = summary["settings"], [], [], [], None
     for group, frame in groups.items():
         totals: dict[str, dict] = {"model": {}, "reference": {}}
-        parts = []
         for table, scalars in _chunks(group, frame, work, settings, bool(summary["reference"]), totals):
             hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself
             lists = table.drop(columns=["prompt_length", "length", *(c for c in hidden if c in table)])
@@ -48,18 +46,20 @@ def combine(groups: Mapping[str, pd.DataFrame], work: Path, summary: Mapping[str
             block = pa.Table.from_pandas(whole.assign(group=group), preserve_index=False)
             writer = writer or pq.ParquetWriter(work / "records.parquet", block.schema)
             writer.write_table(block.cast(writer.schema))
-            parts.append(scalars)
-        numbers[group] = pd.concat(parts, ignore_index=True)
-        found = audit_scores.rates(numbers[group], settings["prefix_lengths"], settings["window"], rules)
-        rates += [{"group": group, "model": "model", **row} for row in found]
-        if summary["reference"]:
-            theirs = _reference_numbers(numbers[group])
-            found = audit_scores.verbatim_rates(theirs, settings["prefix_lengths"], settings["window"])
-            rates += [{"group": group, "model": "reference", **row} for row in found]
-        means += [{"group": group, **row} for row in audit_scores.means(numbers[group])]
         for which, total in totals.items():
             curves += [{"group": group, "model": which, **row} for row in (audit_scores.curve(total) if total else ())]
     writer.close()
+    every = audit_scores.numbers(work / "records.parquet")
+    numbers = {group: every[every["group"] == group].reset_index(drop=True) for group in groups}
+    del every
+    for group, mine in numbers.items():
+        lengths, window = settings["prefix_lengths"], settings["window"]
+        found = audit_scores.rates(mine, lengths, window, list(settings["sampling"]))
+        rates += [{"group": group, "model": "model", **row} for row in found]
+        if summary["reference"]:
+            found = audit_scores.verbatim_rates(_reference_numbers(mine), lengths, window)
+            rates += [{"group": group, "model": "reference", **row} for row in found]
+        means += [{"group": group, **row} for row in audit_scores.means(mine)]
     said: dict[str, Any] = {"rates": rates, "means": means, "excess": [], "curve": curves, "membership": []}
     said["blind"] = None
     if "non_members" in groups:
