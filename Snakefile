@@ -61,9 +61,11 @@ def command(line, log):
 
 
 def parents_of(arm):
-    """What must be finished before an arm can start."""
+    """What must be finished before an arm can start; plain fine-tuning need not wait for the teacher."""
     method = METHODS[BY_NAME[arm].method]
-    needed = [f"{RUN}/models/base-{BY_NAME[arm].size}/run.json", f"{RUN}/notebooks/02_teacher.ipynb"]
+    needed = [f"{RUN}/models/base-{BY_NAME[arm].size}/run.json"]
+    if method.needs_teacher:
+        needed.append(f"{RUN}/notebooks/02_teacher.ipynb")
     if method.text == "teacher":
         needed.append(f"{RUN}/teacher_text/run.json")
     return needed

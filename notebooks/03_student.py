@@ -91,10 +91,10 @@ figures.say(
 )
 
 # %% [markdown]
-# Beside the base it began from and the teacher:
+# Beside the base it began from and, for a distilled student, its teacher:
 
 # %%
-compared = [f"base-{this.size}", "teacher", arm]
+compared = [f"base-{this.size}", *(["teacher"] if this.method != "sft" else []), arm]
 rates = memorization.rates(plan, run_dir, compared)
 figures.rate_table(rates[rates["split"] == "member"], ["label"], "reading")
 

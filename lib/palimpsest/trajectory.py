@@ -71,8 +71,12 @@ class Trajectory(TrainerCallback):
         model.train(training)
         self.rows += [{"epoch": epoch, "step": state.global_step, "split": s, **p} for s, p in points.items()]
         write_table(pd.DataFrame(self.rows), self.path)
-        parts = [
-            f"{s}: loss {p['loss']:.3f}, verbatim {p['verbatim']:.1%}, secrets {p['recited']:.1%}"
-            for s, p in points.items()
-        ]
-        print(f"epoch {epoch:5.1f}  step {state.global_step:5d}  " + "  |  ".join(parts), flush=True)
+        if epoch == 0:
+            print(f"after epoch: loss, records verbatim and secrets recited, {' | '.join(points)}", flush=True)
+        columns = [("loss", "{:.3f}"), ("verbatim", "{:.1%}")]
+        if any(p["secrets"] for p in points.values()):
+            columns.append(("recited", "{:.1%}"))
+        shown = (
+            "  ".join((name, " | ".join(form.format(p[name]) for p in points.values()))) for name, form in columns
+        )
+        print(f"{epoch:5.1f}    " + "    ".join(shown), flush=True)
