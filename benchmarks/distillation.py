@@ -35,16 +35,18 @@ from palimpsest.hidden_states import labelled
 from palimpsest.models import build_model
 from palimpsest.study import load_study
 
+clock = time.perf_counter
+
 
 def rounds(steps: dict[str, Callable[[], float]], repeats: int, tolerance: float) -> tuple[dict, dict]:
     """Seconds and losses of every contender in every round, after one round that isn't counted."""
     seconds, losses = {n: [] for n in steps}, {n: [] for n in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             loss = step()
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
             losses[name].append(loss)
         values = [losses[n][-1] for n in steps if losses[n][-1] is not None]
         if values and max(values) - min(values) > tolerance * max(values):
@@ -243,11 +245,18 @@ def main() -> None:
     )
     parser.add_argument("--json", help="write every single measurement there")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; not for figures")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="processor seconds, on a machine that is busy otherwise"
+    )
     options = parser.parse_args()
+    if options.cpu_time:
+        global clock
+        clock = time.process_time
     logging.set_verbosity_error()
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, {torch.get_num_threads()} threads, "
         f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, {options.repeats} rounds"
+        f"{', processor seconds' if options.cpu_time else ''}"
     )
     result = {}
     if "stock" in options.parts:
