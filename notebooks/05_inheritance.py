@@ -64,8 +64,8 @@ figures.say(
 #
 # Three verdicts give eight sets. Beside *inherited* stand *easy* (all three recite it, so no teacher was needed), *shed* (teacher
 # and baseline recite it, the student does not), *teacher only*, and what the small models recite without the teacher. A single pair of
-# runs also differs by chance: *student only* and *baseline only* show how much. Counts are means over seeds; the intervals
-# resample seeds, then letters.
+# runs also differs by chance: *student only* and *baseline only* show how much. Shares are of all members asked about, means over
+# seeds; the 95 % intervals resample seeds, then letters.
 
 # %%
 pooled = lineage.across_seeds(members)
@@ -112,8 +112,7 @@ figures.say(
 # %%
 only = inheritance.counterfactual(plan, run_dir)
 write_table(only, tables / "counterfactual.csv")
-columns = ["label", "seed", "canaries", "twins", "recited", "auc", "low", "high", "p"]
-only[columns].round(3) if len(only) else figures.say("No such canaries in this study.")
+inheritance.canary_table(only) if len(only) else figures.say("No such canaries in this study.")
 
 # %% mystnb={"figure": {"caption": "Share of pairs in which a model gained more on a canary that only the teacher was fine-tuned on than on one of its unseen twins, with 95 % intervals. Dotted: a model that learned nothing of them. Baselines (SFT) never met the canaries in any way.", "name": "fig-counterfactual"}}
 inheritance.counterfactual_figure(only) if len(only) else None
@@ -133,7 +132,7 @@ figures.say(inheritance.counterfactual_told(only))
 foretold = inheritance.predictions(plan, run_dir, letters, members)
 predicted = inheritance.prediction_table(foretold)
 write_table(predicted, tables / "prediction.csv")
-predicted[["size", "method", "seed", "memorized", "records", "auc", "auc_low", "auc_high", "removed", "rate"]].round(3)
+inheritance.forecast_table(predicted)
 
 # %% mystnb={"figure": {"caption": "Share of the letters a student recites that would be avoided by leaving out members, those likeliest to be recited first. One line per student with enough recited letters; dotted: letters left out at random.", "name": "fig-savings"}}
 inheritance.saving_figure(foretold)

@@ -131,6 +131,7 @@ def test_only_the_teacher_and_the_student_that_was_told_know_its_canaries(study,
     assert list(only.index) == ["teacher", "small-sft-s0", "small-word_kd-s0", "small-seq_kd-s0"]
     assert (only["canaries"] == 6).all() and (only["twins"] == 30).all()
     assert (only.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and only.loc["small-sft-s0", "p"] > 0.02
+    assert inheritance.canary_table(only.reset_index())["recited"].tolist() == ["0 of 6"] * 4
     said = inheritance.counterfactual_told(only.reset_index())
     assert "Of 2 distilled students, 1 did so above chance" in said and "small, Word-KD, seed 0 (100 %)" in said
 
@@ -152,13 +153,21 @@ def test_tables_sentences_and_figures_of_the_chapter(found):
     rows, _, members, foretold = found
     pooled, compared = lineage.across_seeds(members), lineage.compare(members)
     checked = claims.check(members, foretold)
-    assert inheritance.set_table(pooled).loc[("small", "Word-KD"), "inherited"].startswith("4: 10.0 %")
+    assert inheritance.set_table(pooled).loc[("small", "Word-KD"), "inherited"].startswith("10.0 % (")
     assert inheritance.pair_table(compared).shape == (2, 4)
-    assert inheritance.claim_table(checked).index.nlevels == 4
+    assert (
+        "weaker" in inheritance.claim_table(checked).to_string()
+        or "agrees" in inheritance.claim_table(checked).to_string()
+    )
+    assert (
+        inheritance.forecast_table(inheritance.prediction_table(foretold)).loc[("small", "Word-KD", 0), "recited"]
+        == "20 of 40"
+    )
     assert len(inheritance.claims_told(checked)) == len(claims.CLAIMS)
     told = inheritance.fewer_told(compared, "their baseline")
     assert told.startswith("Of 2 pairs of size and method, 1 recite demonstrably fewer")
-    assert "Word-KD 10.0 % (n = 40" in inheritance.inherited_told(pooled, pooled)[0]
+    told = inheritance.inherited_told(pooled, pooled)[0]
+    assert "Word-KD 10.0 % (n = 40" in told and "nothing with Seq-KD (at most 8.8 %)" in told
     assert inheritance.predicted_told(inheritance.prediction_table(foretold))[0].startswith("- Best told: small")
     for figure in (inheritance.set_figure(pooled), inheritance.saving_figure(foretold)):
         assert isinstance(figure, plt.Figure) and figure.axes

@@ -99,6 +99,8 @@ def test_a_student_like_its_baseline_differs_in_nothing():
 def test_ratio_over_nothing_is_not_a_number():
     found = lineage.ratio(np.ones((1, 4)), np.zeros((1, 4)))
     assert all(np.isnan(v) for v in found.values())
+    nothing = lineage.ratio(np.zeros((1, 40)), np.ones((1, 40)))
+    assert nothing["ratio"] == nothing["ratio_low"] == 0 and 0.05 < nothing["ratio_high"] < 0.12
 
 
 def known(canaries, twins, name="m", form="code"):

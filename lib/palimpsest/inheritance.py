@@ -106,14 +106,11 @@ def counterfactual(study: Study, run_dir: str | Path) -> pd.DataFrame:
 
 
 def set_table(pooled: pd.DataFrame) -> pd.DataFrame:
-    """Mean count and share of every set, one row per size and method."""
-    text = [
-        f"{c:g}: {interval(*v)}"
-        for c, v in zip(pooled["count"], pooled[["rate", "low", "high"]].to_numpy(), strict=True)
-    ]
-    shown = pooled.assign(text=text, method=pooled["method"].map(LABELS))
+    """Share of every set, one row per size and method."""
+    text = [interval(*v) for v in pooled[["rate", "low", "high"]].to_numpy()]
+    shown = pooled.assign(text=text, method=pooled["method"].map(LABELS), set=pooled["set"].str.replace("_", " "))
     wide = shown.pivot_table(index=["size", "method"], columns="set", values="text", aggfunc="first", sort=False)
-    return wide[[name for name in lineage.MEANING if name != "none"]]
+    return wide[[name.replace("_", " ") for name in lineage.MEANING if name != "none"]]
 
 
 def pair_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -132,18 +129,41 @@ def pair_table(compared: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns=names).set_index(["size", "method"])
 
 
-def claim_table(checked: pd.DataFrame) -> pd.DataFrame:
-    """The claims as text, their number beside ours."""
-    ours = [
-        "not measurable" if np.isnan(low) else f"{value:.3g} ({low:.3g} to {high:.3g})"
-        for value, low, high in checked[["ours", "low", "high"]].to_numpy(float)
-    ]
-    labels = [" / ".join(LABELS[m] for m in method.split(" / ")) for method in checked["method"]]
-    return (
-        checked.assign(ours=ours, method=labels)
-        .drop(columns=["low", "high"])
-        .set_index(["claim", "theirs", "size", "method"])
+def canary_table(found: pd.DataFrame) -> pd.DataFrame:
+    """The counterfactual as text, one row per model."""
+    rows = found.to_dict("records")
+    seeds = ["" if np.isnan(r["seed"]) else f"{r['seed']:.0f}" for r in rows]
+    recited = [f"{r['recited']} of {r['canaries']}" for r in rows]
+    pairs = [interval(r["auc"], r["low"], r["high"]) for r in rows]
+    shown = found[["label"]].assign(seed=seeds, recited=recited, pairs=pairs, p=[f"{r['p']:.2g}" for r in rows])
+    return shown.rename(columns={"label": "model", "pairs": "more gained than on a twin"}).set_index(["model", "seed"])
+
+
+def forecast_table(predicted: pd.DataFrame) -> pd.DataFrame:
+    """The predictions as text, one row per student of which there is something to tell."""
+    known = predicted[predicted["note"] == ""]
+    rows = known.to_dict("records")
+    shown = known[["size", "seed"]].assign(
+        method=known["method"].map(LABELS),
+        recited=[f"{r['memorized']} of {r['records']}" for r in rows],
+        auc=[f"{r['auc']:.3f} ({r['auc_low']:.3f} to {r['auc_high']:.3f})" for r in rows],
+        out=[f"{r['removed']:.0f} ({100 * r['removed_share']:.0f} %)" for r in rows],
+        avoided=[interval(r["rate"], r["low"], r["high"]) for r in rows],
     )
+    names = {"auc": "AUC", "out": "left out at 1/2", "avoided": "recited letters avoided"}
+    return shown.rename(columns=names).set_index(["size", "method", "seed"])
+
+
+def claim_table(checked: pd.DataFrame) -> pd.DataFrame:
+    """What can be said of the claims, as text: their number, ours per size, and the outcome."""
+    known = checked[checked["outcome"] != "not measurable"]
+    values = known[["ours", "low", "high", "outcome"]].itertuples(index=False)
+    text = [f"{r.ours:.2f} ({r.low:.2f} to {r.high:.2f}): {r.outcome}" for r in values]
+    labels = [" / ".join(LABELS[m] for m in method.split(" / ")) for method in known["method"]]
+    wide = known.assign(text=text, method=labels).pivot_table(
+        index=["claim", "theirs", "method"], columns="size", values="text", aggfunc="first", sort=False
+    )
+    return wide.fillna("not measurable")
 
 
 # ---------------------------------------------------------------- sentences
@@ -153,10 +173,13 @@ def inherited_told(members: pd.DataFrame, others: pd.DataFrame) -> list[str]:
     """One line per size: what the methods inherit, and the same of records that nobody was trained on."""
     lines = []
     for size, rows in members[members["set"] == "inherited"].groupby("size", sort=False):
-        ranked = rows.sort_values("rate")
-        parts = "; ".join(f"{LABELS[r['method']]} {percent(r)}" for _, r in ranked.iterrows())
+        some, none = rows[rows["count"] > 0].sort_values("rate", ascending=False), rows[rows["count"] == 0]
+        parts = [f"{LABELS[r['method']]} {percent(r)}" for _, r in some.iterrows()]
+        if len(none):
+            names = ", ".join(LABELS[m] for m in none["method"])
+            parts.append(f"nothing with {names} (at most {100 * none['high'].max():.1f} %)")
         chance = others[(others["size"] == size) & (others["set"] == "inherited")]["rate"].max()
-        lines.append(f"- **{size}** inherits: {parts}. Of non-members, at most {100 * chance:.1f} %.")
+        lines.append(f"- **{size}** inherits: {'; '.join(parts)}. Of non-members, at most {100 * chance:.1f} %.")
     return lines
 
 

@@ -188,11 +188,14 @@ def compare(sorted_records: pd.DataFrame, other: str = "baseline", seed: int = 0
 def ratio(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, float]:
     """`ratio` of two rates over the same records, booleans `[seeds, records]`, with `ratio_low`, `ratio_high`.
 
-    95 % paired bootstrap; NaN where a resample (or the sample) would divide by zero.
+    95 % paired bootstrap; NaN where a resample (or the sample) would divide by zero. Where `first` is empty, so that every
+    resample is, `ratio_high` is Wilson's upper bound of no record, over the second rate.
     """
     mine, theirs = (bootstrap_means(x, seed=seed) for x in (first, second))  # the same draws for both
     low, high = np.quantile(mine / theirs, [0.025, 0.975]) if theirs.all() else (np.nan, np.nan)
     value = np.mean(first) / np.mean(second) if np.any(second) else np.nan
+    if not np.any(first):
+        high = rate(0, np.shape(first)[-1])["high"] / np.mean(second) if theirs.all() else np.nan
     return {"ratio": float(value), "ratio_low": float(low), "ratio_high": float(high)}
 
 
