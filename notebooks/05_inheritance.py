@@ -112,7 +112,7 @@ figures.say(
 # %%
 only = inheritance.counterfactual(plan, run_dir)
 write_table(only, tables / "counterfactual.csv")
-inheritance.canary_table(only) if len(only) else figures.say("No such canaries in this study.")
+inheritance.canary_table(only) if len(only) else None
 
 # %% mystnb={"figure": {"caption": "Share of pairs in which a model gained more on a canary that only the teacher was fine-tuned on than on one of its unseen twins, with 95 % intervals. Dotted: a model that learned nothing of them. Baselines (SFT) never met the canaries in any way.", "name": "fig-counterfactual"}}
 inheritance.counterfactual_figure(only) if len(only) else None

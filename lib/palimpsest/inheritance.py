@@ -84,7 +84,7 @@ def counterfactual(study: Study, run_dir: str | Path) -> pd.DataFrame:
     planted = planted.assign(form=[" ".join(s["kind"] for s in spans) for spans in planted["secrets"]])
     planted = planted[planted["form"].isin(planted.loc[planted["kind"] == "canary", "form"])]
     if planted.empty:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["model", "role", "canaries", "twins", "recited", "auc", "low", "high", "p"])
     tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
     examples = encode(planted, tokenizer, template(study.data.template))
 
