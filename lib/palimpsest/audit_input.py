@@ -172,7 +172,7 @@ def refuse_overlap(members: pd.DataFrame, others: pd.DataFrame, show_secrets: bo
     if shared.any():
         lines = [
             f"  - row {row} of the members = row {first[key]} of the non-members: "
-            f"{text[:80] if show_secrets else mask(text, first=True)}"
+            f"{text[:80] if show_secrets else mask(text)}"
             for row, key, text in list(
                 zip(members["row"][shared], plain[0][shared], members[measured][shared], strict=True)
             )[:SHOWN]

@@ -34,23 +34,6 @@ def mask(text: str, first: bool = False) -> str:
     return f"{lead}{BLOCK}[{length_class(len(text))}]"
 
 
-def mask_spans(text: str, spans: Sequence[dict], first: bool = False) -> str:
-    """Mask the character spans (`start`, `end`, end excluded) of `text`; overlapping spans are masked as one."""
-    merged: list[list[int]] = []
-    for start, end in sorted((max(0, int(s["start"])), min(len(text), int(s["end"]))) for s in spans):
-        if start >= end:
-            continue
-        if merged and start <= merged[-1][1]:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([start, end])
-    parts, at = [], 0
-    for start, end in merged:
-        parts += [text[at:start], mask(text[start:end], first)]
-        at = end
-    return "".join([*parts, text[at:]])
-
-
 def escape(text: str) -> str:
     """Make data text inert in HTML: markup escaped, invisible and direction-changing characters spelled out."""
     safe = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\u{ord(c):04x}" for c in text)
@@ -66,12 +49,11 @@ def table(
         frame: a small table; floats are written with three significant digits, the index is left out.
         text_columns: columns that hold text from the data.
         show_secrets: write that text as it is (escaped).
-        first: show the first character of masked text.
     """
 
     def cell(column: str, value: object) -> str:
         if column in text_columns and not show_secrets:
-            value = mask(str(value), first)
+            value = mask(str(value))
         elif isinstance(value, float | np.floating):
             value = "" if pd.isna(value) else f"{value:.3g}"
         return f"<td>{escape(str(value))}</td>"
