@@ -56,7 +56,6 @@ tables = locate(run_dir) / "tables"
 # %%
 table = memorization.rates(plan, run_dir)
 write_table(table, tables / "memorization.csv")
-arms = table[table["role"].isin(["student", "baseline"])]
 figures.rate_table(table[table["reading"] == report.reading_of(table)[0]], ["label"], "split")
 
 # %% [markdown]
