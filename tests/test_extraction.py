@@ -101,6 +101,26 @@ def test_left_truncated_design_equals_greedy_decoding(scored):
     assert all(len(e.input_ids) == 14 and len(e.secret) == 4 for e in cut)
 
 
+@given(st.integers(1, 6), st.integers(0, 9), st.integers(-10, 9), st.integers(1, 8), st.integers(1, 6))
+def test_left_truncated_examples_are_slices(prompt, response, target_start, k, m):
+    ids = list(range(prompt + response))
+    e = Example("a", ids, prompt, [t % 3 == 0 for t in ids[prompt:]])
+    target = e.response_ids[target_start:][
+        :m
+    ]  # a Python slice would begin at 0 where a negative start reaches past it
+    whole = len(target) == m and target_start >= -response and prompt + e.response_ids.index(target[0]) >= k
+    cut = extraction.left_truncated_examples([e], target_start, k, m)
+    assert len(cut) == whole
+    for c in cut:
+        assert c.response_ids == target and c.input_ids == list(range(target[0] - k, target[-1] + 1))
+        assert c.secret == [t % 3 == 0 for t in target]
+
+
+def test_impossible_truncations():
+    with pytest.raises(InputError, match="k=0, m=5; wanted a context and a target"):
+        extraction.left_truncated_examples([], 0, 0, 5)
+
+
 HITS = st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -137,8 +137,10 @@ class Sampling(Section):
 
 class Measure(Section):
     window: int = Field(default=50, gt=0)  # response tokens of the headline reading
-    prefix_lengths: list[int] = [0, 5, 10, 20, 30, 40]
     sampling: dict[str, Sampling] = {}
+    approximate: int = Field(default=100, ge=0)  # letters of each split that are decoded from their prompts; 0: none
+    left_truncated: list[PositiveInt] = []  # context tokens k, each scored anew before one fixed target; []: off
+    left_target: int = Field(default=16, gt=0)  # that target: the last so many response tokens
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # bf16 flips about one verdict in a hundred
     trajectory_every: int = Field(default=1, gt=0)  # epochs between two points of the trajectory
     generate_test: int | None = None  # test records decoded for ROUGE; None: all
