@@ -12,7 +12,7 @@ from pathlib import Path
 
 from palimpsest.errors import InputError
 from palimpsest.methods import METHODS
-from palimpsest.study import fingerprint, load_study
+from palimpsest.study import Arm, fingerprint, load_study
 
 STUDY = config.get("study", "studies/demo.yaml")
 try:
@@ -25,7 +25,7 @@ ARMS = [arm.name for arm in S.arms()]
 BY_NAME = {arm.name: arm for arm in S.arms()}
 SIZES = list(S.models.students)
 THREADS = int(config.get("threads", 1))  # two arms at one thread each beat one arm at two
-ANALYSES = ["04_memorization", "05_inheritance", "06_attacks", "07_tradeoffs"]
+ANALYSES = ["04_memorization", "05_inheritance", "06_attacks", "07_tradeoffs", "08_grid"]
 GPU = int(config.get("gpu", 0))  # GPUs a training stage asks the cluster or `--resources gpu=N` for
 PYTHON = sys.executable
 
@@ -68,6 +68,10 @@ def parents_of(arm):
         needed.append(f"{RUN}/notebooks/02_teacher.ipynb")
     if method.text == "teacher":
         needed.append(f"{RUN}/teacher_text/run.json")
+    if method.leave_out:
+        size, seed = BY_NAME[arm].size, BY_NAME[arm].seed
+        needed += [f"{RUN}/notebooks/02_teacher.ipynb"]
+        needed += [f"{RUN}/notebooks/runs/{Arm(size, name, seed).name}.ipynb" for name in sorted({method.leave_out, "sft"})]
     return needed
 
 
@@ -158,6 +162,7 @@ rule analysis:
         expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),
         "notebooks/{analysis}.ipynb",
         lambda w: [f"{RUN}/notebooks/{n}.ipynb" for n in ANALYSES] if w.analysis == "00_intro" else [],
+        lambda w: sorted(Path("book/published").rglob("*.csv")) if w.analysis == "08_grid" else [],
     output:
         f"{RUN}/notebooks/{{analysis}}.ipynb",
     params:

@@ -38,7 +38,7 @@ table, paths = memorization.rates(plan, run_dir), tradeoff.paths(plan, run_dir)
 figures.rates(table[table["reading"] == report.reading_of(table)[0]])
 
 # %% tags=["remove-input"]
-figures.say(*report.answer(table, paths, tradeoff.matched(paths)))
+figures.say(*report.answer(table, paths, tradeoff.matched(plan, run_dir)))
 
 # %% [markdown]
 # ## This study

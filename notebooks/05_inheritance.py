@@ -50,7 +50,7 @@ tables = locate(run_dir) / "tables"
 
 # %%
 letters = memorization.letters(plan, run_dir)
-chosen = inheritance.choose_reading(letters, reading)
+chosen = lineage.choose_reading(letters, reading)
 memorized = lineage.verdicts(plan, run_dir, letters, chosen)
 members = inheritance.sets(plan, memorized, letters, "member")
 others = inheritance.sets(plan, memorized, letters, "non_member")

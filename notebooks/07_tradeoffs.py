@@ -17,7 +17,7 @@
 # **What you will see**
 #
 # - the path of every student through (held-out loss, memorization);
-# - each method at its own best epoch, beside plain fine-tuning stopped at the same held-out loss;
+# - each method beside plain fine-tuning at the same held-out loss;
 # - what each model costs to train, to keep and to run.
 #
 # **Needs**: notebooks 01 to 03; only tables are read.
@@ -70,12 +70,14 @@ figures.say(*report.early_stopping(best, end))
 # %% [markdown]
 # ## At equal quality
 #
-# For each distilled student at its best epoch we look up what plain fine-tuning of the *same* size and seed had memorized
-# when *its* held-out loss first came down to the same value, interpolating linearly between epochs. Where fine-tuning never
-# got as good, its own best epoch is taken and the row says so. The interval is Newcombe's for a difference of two shares.
+# Each student is laid beside plain fine-tuning of its size and seed at the lowest held-out loss that *both* reach: what had
+# each memorized when its held-out loss first came down to that value? Between two epochs we interpolate linearly, record by
+# record. The 95 % intervals resample seeds, then records, the same ones for both models; where neither recites anything, so that
+# there is nothing to resample, the interval is Newcombe's for two shares {cite}`newcombe1998interval`. The last column compares the loss on the
+# *members* at that point: below zero, the student fits them closer than fine-tuning does, at the same quality on others' letters.
 
 # %%
-equal = tradeoff.matched(paths)
+equal = tradeoff.matched(plan, run_dir)
 write_table(equal, tables / "equal_utility.csv")
 figures.matched_table(equal)
 
@@ -111,6 +113,6 @@ assert (costs["parameters"] > 0).all()
 figures.say(*report.tradeoff_summary(paths, equal))
 
 # %% [markdown]
-# **Next**: [every run](../every_run.md), one page per student; or [your own models and data](../use_your_own.md).
+# **Next**: [what the grid says](sec-grid), over several seeds.
 #
 # **Try it**: give `sft` fewer epochs with `by_method: {sft: {epochs: 8}}` in a copy of the study. Is distillation still worth it?

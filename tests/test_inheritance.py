@@ -102,8 +102,8 @@ def found(study, run_dir):
 
 def test_reading_is_chosen_by_the_data(found):
     rows = found[0]
-    assert inheritance.choose_reading(rows) == "secret" and inheritance.choose_reading(rows, "window") == "window"
-    assert inheritance.choose_reading(rows.assign(secrets=[[] for _ in range(len(rows))])) == "window"
+    assert lineage.choose_reading(rows) == "secret" and lineage.choose_reading(rows, "window") == "window"
+    assert lineage.choose_reading(rows.assign(secrets=[[] for _ in range(len(rows))])) == "window"
 
 
 def test_sets_are_those_written_down(found, study):

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from palimpsest.errors import InputError
+from palimpsest.methods import METHODS
 from palimpsest.runs import root
 from palimpsest.study import Arm, fingerprint, load_study
 
@@ -32,7 +33,16 @@ def test_committed_studies_are_valid(path):
 def test_demo_is_the_whole_comparison():
     study = load_study("studies/demo.yaml")
     assert len(study.models.students) == 2 and len(study.methods) == 8 and len(study.arms()) == 16
-    assert len(load_study("studies/demo-seeds.yaml").arms()) == 48
+    seeds = load_study("studies/demo-seeds.yaml")
+    assert seeds.methods == list(METHODS) and len(seeds.arms()) == 3 * 2 * len(METHODS)
+    assert set(study.methods) < set(seeds.methods)
+
+
+def test_leaving_out_needs_a_first_training(tmp_path):
+    demo = root() / "studies" / "demo.yaml"
+    (tmp_path / "x.yaml").write_text(f"extends: {demo}\nname: x\nmethods: [sft, rkl, fkl_dropped]\n")
+    with pytest.raises(InputError, match="fkl_dropped leaves out what fkl recites: add fkl to methods"):
+        load_study(tmp_path / "x.yaml")
 
 
 def test_paper_keeps_the_published_hyperparameters():

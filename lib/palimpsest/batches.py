@@ -1,8 +1,8 @@
 """From records to token batches: one encoding and one padding rule for training, scoring and generation."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,12 +18,14 @@ class Example:
         input_ids: prompt tokens, then response tokens; the response ends with the end-of-text token.
         prompt_length: number of leading tokens that are given; tokens from here on are labelled.
         secret: one flag per response token, True where the token overlaps a secret's characters.
+        untrained: one flag per response token, True where training leaves it out of the loss; empty: none is.
     """
 
     id: str
     input_ids: list[int]
     prompt_length: int
     secret: list[bool] = field(default_factory=list)
+    untrained: list[bool] = field(default_factory=list)
 
     @property
     def response_ids(self) -> list[int]:
@@ -47,24 +49,18 @@ def collate(examples: list[Example], pad_id: int) -> dict[str, torch.Tensor]:
     real = steps < lengths[:, None]
     ids = torch.full(real.shape, pad_id)
     ids[real] = torch.tensor([t for e in examples for t in e.input_ids])
+    labelled = real & (steps >= prompts[:, None])
+    for row, example in enumerate(examples):
+        if any(example.untrained):
+            labelled[row, example.prompt_length : len(example.input_ids)] &= ~torch.tensor(example.untrained)
     return {
         "input_ids": ids,
         "attention_mask": real.long(),
         "position_ids": torch.where(real, steps, 0),
-        "labels": torch.where(real & (steps >= prompts[:, None]), ids, IGNORED),
+        "labels": torch.where(labelled, ids, IGNORED),
         "lengths": lengths,
         "prompt_lengths": prompts,
     }
-
-
-@dataclass
-class Collator:
-    """`collate` for a trainer, whose data set rows are dictionaries with the fields of `Example`."""
-
-    pad_id: int
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        return collate([Example(r["id"], r["input_ids"], r["prompt_length"]) for r in rows], self.pad_id)
 
 
 def by_length(examples: list[Example], token_budget: int) -> Iterator[list[int]]:
@@ -78,3 +74,24 @@ def by_length(examples: list[Example], token_budget: int) -> Iterator[list[int]]
         rows = max(1, token_budget // max(1, len(examples[order[start]].input_ids)))
         yield order[start : start + rows]
         start += rows
+
+
+def goldfish(examples: Iterable[Example], drop_one_in: int = 4, context: int = 13) -> list[Example]:
+    """The examples with one response token in `drop_one_in` left out of the loss, always the same one after the same text.
+
+    The goldfish loss of Hans et al. (arXiv 2406.10209) with its hashed mask: whether a token is trained on is decided by a hash
+    of the `context` tokens before it (fewer at the start of a text), so the same passage is masked alike wherever it recurs,
+    and what was left out can't be picked up from a copy. The mask depends on no seed: all runs leave out the same tokens.
+    """
+    out = []
+    for example in examples:
+        places = range(example.prompt_length, len(example.input_ids))
+        flags = [_hash(example.input_ids[max(0, i - context) : i]) < 1 / drop_one_in for i in places]
+        out.append(replace(example, untrained=flags))
+    return out
+
+
+def _hash(tokens: list[int]) -> float:
+    """Uniform in [0, 1), a function of the tokens alone."""
+    digest = hashlib.blake2b(",".join(map(str, tokens)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

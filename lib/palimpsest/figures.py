@@ -12,8 +12,9 @@ ORDER = ["none", *METHODS]
 LABELS = {"none": "before fine-tuning", **{name: rule.label for name, rule in METHODS.items()}}
 # Seaborn's "colorblind" with a dark red for the paper's RKLD; markers tell methods apart where colours don't.
 PALETTE = ["#bbbbbb", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#7a0019", "#949494"]
+PALETTE += ["#4b4b9b", "#c9b400", "#8c6d31", "#5a7d2a", "#111111"]
 COLORS = dict(zip(ORDER, PALETTE, strict=True))
-MARKERS = dict(zip(ORDER, "xosD^vP*X", strict=True))
+MARKERS = dict(zip(ORDER, "xosD^vP*X<>phd", strict=True))
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 TEXTS = {
     "references": "the members' own responses (the references)",
@@ -114,7 +115,7 @@ def rates(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:
     place = {m: i for i, m in enumerate(reversed(methods))}
     teacher = table[(table["role"] == "teacher") & (table["split"] == "member")]["rate"].mean()
     for ax, size in zip(axes[0], sizes, strict=False):
-        rows = table[(table["size"] == size) & table["role"].isin(["student", "baseline"])]
+        rows = table[(table["size"] == size) & table["role"].isin(["student", "baseline", "mitigated"])]
         for split, (_, _, _) in SPLITS.items():
             part = rows[rows["split"] == split]
             seeds = part.groupby("method").cumcount() - (part.groupby("method")["rate"].transform("size") - 1) / 2
@@ -216,25 +217,32 @@ def stopped_table(best: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
 
 
 def matched_table(equal: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `tradeoff.matched` as text, percentage points for the difference."""
+    """The rows of `tradeoff.matched` as text: percentage points, and nats per token."""
     if equal.empty:
         return equal
     shown = pd.DataFrame(
         {
             "student": equal["label"],
-            "seed": equal["seed"].astype(int),
-            "best epoch": equal["epoch"],
             "held-out loss": equal["held_out_loss"].round(2),
-            "recited": [interval(*v) for v in equal[["memorized", "low", "high"]].to_numpy(float)],
-            "fine-tuned, same loss": [f"{100 * v:.1f} %" for v in equal["sft_memorized"]],
-            "reached": np.where(equal["matched"], "yes", "no: its best"),
-            "difference, points": [
-                f"{100 * d:+.1f} ({100 * a:+.1f} to {100 * b:+.1f})"
-                for d, a, b in equal[["difference", "difference_low", "difference_high"]].to_numpy(float)
-            ],
+            "recited": [f"{100 * v:.1f} %" for v in equal["first_rate"]],
+            "fine-tuned, same loss": [f"{100 * v:.1f} %" for v in equal["second_rate"]],
+            "difference, points": points(equal),
+            "members' loss, difference": gap(equal, "member_loss"),
         }
     )
     return shown.set_index("student")
+
+
+def points(table: pd.DataFrame) -> list[str]:
+    """Differences of shares with intervals: "-12.1 (-15.0 to -9.3)"."""
+    rows = 100 * table[["difference", "low", "high"]].to_numpy(float)
+    return [f"{d:+.1f} ({a:+.1f} to {b:+.1f})" for d, a, b in rows]
+
+
+def gap(table: pd.DataFrame, loss: str) -> list[str]:
+    """Differences of a loss with intervals: "+0.21 (+0.18 to +0.25)"."""
+    rows = table[[f"{loss}_{end}" for end in ("difference", "low", "high")]].to_numpy(float)
+    return [f"{d:+.2f} ({a:+.2f} to {b:+.2f})" for d, a, b in rows]
 
 
 def cost_table(costs: pd.DataFrame) -> pd.DataFrame:
@@ -256,7 +264,7 @@ def cost_table(costs: pd.DataFrame) -> pd.DataFrame:
 def cost(costs: pd.DataFrame) -> plt.Figure:
     """Training arithmetic against recited secrets at the end, one marker per student."""
     figure, ax = plt.subplots(figsize=(6.5, 3.4))
-    for (method, size), rows in costs[costs["role"].isin(["student", "baseline"])].groupby(
+    for (method, size), rows in costs[~costs["role"].isin(["base", "teacher"])].groupby(
         ["method", "size"], sort=False
     ):
         big = size == costs["size"].iloc[-1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from palimpsest.batches import Example
+from palimpsest.batches import Example, goldfish
 from palimpsest.distill import distill_trainer, sft_trainer
 from palimpsest.errors import InputError
 from palimpsest.methods import METHODS
@@ -21,9 +21,7 @@ def arguments(settings: Training, folder: Path, seed: int) -> dict:
     """The trainer's arguments for a `Training` section; a batch is split over accumulation steps and processes."""
     device = default_device()
     precision = detect_precision(device) if settings.precision == "auto" else settings.precision
-    schedule, options = settings.schedule, {}
-    if schedule == "cosine" and settings.min_learning_rate:
-        schedule, options = "cosine_with_min_lr", {"min_lr": settings.min_learning_rate}
+    schedule, options = settings.scheduler
     return {
         "output_dir": str(folder),
         "num_train_epochs": settings.epochs,
@@ -82,7 +80,22 @@ def train(
         raise InputError("no records to train on: the members split is empty")
     rule, checkpoints = METHODS[method], folder / "checkpoints"
     trainable = with_lora(model, settings.lora) if settings.lora else model
-    callbacks = [Trajectory(folder / "trajectory.csv", watch, window, watch_every)] if watch else []
+    callbacks = [Trajectory(folder, watch, window, watch_every)] if watch else []
+    if rule.goldfish:
+        examples = goldfish(examples, settings.goldfish_drop, settings.goldfish_context)
+    facts = {
+        "method": method,
+        "batches_per_epoch": math.ceil(len(examples) / settings.batch_size),
+        "examples_per_epoch": len(examples),
+        "tokens_per_epoch": sum(len(e.input_ids) for e in examples),
+        "labelled_tokens_per_epoch": sum(len(e.response_ids) - sum(e.untrained) for e in examples),
+    }
+    if rule.private:
+        from palimpsest.private import train_private  # here, not above: no other method needs Opacus
+
+        found = train_private(trainable, tokenizer.eos_token_id, examples, settings, checkpoints, seed, *callbacks)
+        save(trainable, tokenizer, folder)
+        return facts | found
     options = arguments(settings, checkpoints, seed)
     if rule.needs_teacher:
         trainer = distill_trainer(
@@ -103,23 +116,22 @@ def train(
         trainer = sft_trainer(trainable, examples, tokenizer, options, callbacks)
     trainer.remove_callback(PrinterCallback)  # the trajectory prints its own line
     result = trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    trained = trained.merge_and_unload() if settings.lora else trained
+    save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder)
+    return facts | {
+        "steps": trainer.state.global_step,
+        "epochs": round(trainer.state.epoch, 3),
+        "train_seconds": round(result.metrics["train_runtime"], 3),
+        "train_loss": result.training_loss,
+    }
+
+
+def save(trained: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a trained model, low-rank adapters merged, and remove its checkpoints."""
+    trained = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
     trained.config.use_cache = True
     trained.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    remove(checkpoints)
-    return {
-        "method": method,
-        "steps": trainer.state.global_step,
-        "epochs": round(trainer.state.epoch, 3),
-        "batches_per_epoch": math.ceil(len(examples) / settings.batch_size),
-        "train_seconds": round(result.metrics["train_runtime"], 3),
-        "train_loss": result.training_loss,
-        "examples_per_epoch": len(examples),
-        "tokens_per_epoch": sum(len(e.input_ids) for e in examples),
-        "labelled_tokens_per_epoch": sum(len(e.response_ids) for e in examples),
-    }
+    remove(folder / "checkpoints")
 
 
 def with_lora(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:

@@ -7,6 +7,7 @@ perplexity, and the divergence between the two.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,12 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from palimpsest.statistics import delong_auc, rate
+from palimpsest import lineage, results
+from palimpsest.models import load_tokenizer
+from palimpsest.records import encode, template, training_text
+from palimpsest.runs import locate
+from palimpsest.statistics import delong_auc, rate_of
+from palimpsest.study import Arm, Study
 
 FEATURES = {
     "zlib_bytes": "size after zlib, bytes",
@@ -112,8 +118,32 @@ def savings(table: pd.DataFrame, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.
                 "rule": rule,
                 "removed": removed,
                 "removed_share": removed / len(table),
-                **rate(int(ranked["memorized"].iloc[:removed].sum()), total),
+                **rate_of(int(ranked["memorized"].iloc[:removed].sum()), total),
             }
             for rule, removed in cuts
         ]
     )
+
+
+def predicted(study: Study, run_dir: str | Path, arm: Arm) -> tuple[set[str], str]:
+    """Members that `arm` is predicted to recite with a probability of one half or more, and why there are none, if so.
+
+    After Borkar et al. (arXiv 2601.15394): `arm` is trained once on all records, and a logistic regression on what teacher and
+    baseline make of a record, the size of the record, and what `arm` recites (`forecast`) judges every record by folds that
+    do not hold it. Whoever leaves records out this way pays for a first training of the same kind. "Recites" is
+    `lineage.recites` in the reading that the study's chapters use.
+
+    Raises:
+        InputError: `arm`, its baseline or the teacher is not measured yet.
+    """
+    records = results.load_records(run_dir)
+    rows = training_text(records, "student").drop_duplicates("id")
+    rows = rows.assign(
+        example=encode(rows, load_tokenizer(locate(run_dir) / "data" / "tokenizer"), template(study.data.template))
+    )
+    recited = lineage.recites(study, run_dir, arm.name, rows, lineage.choose_reading(rows)).dropna()
+    rows = rows[rows["id"].isin(set(recited.index))]
+    baseline = Arm(arm.size, "sft", arm.seed).name
+    inputs = features(rows, results.scores(run_dir, "teacher"), results.scores(run_dir, baseline))
+    found = forecast(inputs, recited.astype(bool))
+    return set(found.table.loc[found.table["probability"] >= 0.5, "id"]), found.note

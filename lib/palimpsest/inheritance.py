@@ -32,11 +32,6 @@ READINGS = {
 }
 
 
-def choose_reading(rows: pd.DataFrame, wanted: str = "auto") -> str:
-    """ "secret" where the data marks secrets, else "window"; any other wish is granted."""
-    return wanted if wanted != "auto" else "secret" if any(len(s) for s in rows["secrets"]) else "window"
-
-
 def arms(study: Study, memorized: pd.DataFrame) -> list[Arm]:
     """The study's arms that have been measured, together with their baseline."""
     measured = [arm for arm in study.arms() if arm.name in memorized]

@@ -15,7 +15,7 @@ from scipy.stats import mannwhitneyu, t
 
 from palimpsest import extraction, results
 from palimpsest.errors import InputError
-from palimpsest.statistics import bootstrap, bootstrap_means, delong_auc, mcnemar, paired_bootstrap, rate
+from palimpsest.statistics import bootstrap, bootstrap_means, delong_auc, mcnemar, paired_bootstrap, rate, rate_of
 from palimpsest.study import Arm, Study
 
 SETS = {  # (teacher, student, baseline) -> name
@@ -56,25 +56,33 @@ def matrix(verdicts: Mapping[str, pd.Series]) -> pd.DataFrame:
     return wide.astype(bool)
 
 
-def verdicts(study: Study, run_dir: str | Path, rows: pd.DataFrame, reading: str = "window") -> pd.DataFrame:
-    """The `matrix` of every measured model of a study.
+def choose_reading(rows: pd.DataFrame, wanted: str = "auto") -> str:
+    """ "secret" where the data marks secrets, else "window"; any other wish is granted."""
+    return wanted if wanted != "auto" else "secret" if any(len(s) for s in rows["secrets"]) else "window"
+
+
+def recites(study: Study, run_dir: str | Path, name: str, rows: pd.DataFrame, reading: str = "window") -> pd.Series:
+    """Whether one measured model recites each record, indexed by id; missing where that can't be decided.
 
     Args:
         rows: the records asked about: `id`, and `example` for reading "secret" (as `memorization.letters` gives).
         reading: one of `extraction.READINGS`, or "secret": greedy decoding gives at least one of the record's secrets from
             the true text before it. Records without a secret are left out there.
+    """
+    table = results.scores(run_dir, name).set_index("id").loc[rows["id"]].reset_index()
+    if reading == "secret":
+        return extraction.secrets(table, list(rows["example"])).groupby("id")["recited"].any()
+    return extraction.reading(table, reading, study.measure.window)
+
+
+def verdicts(study: Study, run_dir: str | Path, rows: pd.DataFrame, reading: str = "window") -> pd.DataFrame:
+    """The `matrix` of every measured model of a study but the `mitigated` ones; arguments as in `recites`.
 
     Raises:
         InputError: no model is measured, or no record can be read that way.
     """
-    found = {}
-    for name in results.model_names(study, run_dir):
-        table = results.scores(run_dir, name).set_index("id").loc[rows["id"]].reset_index()
-        if reading == "secret":
-            found[name] = extraction.secrets(table, list(rows["example"])).groupby("id")["recited"].any()
-        else:
-            found[name] = extraction.reading(table, reading, study.measure.window)
-    return matrix(found)
+    names = [n for n in results.model_names(study, run_dir) if results.describe(n)["role"] != "mitigated"]
+    return matrix({name: recites(study, run_dir, name, rows, reading) for name in names})
 
 
 def sort_records(memorized: pd.DataFrame, arms: Iterable[Arm], baseline: str = "sft") -> pd.DataFrame:
@@ -114,7 +122,7 @@ def count_sets(sorted_records: pd.DataFrame) -> pd.DataFrame:
     for (size, method, seed), part in _by(sorted_records, "size", "method", "seed"):
         counts = part["set"].value_counts()
         rows += [
-            {"size": size, "method": method, "seed": seed, "set": name, **rate(int(counts[name]), len(part))}
+            {"size": size, "method": method, "seed": seed, "set": name, **rate_of(int(counts[name]), len(part))}
             for name in MEANING
         ]
     return pd.DataFrame(rows)
@@ -195,7 +203,7 @@ def ratio(first: np.ndarray, second: np.ndarray, seed: int = 0) -> dict[str, flo
     low, high = np.quantile(mine / theirs, [0.025, 0.975]) if theirs.all() else (np.nan, np.nan)
     value = np.mean(first) / np.mean(second) if np.any(second) else np.nan
     if not np.any(first):
-        high = rate(0, np.shape(first)[-1])["high"] / np.mean(second) if theirs.all() else np.nan
+        high = rate_of(0, np.shape(first)[-1])["high"] / np.mean(second) if theirs.all() else np.nan
     return {"ratio": float(value), "ratio_low": float(low), "ratio_high": float(high)}
 
 

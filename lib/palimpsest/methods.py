@@ -20,17 +20,30 @@ class Method:
         objective: what is minimized, averaged over the labelled tokens.
         cross_entropy_weight: share w of the labels' cross-entropy mixed in: w x cross-entropy + (1 - w) x objective.
         label: the name shown in tables and figures.
+        once: read every record once an epoch, however often the data repeats it (de-duplication).
+        goldfish: leave a fixed, pseudo-random share of the response tokens out of the loss (`batches.goldfish`).
+        private: train by DP-SGD (`private`).
+        leave_out: a method; records that it is predicted to make a student recite are not read (`forecast.predicted`).
     """
 
     text: Text
     objective: Objective
     cross_entropy_weight: float
     label: str
+    once: bool = False
+    goldfish: bool = False
+    private: bool = False
+    leave_out: str | None = None
 
     @property
     def needs_teacher(self) -> bool:
         """Whether the teacher's distribution enters the loss (a fixed corpus of teacher text doesn't count)."""
         return self.objective != "cross_entropy"
+
+    @property
+    def distilled(self) -> bool:
+        """Whether a teacher has a part in it, by its distribution or by its text."""
+        return self.needs_teacher or self.text == "teacher"
 
     @property
     def samples(self) -> bool:
@@ -47,4 +60,11 @@ METHODS: dict[str, Method] = {
     "fkl_student": Method("student", "forward_kl", 0.0, "forward KL, own text"),
     "rkl_student": Method("student", "reverse_kl", 0.0, "reverse KL, own text (RKLD)"),
     "gkd": Method("mixed", "jensen_shannon", 0.0, "GKD"),
+    # Simpler ways of leaking less, to hold distillation against.
+    "sft_dedup": Method("references", "cross_entropy", 1.0, "SFT, de-duplicated", once=True),
+    "sft_goldfish": Method("references", "cross_entropy", 1.0, "SFT, goldfish loss", goldfish=True),
+    "sft_dropped": Method("references", "cross_entropy", 1.0, "SFT, predicted left out", leave_out="sft"),
+    "fkl_dropped": Method("references", "forward_kl", 0.0, "forward KL, predicted left out", leave_out="fkl"),
+    # each record once, so that the guarantee for a row is one for a record
+    "sft_private": Method("references", "cross_entropy", 1.0, "SFT, DP-SGD", once=True, private=True),
 }

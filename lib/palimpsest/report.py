@@ -7,6 +7,7 @@ import pandas as pd
 
 from palimpsest.figures import LABELS, interval, percent
 from palimpsest.runs import locate
+from palimpsest.statistics import newcombe
 from palimpsest.study import Study
 
 
@@ -53,15 +54,11 @@ def headline(table: pd.DataFrame) -> list[str]:
 
 def less_than_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """Per size and method: the difference to `sft` of the same size with Newcombe's interval, and the verdict."""
-    from statsmodels.stats.proportion import confint_proportions_2indep
-
     out = []
     for size, rows in arms(table, reading_of(table)[0]).groupby("size", sort=False):
         base = rows[rows["method"] == "sft"].iloc[0]
         for _, row in rows[rows["method"] != "sft"].iterrows():
-            low, high = confint_proportions_2indep(
-                row["count"], row["total"], base["count"], base["total"], method="newcomb", compare="diff"
-            )
+            low, high = newcombe(row["count"], row["total"], base["count"], base["total"])
             verdict = "less" if high < 0 else "more" if low > 0 else "undecided"
             out.append(
                 {
@@ -132,40 +129,40 @@ def early_stopping(best: pd.DataFrame, end: pd.DataFrame) -> list[str]:
 
 
 def equal_utility(equal: pd.DataFrame) -> list[str]:
-    """Which distilled students memorize less than plain fine-tuning at the same held-out loss."""
+    """Which models memorize less than plain fine-tuning at the same held-out loss."""
     if equal.empty:
-        return ["- This study has no distilled student."]
+        return ["- This study has plain fine-tuning alone."]
     lines = []
     for words, rows in (
-        ("memorizes less", equal[equal["difference_high"] < 0]),
-        ("memorizes more", equal[equal["difference_low"] > 0]),
-        ("can't be told from it", equal[(equal["difference_high"] >= 0) & (equal["difference_low"] <= 0)]),
+        ("memorizes less", equal[equal["high"] < 0]),
+        ("memorizes more", equal[equal["low"] > 0]),
+        ("can't be told from it", equal[(equal["high"] >= 0) & (equal["low"] <= 0)]),
     ):
         names = "; ".join(f"{r['label']} ({100 * r['difference']:+.1f} points)" for _, r in rows.iterrows())
         lines.append(f"- {words}: {names or 'none'}.")
-    better = equal[~equal["matched"]]
+    closer = equal[equal["member_loss_high"] < 0]
     lines.append(
-        f"- {len(better)} of {len(equal)} distilled students reach a held-out loss that plain fine-tuning of their size never reaches."
+        f"- {len(closer)} of {len(equal)} fit the members demonstrably closer than plain fine-tuning does at that loss"
+        f"{': ' if len(closer) else ''}{'; '.join(closer['label'])}. That is knowledge of the members short of reciting them."
     )
     return ["At the same held-out loss, compared with plain fine-tuning, the student", "", *lines]
 
 
 def tradeoff_summary(paths: pd.DataFrame, equal: pd.DataFrame) -> list[str]:
     """Three lines that close the trade-off chapter."""
-    students = paths[paths["role"].isin(["student", "baseline"])]
+    students = paths[~paths["role"].isin(["base", "teacher"])]
     best = students.loc[students["held_out_loss"].idxmin()]
     lines = [
         f"- The best held-out loss of any student is {best['held_out_loss']:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}), "
         f"where it recites {percent(best, 'memorized', 'counted')} of the members' {best['unit']}."
     ]
     if len(equal):
-        settled = equal[(equal["difference_high"] < 0) | (equal["difference_low"] > 0)]
+        settled = equal[(equal["high"] < 0) | (equal["low"] > 0)]
         lines.append(
             f"- At equal held-out loss, {len(settled)} of {len(equal)} comparisons with plain fine-tuning are decided."
         )
-        wide = equal["high"] - equal["low"]
         lines.append(
-            f"- The intervals on a single student are at most {100 * wide.max() / 2:.1f} points to either side."
+            f"- The intervals of those differences are at most {100 * (equal['high'] - equal['low']).max() / 2:.1f} points to either side."
         )
     return lines
 
@@ -186,15 +183,11 @@ def answer(table: pd.DataFrame, paths: pd.DataFrame, equal: pd.DataFrame) -> lis
         first.append(
             f"the {size} student recites {interval(base['rate'], base['low'], base['high'])} of {int(base['total'])} {unit} when fine-tuned{spread}"
         )
-    less, more = (
-        int((equal[c] * sign < 0).sum()) if len(equal) else 0
-        for c, sign in (("difference_high", 1), ("difference_low", -1))
-    )
+    less, more = (int((equal[c] * sign < 0).sum()) if len(equal) else 0 for c, sign in (("high", 1), ("low", -1)))
     return [
         f"1. At the end of training, {'; '.join(first)} (95 % intervals in brackets).",
         f"2. {verdicts(table)}",
-        f"3. At equal quality, each distilled student at its best epoch against plain fine-tuning stopped at the same held-out "
-        f"loss, {less} of {len(equal)} recite demonstrably less, {more} more, and {len(equal) - less - more} can't be told apart.",
+        f"3. At equal quality, each student and plain fine-tuning stopped at the lowest held-out loss that both reach, {less} of {len(equal)} recite demonstrably less, {more} more, and {len(equal) - less - more} can't be told apart.",
     ]
 
 

@@ -68,6 +68,12 @@ def trajectory(run_dir: str | Path, name: str) -> pd.DataFrame:
     return rows.assign(memorized=rows[what], **limits, counted=rows[total], unit=total)
 
 
+def trajectory_lists(run_dir: str | Path, name: str, split: str) -> pd.DataFrame:
+    """What a split's trajectory is made of, one row per epoch: lists over its records and secrets (see `trajectory.point`)."""
+    lists = pd.read_parquet(locate(run_dir) / "models" / name / "trajectory.parquet")
+    return lists[lists["split"] == split].reset_index(drop=True)
+
+
 def label_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Add the seed to the labels of a study that has several, so that no two models share one."""
     if "seed" not in table or table["seed"].nunique() < 2:
@@ -80,7 +86,10 @@ def label_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(name: str) -> dict:
-    """`size`, `method`, `seed` and a readable `label` of a model name; bases and the teacher have no method or seed."""
+    """`size`, `method`, `seed`, `role` and a readable `label` of a model name; bases and the teacher have no method or seed.
+
+    Roles: base (before fine-tuning), teacher, baseline (plain `sft`), student (distilled), mitigated (fine-tuned some other way).
+    """
     if name == "teacher":
         return {
             "model": name,
@@ -101,12 +110,13 @@ def describe(name: str) -> dict:
             "label": f"{size}, before",
         }
     arm = Arm.parse(name)
-    role = "baseline" if arm.method == "sft" else "student"
+    rule = METHODS[arm.method]
+    role = "baseline" if arm.method == "sft" else "student" if rule.distilled else "mitigated"
     return {
         "model": name,
         "size": arm.size,
         "method": arm.method,
         "role": role,
         "seed": arm.seed,
-        "label": f"{arm.size}, {METHODS[arm.method].label}",
+        "label": f"{arm.size}, {rule.label}",
     }

@@ -87,6 +87,14 @@ class Lora(Section):
     targets: list[str] | Literal["all-linear"] = "all-linear"
 
 
+class Privacy(Section):
+    """What DP-SGD (method `sft_private`) is to guarantee for one record."""
+
+    epsilon: float = Field(default=8.0, gt=0)
+    delta: float | None = Field(default=None, gt=0, lt=1)  # None: 1 / (2 x records)
+    clip: float = Field(default=1.0, gt=0)  # largest norm of one record's gradient
+
+
 class Training(Section):
     """How one model is trained. Batch size is the number of records per optimizer step."""
 
@@ -110,12 +118,22 @@ class Training(Section):
     max_new_tokens: int = Field(default=128, gt=0)  # length limit of student samples
     rollout_steps: int = Field(default=1, gt=0)  # optimizer steps served by one sampling of the student
     warm_start_epochs: int = Field(default=0, ge=0)  # begin from the size's own `sft` after this many epochs
+    goldfish_drop: int = Field(default=4, gt=1)  # `sft_goldfish` leaves one token in so many out of the loss
+    goldfish_context: int = Field(default=13, gt=0)  # tokens before it that decide whether
+    privacy: Privacy = Privacy()  # of `sft_private`
 
     @model_validator(mode="after")
     def whole_micro_batches(self):
         if self.batch_size % self.accumulation:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
         return self
+
+    @property
+    def scheduler(self) -> tuple[str, dict[str, float]]:
+        """Name and options of the learning-rate schedule, in transformers' words."""
+        if self.schedule == "cosine" and self.min_learning_rate:
+            return "cosine_with_min_lr", {"min_lr": self.min_learning_rate}
+        return self.schedule, {}
 
 
 class TeacherText(Section):

@@ -12,6 +12,7 @@ import pandas as pd
 from palimpsest import models, splits
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
+from palimpsest.forecast import predicted
 from palimpsest.generate import decode
 from palimpsest.measure import examples_of, load_trained, measure
 from palimpsest.methods import METHODS
@@ -210,6 +211,12 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
         parents.append(_current_teacher(study, run_dir))
     if rule.text == "teacher":
         parents.append(require(write_teacher_text(study, run_dir), "the teacher text")["fingerprint"])
+    without, why = set(), ""
+    if rule.leave_out:
+        first = [Arm(arm.size, name, arm.seed).name for name in dict.fromkeys([rule.leave_out, "sft"])]
+        parents += [_current_teacher(study, run_dir)]
+        parents += [require(paths.scores / name, f"the stage that trains {name}")["fingerprint"] for name in first]
+        without, why = predicted(study, run_dir, Arm(arm.size, rule.leave_out, arm.seed))
     start = f"base-{arm.size}"
     if settings.warm_start_epochs:
         start = warm_start(study, arm.size, arm.seed, settings.warm_start_epochs, run_dir)
@@ -217,19 +224,25 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
     print_ = fingerprint([parents, arm.method, settings, study.measure, arm.seed])
     with stage(paths.model(arm.name), print_, {"training": settings.model_dump(), "seed": arm.seed}) as facts:
         if facts is not None:
-            facts |= _train_on_members(study, run_dir, arm.name, "student", start, arm.method, settings, arm.seed)
+            facts |= _train_on_members(
+                study, run_dir, arm.name, "student", start, arm.method, settings, arm.seed, without
+            )
+            facts |= {"left_out": len(without), "left_out_note": why} if rule.leave_out else {}
     measure(study, arm.name, run_dir)
     return paths.model(arm.name)
 
 
-def _train_on_members(study, run_dir, name, role, start, method, settings, seed) -> dict:
-    """Fine-tune `start` on the members as `method` says, watching members and non-members."""
+def _train_on_members(study, run_dir, name, role, start, method, settings, seed, without=frozenset()) -> dict:
+    """Fine-tune `start` on the members, those `without` left out, as `method` says, watching members and non-members."""
     from palimpsest.finetune import train
 
     paths, records, rule = Folder.of(run_dir), load_records(run_dir), METHODS[method]
     model, tokenizer = load_trained(run_dir, start, dropout=settings.dropout)
     context = models.context_length(model)
     rows = training_text(records, role)
+    rows = rows[~rows["id"].isin(without)]
+    if rule.once:
+        rows = rows.drop_duplicates("id")
     examples = examples_of(study, rows, tokenizer, context)
     teacher = cache = None
     if rule.needs_teacher:

@@ -6,36 +6,45 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 
-def rate(verdicts: Sequence[bool] | int, total: int | None = None) -> dict[str, float]:
-    """A share with its 95 % Wilson interval, from one verdict per record (missing ones are left out) or from count and total.
-
-    Returns:
-        `rate`, `count`, `total`, `low`, `high`; of no records, rate and interval are NaN.
-    """
-    if total is None:
-        values = pd.Series(verdicts).dropna()
-        return rate_of(int(values.sum()), len(values))
-    return rate_of(int(verdicts), total)
+def rate(verdicts: Sequence[bool]) -> dict[str, float]:
+    """`rate_of` of one verdict per record; missing ones are left out."""
+    values = pd.Series(verdicts).dropna()
+    return rate_of(int(values.sum()), len(values))
 
 
 def rate_of(count: int, total: int) -> dict[str, float]:
-    """As `rate`, from a count and a total."""
-    low, high = wilson(count, total)
+    """A share with its 95 % Wilson interval: `rate`, `count`, `total`, `low`, `high`; of nothing, rate and interval are NaN."""
+    low, high = map(float, wilson(count, total))
     return {"rate": count / total if total else np.nan, "count": count, "total": total, "low": low, "high": high}
 
 
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a share; (NaN, NaN) of nothing."""
-    return tuple(map(float, proportion_confint(count, total, method="wilson"))) if total else (np.nan, np.nan)
+def wilson(count: int | np.ndarray, total: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds of the 95 % Wilson score interval, for one share or for arrays of them; NaN of nothing.
+
+    Of no record the lower bound is 0, of every record the upper is 1: exactly, not to rounding.
+    """
+    count, total = np.asarray(count, dtype=float), np.asarray(total, dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        low, high = proportion_confint(count, total, method="wilson")
+    low, high = np.where(count > 0, low, 0.0), np.where(count < total, high, 1.0)
+    return np.where(total > 0, low, np.nan), np.where(total > 0, high, np.nan)
 
 
 def clopper_pearson(count: int, total: int) -> dict[str, float]:
     """As `rate_of` with the exact (Clopper-Pearson) 95 % interval, which never covers too little: for rates near 0 and 1."""
     low, high = map(float, proportion_confint(count, total, method="beta")) if total else (np.nan, np.nan)
     return {"rate": count / total if total else np.nan, "count": count, "total": total, "low": low, "high": high}
+
+
+def newcombe(count: int, total: int, other_count: int, other_total: int) -> tuple[float, float]:
+    """Newcombe's 95 % interval of the first share minus the second, of independent samples; (NaN, NaN) if one is of nothing."""
+    if not (total and other_total):
+        return np.nan, np.nan
+    found = confint_proportions_2indep(count, total, other_count, other_total, method="newcomb", compare="diff")
+    return tuple(map(float, found))
 
 
 def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
@@ -56,33 +65,38 @@ def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
     return {"p": float(_mcnemar(table, exact=True).pvalue), "only_one": table[0][1], "only_other": table[1][0]}
 
 
-def bootstrap_means(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
-    """Means `[resamples]` of `values` `[seeds, records]` over seeds drawn with replacement and, within each draw, records.
+def bootstrap_means(
+    values: np.ndarray, *, clusters: Sequence | None = None, resamples: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """Means `[resamples]` of `values` `[seeds, units]` over seeds drawn with replacement and, within each draw, records.
 
-    All seeds of a resample share its draw of records, as they were scored on the same ones. The same `seed` and shape give
-    the same draws, so differences between two calls are paired. With one seed, records alone are resampled.
+    All seeds of a resample share its draw of records, as they were scored on the same ones. The same `seed`, shape and
+    clusters give the same draws, so differences between two calls are paired. With one seed, records alone are resampled.
+
+    Args:
+        clusters: the record that each unit (a secret, say) belongs to, drawn as a whole; None: every unit is a record.
     """
     values = np.atleast_2d(np.asarray(values, dtype=float))
-    rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
+    home = np.arange(values.shape[1]) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    count, rng, means = home.max() + 1, np.random.default_rng(seed), np.empty(resamples)
     for i in range(resamples):
-        seeds, records = (rng.integers(n, size=n) for n in values.shape)
-        times = np.bincount(records, minlength=values.shape[1])
-        means[i] = (values[seeds] @ times).mean() / values.shape[1]
+        seeds, records = rng.integers(len(values), size=len(values)), rng.integers(count, size=count)
+        times = np.bincount(records, minlength=count)[home]
+        means[i] = (values[seeds] @ times).mean() / times.sum()
     return means
 
 
-def bootstrap(values: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Mean of `values` `[seeds, records]` or `[records]` with the 95 % percentile interval of `bootstrap_means`."""
-    low, high = np.quantile(bootstrap_means(values, resamples=resamples, seed=seed), [0.025, 0.975])
+def bootstrap(values: np.ndarray, **options) -> dict[str, float]:
+    """Mean of `values` `[seeds, units]` or `[units]` with the 95 % percentile interval of `bootstrap_means`, and its options."""
+    low, high = np.quantile(bootstrap_means(values, **options), [0.025, 0.975])
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
 
 
-def paired_bootstrap(one: np.ndarray, other: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Mean of `one` minus `other`, both `[seeds, records]` or `[records]` on the same records, with its 95 % interval."""
+def paired_bootstrap(one: np.ndarray, other: np.ndarray, **options) -> dict[str, float]:
+    """Mean of `one` minus `other`, both `[seeds, units]` or `[units]` on the same records, with its 95 % interval."""
     if np.shape(one) != np.shape(other):
         raise ValueError(f"shapes {np.shape(one)} and {np.shape(other)}; wanted the same seeds and records for both")
-    return bootstrap(np.asarray(one, dtype=float) - np.asarray(other, dtype=float), resamples=resamples, seed=seed)
+    return bootstrap(np.asarray(one, dtype=float) - np.asarray(other, dtype=float), **options)
 
 
 def delong_auc(positives: Sequence[float], negatives: Sequence[float]) -> dict[str, float]:

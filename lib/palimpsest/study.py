@@ -68,6 +68,10 @@ class Study(Section):
             for name in given:
                 if name not in known:
                     raise ValueError(f"{where} names {name!r}{near(name, known)}; this study has {', '.join(known)}")
+        for method in self.methods:
+            other = METHODS[method].leave_out
+            if other and other not in self.methods:
+                raise ValueError(f"method {method} leaves out what {other} recites: add {other} to methods")
         for arm in self.arms():
             self.training(arm.size, arm.method)
         return self

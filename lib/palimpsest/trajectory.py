@@ -12,45 +12,59 @@ from palimpsest.score import score
 from palimpsest.statistics import rate
 
 
-def point(model, examples: list[Example], window: int) -> dict:
+def point(model, examples: list[Example], window: int) -> tuple[dict, dict]:
     """What one model makes of some records.
 
     Returns:
-        `loss` (nats per response token), `records`, `verbatim` (share of records whose first `window` response tokens,
-        or all if fewer, are decoded greedily from the prompt) with `verbatim_low`/`_high`, `secrets` and `recited` (share
-        of secrets decoded exactly from the text before them) with its interval.
+        A row of numbers: `loss` (nats per response token), `records`, `verbatim` (share of records whose first `window`
+        response tokens, or all if fewer, are decoded greedily from the prompt) with `verbatim_low`/`_high`, `secrets` and
+        `recited` (share of secrets decoded exactly from the text before them) with its interval. And what they are made of,
+        as lists: `id`, `tokens`, `logprob` (nats, summed) and `verbatim` of each record; `secret_id` and `recited` of each secret.
     """
     table = score(model, examples)
-    verbatim = rate(extraction.verbatim(table, 0, window))
-    recited = rate(extraction.secrets(table, examples)["recited"])
-    tokens = int(table["length"].sum())
-    return {
-        "loss": -sum(float(sum(row)) for row in table["logprob"]) / tokens,
-        "records": len(table),
-        "verbatim": verbatim["rate"],
-        "verbatim_low": verbatim["low"],
-        "verbatim_high": verbatim["high"],
-        "secrets": recited["total"],
-        "recited": recited["rate"],
-        "recited_low": recited["low"],
-        "recited_high": recited["high"],
+    verbatim, secrets = extraction.verbatim(table, 0, window), extraction.secrets(table, examples)
+    each = {
+        "id": list(table["id"]),
+        "tokens": list(table["length"]),
+        "logprob": [float(sum(row)) for row in table["logprob"]],
+        "verbatim": [bool(v) for v in verbatim.fillna(False)],
+        "secret_id": list(secrets["id"]),
+        "recited": [bool(v) for v in secrets["recited"]],
     }
+    whole, exact = rate(verbatim), rate(secrets["recited"])
+    row = {
+        "loss": -sum(each["logprob"]) / sum(each["tokens"]),
+        "records": len(table),
+        "verbatim": whole["rate"],
+        "verbatim_low": whole["low"],
+        "verbatim_high": whole["high"],
+        "secrets": exact["total"],
+        "recited": exact["rate"],
+        "recited_low": exact["low"],
+        "recited_high": exact["high"],
+    }
+    return row, each
 
 
 class Trajectory(TrainerCallback):
     """Adds a `point` per watched split before training and after every `every`-th epoch, and prints one line.
 
-    Rows are written at once; after a resume, rows past the resumed epoch are dropped and computed anew.
+    Writes `trajectory.csv` (its numbers) and `trajectory.parquet` (its lists) in `folder`, at once; after a resume, rows past the
+    resumed epoch are dropped and computed anew.
     """
 
-    def __init__(self, path: Path, watch: dict[str, list[Example]], window: int, every: int = 1):
-        self.path, self.watch, self.window, self.every = path, watch, window, every
+    def __init__(self, folder: Path, watch: dict[str, list[Example]], window: int, every: int = 1):
+        self.path, self.lists_path = folder / "trajectory.csv", folder / "trajectory.parquet"
+        self.watch, self.window, self.every = watch, window, every
         self.rows: list[dict] = []
+        self.lists: list[dict] = []
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if state.global_step and self.path.exists():
-            past = pd.read_csv(self.path)
-            self.rows = past[past["step"] <= state.global_step].to_dict("records")
+            self.rows, self.lists = (
+                past[past["step"] <= state.global_step].to_dict("records")
+                for past in (pd.read_csv(self.path), pd.read_parquet(self.lists_path))
+            )
         elif not self.rows:
             self._add(model, state, epoch=0.0)
 
@@ -67,9 +81,16 @@ class Trajectory(TrainerCallback):
     def _add(self, model, state, epoch: float) -> None:
         training = model.training
         model.eval()
-        points = {split: point(model, examples, self.window) for split, examples in self.watch.items()}
+        points = {}
+        for split, examples in self.watch.items():
+            points[split], each = point(model, examples, self.window)
+            when = {"epoch": epoch, "step": state.global_step, "split": split}
+            self.rows.append({**when, **points[split]})
+            self.lists.append({**when, **each})
         model.train(training)
-        self.rows += [{"epoch": epoch, "step": state.global_step, "split": s, **p} for s, p in points.items()]
+        part = self.lists_path.with_suffix(".part")
+        pd.DataFrame(self.lists).to_parquet(part)
+        part.replace(self.lists_path)  # the lists first: a row of the other file always has its own here
         write_table(pd.DataFrame(self.rows), self.path)
         if epoch == 0:
             print(f"after epoch: loss, records verbatim and secrets recited, {' | '.join(points)}", flush=True)

@@ -1,0 +1,128 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (sec-grid)=
+# # What the grid says
+#
+# One student per method tells little: train it again with another seed and the number moves. This chapter compares methods over
+# seeds *and* records, and takes the design apart. Methods differ in two choices, whose text the student reads and which divergence it
+# minimizes; crossing the two shows what each choice does by itself. Beside them stand the simplest ways of leaking less: stopping
+# early, removing duplicates, masking tokens, leaving records out, and training with differential privacy.
+#
+# **What you will see**
+#
+# - which of the paper's findings {cite}`singh2025teacher` hold here, contradictions first;
+# - what the reverse divergence and the student's own text do, at the end of training and at equal held-out loss;
+# - whether distilling beats stopping early, and the simplest alternatives.
+#
+# **Needs**: a study with several seeds; for a study with one, the published tables of `demo-seeds` are shown. Only tables are read.
+
+# %% [markdown]
+# ## Setup
+
+# %% tags=["parameters"]
+study: str = "studies/smoke.yaml"  # the study file
+run_dir: str = "runs/smoke"  # the study's run folder
+published_dir: str = "book/published/demo-seeds"  # shown where the study has one seed
+
+# %%
+from palimpsest import figures, grid, published
+from palimpsest.runs import locate, write_table
+from palimpsest.study import load_study
+
+figures.set_theme()
+plan = load_study(study)
+found, paths, source = published.choose(plan, run_dir, published_dir)
+write_table(found, locate(run_dir) / "tables" / "effects.csv")
+figures.say(source)
+
+# %% [markdown]
+# All seeds share one teacher; a seed changes the order of a student's batches and what it samples. Every difference below is
+# the first method's share of recited secrets minus the second's, in percentage points; below zero, the first leaks less. The 95 %
+# intervals are percentiles of a paired bootstrap over seeds, then records. Seeds are few, so the column *single seeds* shows the
+# least and the largest difference among them as well. *At equal held-out loss* reads both models where they first reach
+# the lowest loss that both reach ([the chapter before](sec-tradeoffs)).
+#
+# ## The paper's findings
+#
+# At the end of training, the paper finds less memorization with each of three distillation methods than with fine-tuning, and
+# least with reverse KL on the student's own text (RKLD). It has one seed, no held-out control and no comparison at equal quality.
+
+# %%
+figures.say(*grid.paper_told(found))
+
+# %%
+grid.table(found, "distilling")
+
+# %% [markdown]
+# ## Everything at a glance
+
+# %% mystnb={"figure": {"caption": "Differences in the share of members' secrets recited, first method minus second, in percentage points, with 95 % intervals over seeds and records. Filled: at the end of training; hollow: at equal held-out loss. Left of the dotted line the first method leaks less. Colours: the question asked.", "name": "fig-effects"}}
+grid.figure(found)
+
+# %% [markdown]
+# A method that leaks less at the end may just have learned less. The paths show it: each line is the mean over seeds.
+
+# %% mystnb={"figure": {"caption": "Share of members' secrets recited against held-out loss (nats per response token of non-members), mean over seeds, one line per method, one point per epoch; the large marker is the last epoch.", "name": "fig-grid-paths"}}
+figures.tradeoff(grid.mean_paths(paths))
+
+# %% [markdown]
+# ## Reverse or forward divergence
+
+# %%
+grid.table(found, "divergence")
+
+# %%
+figures.say(*grid.told(found, "divergence"))
+
+# %% [markdown]
+# ## Own text or references
+
+# %%
+grid.table(found, "text")
+
+# %%
+figures.say(*grid.told(found, "text"))
+
+# %% [markdown]
+# ## Stopping early, and other simple measures
+#
+# The goldfish loss {cite}`hans2024goldfish` never trains on one response token in four. *Predicted left out*: the method is run
+# once, a regression tells which records it makes a student recite, and it is run again without them
+# {cite}`borkar2026memorization`. DP-SGD {cite}`abadi2016deep` bounds what can be learned of one record (ε = 8 in `demo-seeds`).
+
+# %%
+grid.table(found, "early stopping", "mitigation", "distilling or masking")
+
+# %%
+figures.say(*grid.told(found, "early stopping", "mitigation"))
+
+# %% [markdown]
+# Is distilling better than the simplest alternative, one line of code that masks tokens?
+
+# %%
+figures.say(*grid.told(found, "distilling or masking"))
+
+# %% [markdown]
+# ## Checks
+
+# %%
+assert set(found["verdict"]) <= {"less", "more", "undecided"}
+assert (found["low"] <= found["difference"] + 1e-9).all() and (found["difference"] <= found["high"] + 1e-9).all()
+
+# %% [markdown]
+# ## Summary
+
+# %%
+figures.say(*grid.summary(found))
+
+# %% [markdown]
+# **Next**: [every run](../every_run.md), one page per student; or [your own models and data](../use_your_own.md).
+#
+# **Try it**: `make book STUDY=studies/demo-seeds.yaml` makes these numbers again in about an hour on two cores.

@@ -1,0 +1,183 @@
+"""Equal held-out loss, contrasts over seeds, and published tables, on trajectories written by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palimpsest import grid, published, tradeoff
+from palimpsest.errors import InputError
+from palimpsest.runs import root
+from palimpsest.statistics import newcombe
+from palimpsest.study import load_study
+
+RECORDS, SECRETS = 40, 60
+
+
+def write_model(run, name, losses, shares, seed=0):
+    """A finished model whose held-out loss and share of recited secrets are given per epoch."""
+    draw, rows, points = np.random.default_rng(seed), [], []
+    order = draw.permutation(SECRETS)
+    for epoch, (loss, share) in enumerate(zip(losses, shares, strict=True)):
+        recited = np.isin(np.arange(SECRETS), order[: round(share * SECRETS)])
+        for split, level in (("member", loss - 0.5), ("non_member", loss)):
+            tokens = np.full(RECORDS, 10)
+            rows.append(
+                {
+                    "epoch": float(epoch),
+                    "step": epoch,
+                    "split": split,
+                    "id": [f"{split}{i}" for i in range(RECORDS)],
+                    "tokens": list(tokens),
+                    "logprob": list(-level * tokens.astype(float)),
+                    "verbatim": [False] * RECORDS,
+                    "secret_id": [f"{split}{i % RECORDS}" for i in range(SECRETS)],
+                    "recited": list(recited if split == "member" else np.zeros(SECRETS, bool)),
+                }
+            )
+            point = {"epoch": float(epoch), "step": epoch, "split": split, "loss": level, "records": RECORDS}
+            point |= {f"verbatim{end}": 0.0 for end in ("", "_low", "_high")} | {"secrets": SECRETS}
+            points.append(point | {f"recited{end}": share for end in ("", "_low", "_high")})
+    folder, scores = run / "models" / name, run / "scores" / name
+    folder.mkdir(parents=True)
+    scores.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(folder / "trajectory.parquet")
+    pd.DataFrame(points).to_csv(folder / "trajectory.csv", index=False)
+    for place in (folder, scores):
+        (place / "run.json").write_text(json.dumps({"commit": "abc1234-dirty"}))
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A study of one size and two seeds; SFT overfits, forward KL does so more slowly, reverse KL never gets good."""
+    text = f"extends: {root() / 'studies' / 'demo.yaml'}\nname: hand\nseeds: [0, 1]\nmethods: [sft, fkl, rkl, sft_goldfish]\n"
+    text += "models:\n  teacher: {scratch: {layers: 1, width: 32, heads: 2}}\n"
+    text += "  students:\n    small: {scratch: {layers: 1, width: 16, heads: 2}}\n"
+    (tmp_path / "hand.yaml").write_text(text)
+    run = tmp_path / "run"
+    for seed in (0, 1):
+        write_model(run, f"small-sft-s{seed}", [5, 3, 2, 2.5], [0, 0.2, 0.4, 0.6 + 0.1 * seed], seed)
+        write_model(run, f"small-fkl-s{seed}", [5, 3.5, 2.5, 2.6], [0, 0.1, 0.2, 0.3], seed)
+        write_model(run, f"small-rkl-s{seed}", [5, 4.5, 4.2, 4.1], [0, 0, 0, 0], seed)
+        write_model(run, f"small-sft_goldfish-s{seed}", [5, 4, 2.2, 2.3], [0, 0, 0, 0.1], seed)
+    return load_study(tmp_path / "hand.yaml"), run
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=2, max_size=12, unique=True), st.floats(0, 1))
+def test_weights_interpolate_at_the_first_crossing(losses, share):
+    losses = np.array(losses)
+    target = losses.min() + share * (losses.max() - losses.min())
+    found = tradeoff.weights(losses, target)
+    assert found.sum() == pytest.approx(1) and (found >= 0).all() and np.count_nonzero(found) <= 2
+    first = np.flatnonzero(losses <= target)[0]
+    assert not found[first + 1 :].any() and not found[: max(0, first - 1)].any()
+    if first:
+        assert found @ losses == pytest.approx(target)
+
+
+def test_weights_at_the_end_and_stopped():
+    losses = np.array([3.0, 1.0, 2.0])
+    assert list(tradeoff.weights(losses, "end")) == [0, 0, 1]
+    assert list(tradeoff.weights(losses, "stopped")) == [0, 1, 0]
+    with pytest.raises(InputError, match=r"lowest held-out loss is 1\.0000; wanted one that reaches 0\.5000"):
+        tradeoff.weights(losses, 0.5)
+
+
+def test_an_effect_at_the_end_is_the_difference_of_means(made):
+    curves = tradeoff.Curves(*made)
+    found = tradeoff.effect(curves, "small", ["fkl"], ["sft"], "end")
+    assert found["difference"] == pytest.approx(0.3 - 0.65) and found["total"] == SECRETS and found["seeds"] == 2
+    assert found["low"] < found["difference"] < found["high"] < 0
+    assert (found["seed_least"], found["seed_most"]) == pytest.approx((-0.4, -0.3))
+    assert found["held_out_loss_difference"] == pytest.approx(0.1)
+
+
+def test_equal_loss_is_the_lowest_that_both_reach(made):
+    curves = tradeoff.Curves(*made)
+    found = tradeoff.effect(curves, "small", ["fkl"], ["sft"], "equal")
+    assert found["held_out_loss"] == pytest.approx(2.5) and found["held_out_loss_difference"] == pytest.approx(0)
+    # fkl at its best epoch: 0.2; sft half way between its second and third: 0.3
+    assert found["first_rate"] == pytest.approx(0.2) and found["second_rate"] == pytest.approx(0.3)
+    assert found["member_loss_difference"] == pytest.approx(0)
+
+
+def test_where_nothing_is_recited_the_interval_is_newcombes(made):
+    curves = tradeoff.Curves(*made)
+    found = tradeoff.effect(curves, "small", ["rkl"], ["sft_goldfish"], "equal")
+    assert found["difference"] == 0
+    assert (found["low"], found["high"]) == pytest.approx(newcombe(0, SECRETS, 0, SECRETS))
+
+
+def test_secrets_of_one_record_are_resampled_together(made):
+    study, run = made
+    curves = tradeoff.Curves(study, run)
+    alone = tradeoff.effect(curves, "small", ["fkl"], ["sft"], "end")
+    for seed in study.seeds:  # all secrets now belong to three records
+        path = curves.of("small", "sft", seed)
+        path["unit_of"] = np.arange(SECRETS) % 3
+        curves.of("small", "fkl", seed)["unit_of"] = path["unit_of"]
+    together = tradeoff.effect(curves, "small", ["fkl"], ["sft"], "end")
+    assert together["difference"] == pytest.approx(alone["difference"])
+    assert (together["low"], together["high"]) != (alone["low"], alone["high"])
+
+
+def test_matched_has_a_row_per_size_and_method(made):
+    table = tradeoff.matched(*made)
+    assert list(table["method"]) == ["fkl", "rkl", "sft_goldfish"]
+    assert list(table["role"]) == ["student", "student", "mitigated"]
+    assert table["low"].le(table["difference"]).all() and table["high"].ge(table["difference"]).all()
+
+
+def test_contrasts_of_the_methods_at_hand(made):
+    found = grid.effects(*made)
+    assert set(found["question"]) == {
+        "early stopping",
+        "distilling",
+        "divergence",
+        "mitigation",
+        "distilling or masking",
+    }
+    one = found.set_index(["first", "second", "when"])
+    assert one.loc[("rkl", "fkl", "end"), "verdict"] == "less"
+    assert one.loc[("fkl", "sft", "end"), "verdict"] == "less"
+    assert one.loc[("fkl", "sft_goldfish", "end"), "verdict"] == "more"
+    stopped = one.loc[("sft", "sft", "stopped")]
+    assert stopped["first_rate"] == pytest.approx(0.4) and stopped["second_rate"] == pytest.approx(0.65)
+    lines = grid.told(found, "divergence")
+    assert len(lines) == 2 and "reverse KL for forward KL" in lines[0]
+    assert any("instead of 65.0 %" in line for line in grid.summary(found))
+
+
+def test_the_papers_findings_are_told_contradictions_first():
+    rows = {"paper": True, "size": "small", "when": "end"}
+    found = pd.DataFrame(
+        [{**rows, "contrast": c, "verdict": v} for c, v in (("a", "less"), ("b", "more"), ("c", "undecided"))]
+    )
+    lines = grid.paper_told(found)
+    assert [line.split("**")[1] for line in lines] == ["Contradicts the paper", "Not shown", "Agrees with the paper"]
+    assert "1 of 3: b (small, at the end of training)" in lines[0]
+
+
+def test_a_study_with_one_seed_shows_what_is_published(made, tmp_path):
+    study, run = made
+    own, _, source = published.choose(study, run, tmp_path / "none")
+    assert "seeds 0, 1" in source and len(own)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    own.assign(seeds=3).to_csv(folder / "effects.csv", index=False)
+    tradeoff.paths(study, run)[published.PATH].to_csv(folder / "trajectories.csv", index=False)
+    made_by = {"study": "x", "seeds": [0, 1, 2], "models": 9, "command": "make x", "commit": "abc", "device": "cpu"}
+    (folder / "made.json").write_text(json.dumps({**made_by, "training_seconds": 120}))
+    single = study.model_copy(update={"seeds": [0]})
+    shown, paths, source = published.choose(single, run, folder)
+    assert (shown["seeds"] == 3).all() and "2 minutes" in source and len(paths)
+    assert set(grid.mean_paths(paths)["method"]) == {"sft", "fkl", "rkl", "sft_goldfish"}
+
+
+def test_a_run_of_uncommitted_code_is_not_published(made, tmp_path):
+    with pytest.raises(InputError, match="abc1234-dirty; wanted one commit without local changes"):
+        published.write(*made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
