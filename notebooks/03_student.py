@@ -34,13 +34,12 @@ arm: str = "small-word_kd-s0"  # size-method-sSEED
 # %%
 import pandas as pd
 
-from palimpsest import figures, memorization, results, stages
-from palimpsest.methods import METHODS
+from palimpsest import figures, memorization, methods, results, stages
 from palimpsest.study import Arm, load_study
 
 figures.set_theme()
 plan, this = load_study(study), Arm.parse(arm)
-rule, settings = METHODS[this.method], plan.training(this.size, this.method)
+rule, settings = methods.METHODS[this.method], plan.training(this.size, this.method)
 
 # %% [markdown]
 # ## The method
@@ -51,12 +50,13 @@ rule, settings = METHODS[this.method], plan.training(this.size, this.method)
 # %%
 figures.say(
     f"This arm trains the **{this.size}** student with **{rule.label}**, seed {this.seed}: it reads "
-    f"{figures.TEXTS[rule.text]} and minimizes {figures.OBJECTIVES[rule.objective]}"
+    f"{methods.TEXTS[rule.text]} and minimizes {methods.OBJECTIVES[rule.objective]}"
     + (
         f", mixed with {rule.cross_entropy_weight:g} parts cross-entropy."
         if 0 < rule.cross_entropy_weight < 1
         else "."
-    )
+    ),
+    methods.mitigation(rule, settings),
 )
 
 # %%
@@ -94,7 +94,7 @@ figures.say(
 # Beside the base it began from and, for a distilled student, its teacher:
 
 # %%
-compared = [f"base-{this.size}", *(["teacher"] if this.method != "sft" else []), arm]
+compared = [f"base-{this.size}", *(["teacher"] if rule.distilled else []), arm]
 rates = memorization.rates(plan, run_dir, compared)
 figures.rate_table(rates[rates["split"] == "member"], ["label"], "reading")
 

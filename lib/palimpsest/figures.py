@@ -16,18 +16,6 @@ PALETTE += ["#4b4b9b", "#c9b400", "#8c6d31", "#5a7d2a", "#111111"]
 COLORS = dict(zip(ORDER, PALETTE, strict=True))
 MARKERS = dict(zip(ORDER, "xosD^vP*X<>phd", strict=True))
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
-TEXTS = {
-    "references": "the members' own responses (the references)",
-    "teacher": "a fixed corpus that the teacher wrote once",
-    "student": "its own samples, written as it learns",
-    "mixed": "references and its own samples, half and half",
-}
-OBJECTIVES = {
-    "cross_entropy": "cross-entropy",
-    "forward_kl": "the forward Kullback-Leibler divergence, KL(teacher || student)",
-    "reverse_kl": "the reverse Kullback-Leibler divergence, KL(student || teacher)",
-    "jensen_shannon": "the Jensen-Shannon divergence between teacher and student",
-}
 
 
 def set_theme() -> None:
@@ -67,11 +55,20 @@ def facts(run: dict) -> pd.DataFrame:
         "training seconds": run.get("train_seconds", 0),
         "text per epoch, tokens": run.get("tokens_per_epoch", 0),
         "labelled tokens per epoch": run.get("labelled_tokens_per_epoch", 0),
+        **({"records left out": run["left_out"]} if "left_out" in run else {}),
+        **({"privacy spent": _privacy(run["privacy"])} if "privacy" in run else {}),
         "device": run["device"],
         "commit": run["commit"],
         "torch / transformers / trl": " / ".join(run["versions"][k] or "-" for k in ("torch", "transformers", "trl")),
     }
     return pd.Series(shown, name="value").to_frame()
+
+
+def _privacy(spent: dict) -> str:
+    return (
+        f"ε = {spent['epsilon']:.2f} at δ = {spent['delta']:.2g}; noise {spent['noise_multiplier']:.2f} x clip {spent['clip']:g}, "
+        f"sampling rate {spent['sampling_rate']:.2f}"
+    )
 
 
 def rate_table(table: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:

@@ -68,3 +68,27 @@ METHODS: dict[str, Method] = {
     # each record once, so that the guarantee for a row is one for a record
     "sft_private": Method("references", "cross_entropy", 1.0, "SFT, DP-SGD", once=True, private=True),
 }
+
+TEXTS = {
+    "references": "the members' own responses (the references)",
+    "teacher": "a fixed corpus that the teacher wrote once",
+    "student": "its own samples, written as it learns",
+    "mixed": "references and its own samples, half and half",
+}
+OBJECTIVES = {
+    "cross_entropy": "cross-entropy",
+    "forward_kl": "the forward Kullback-Leibler divergence, KL(teacher || student)",
+    "reverse_kl": "the reverse Kullback-Leibler divergence, KL(student || teacher)",
+    "jensen_shannon": "the Jensen-Shannon divergence between teacher and student",
+}
+
+
+def mitigation(rule: Method, settings) -> str:
+    """What a method does against memorization besides its loss, in a sentence, or nothing."""
+    told = {
+        "Every record is read once an epoch, however often the data repeats it.": rule.once,
+        f"One response token in {settings.goldfish_drop}, fixed by the {settings.goldfish_context} tokens before it, is left out of the loss.": rule.goldfish,
+        f"Records that *{METHODS[rule.leave_out].label if rule.leave_out else ''}* is predicted to make this student recite are left out.": rule.leave_out,
+        f"Gradients are clipped and noised for a guarantee of ε = {settings.privacy.epsilon:g} for one record.": rule.private,
+    }
+    return " ".join(line for line, holds in told.items() if holds)
