@@ -28,13 +28,22 @@ def test_intervals_equal_scipy(pair):
         wanted = binomtest(count, total).proportion_ci(method=method)
         low, high = found if isinstance(found, tuple) else (found["low"], found["high"])
         assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+        assert (low == 0) == (count == 0) and (high == 1) == (count == total)  # exactly, no 1e-19
+
+
+@given(st.lists(st.integers(0, 50).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), max_size=8))
+def test_wilson_of_arrays_is_wilson_of_each(pairs):
+    count, total = np.array(pairs, dtype=int).reshape(-1, 2).T
+    for i, (low, high) in enumerate(zip(*wilson(count, total), strict=True)):
+        np.testing.assert_equal((low, high), tuple(map(float, wilson(count[i], total[i]))))
+        assert np.isnan(low) if total[i] == 0 else low <= count[i] / total[i] <= high
 
 
 def test_rate_counts_what_is_there():
     verdicts = pd.Series([True, False, True, pd.NA], dtype="boolean")
     found = rate(verdicts)
     assert (found["count"], found["total"], found["rate"]) == (2, 3, 2 / 3)
-    assert found == rate(2, 3) == rate_of(2, 3) == rate([True, False, True]) == rate(np.array([1, 0, 1], dtype=bool))
+    assert found == rate_of(2, 3) == rate([True, False, True]) == rate(np.array([1, 0, 1], dtype=bool))
     empty = rate(pd.Series([pd.NA], dtype="boolean"))
     assert empty["total"] == 0 and np.isnan([empty["rate"], empty["low"], empty["high"]]).all()
 

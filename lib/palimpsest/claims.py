@@ -8,7 +8,7 @@ import pandas as pd
 from palimpsest.errors import InputError
 from palimpsest.forecast import Forecast, savings
 from palimpsest.lineage import ratio
-from palimpsest.statistics import rate
+from palimpsest.statistics import rate_of
 
 SOFT = ("fkl", "word_kd")  # their soft targets are the teacher's distribution on reference text, forward KL
 HARD = "seq_kd"
@@ -72,7 +72,7 @@ def share(part: np.ndarray, whole: np.ndarray) -> dict[str, float]:
     """
     if part.shape != whole.shape:
         raise InputError(f"shapes {part.shape} and {whole.shape}: wanted the same seeds and records")
-    found = rate(round(part.sum() / len(part)), round(whole.sum() / len(whole)))
+    found = rate_of(round(part.sum() / len(part)), round(whole.sum() / len(whole)))
     value = part.sum() / whole.sum() if whole.any() else np.nan
     return {"ours": value, "low": found["low"], "high": found["high"]}
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.score import flatten
+from palimpsest.statistics import wilson
 
 READINGS = ("window", "whole", "carlini")
 
@@ -79,7 +79,7 @@ def curve(table: pd.DataFrame, m: int | None = None, *, full_window: bool = Fals
     total = np.bincount(k[eligible], minlength=len(count))
     points = pd.DataFrame({"k": np.arange(len(count)), "rate": 0.0, "count": count, "total": total})[total > 0]
     points["rate"] = points["count"] / points["total"]
-    points["low"], points["high"] = proportion_confint(points["count"], points["total"], method="wilson")
+    points["low"], points["high"] = wilson(points["count"], points["total"])
     return points.reset_index(drop=True)
 
 

@@ -7,22 +7,18 @@ import pandas as pd
 
 from palimpsest.figures import LABELS, interval, percent
 from palimpsest.runs import locate
-from palimpsest.statistics import newcombe
+from palimpsest.statistics import newcombe, rate_of, wilson
 from palimpsest.study import Study
 
 
 def arms(table: pd.DataFrame, reading: str, split: str = "member") -> pd.DataFrame:
     """Students and baselines in one reading and split, seeds pooled: counts added, Wilson interval of the pooled share."""
-    from palimpsest.statistics import wilson
-
     rows = table[
         (table["reading"] == reading) & (table["split"] == split) & table["role"].isin(["student", "baseline"])
     ]
     pooled = rows.groupby(["size", "method"], sort=False)[["count", "total"]].sum().reset_index()
-    limits = [wilson(int(c), int(t)) for c, t in pooled[["count", "total"]].to_numpy()]
-    return pooled.assign(
-        rate=pooled["count"] / pooled["total"], low=[a for a, _ in limits], high=[b for _, b in limits]
-    )
+    low, high = wilson(pooled["count"], pooled["total"])
+    return pooled.assign(rate=pooled["count"] / pooled["total"], low=low, high=high)
 
 
 def reading_of(table: pd.DataFrame) -> tuple[str, str]:
@@ -103,8 +99,6 @@ def summary(table: pd.DataFrame, quality: pd.DataFrame) -> list[str]:
 
 def teacher_text(run_dir: str | Path, study: Study) -> str:
     """How much of the text that the teacher wrote is the reference itself."""
-    from palimpsest.statistics import rate_of
-
     path = locate(run_dir) / "teacher_text" / "run.json"
     if not path.exists():
         return "This study has no `seq_kd`, so the teacher wrote no corpus."
