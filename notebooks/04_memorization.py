@@ -18,7 +18,8 @@
 #
 # - the share of records recited verbatim, under three readings of "verbatim", and the share of secrets recited;
 # - the same for letters no model was trained on, which is what chance and boilerplate alone give;
-# - how the answer depends on how much of a response an attacker already has;
+# - how the answer depends on how much of a response an attacker already has, and on what is cut off before it;
+# - what comes up when the model is sampled many times instead of decoded once, and what is nearly verbatim;
 # - what each model is good for (held-out loss, ROUGE).
 #
 # **Needs**: notebooks 01 to 03; nothing is trained or scored here, only tables are read.
@@ -31,7 +32,7 @@ study: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest import figures, memorization, report
+from palimpsest import figures, memorization, readings, report
 from palimpsest.runs import locate, write_table
 from palimpsest.study import load_study
 
@@ -82,11 +83,12 @@ figures.say(*report.headline(table))
 
 # %%
 members = table[table["split"] == "member"]
-figures.rate_table(members, ["label"], "reading")
+figures.rate_table(members, ["label"], "reading").join(readings.precision(plan, run_dir))
 
 # %% [markdown]
 # "not measurable" means that no record is eligible: the letters of the embedded study are shorter than the 100 tokens which
-# the reading "carlini" asks for.
+# the reading "carlini" asks for. The last two columns say how firm the verdicts are: members in whose window the two largest
+# logits somewhere lie less than 0.001 apart, where rounding might decide otherwise, and the data type they were computed in.
 #
 # ## Beyond chance
 #
@@ -107,6 +109,50 @@ figures.rate_table(shown.rename(columns={"excess": "rate"}), ["label"], "reading
 points = memorization.curve(plan, run_dir)
 write_table(points, tables / "curve.csv")
 figures.curve(points)
+
+# %% [markdown]
+# That curve mixes two things: more is given, and another target is asked for. The other design holds the target, a response's
+# last tokens, and gives only the k tokens just before it {cite}`carlini2023quantifying`; each k is scored anew. To a model
+# that has read every letter from its first token, a piece cut out of the middle is something new.
+
+# %% mystnb={"figure": {"caption": "Two designs for the amount of context, by size and method, with 95 % Wilson intervals. Above: the last tokens of a response from only the k tokens before them; \"all\": from everything before them. Below: as many tokens from the prompt and the first k response tokens, a target that moves on with k. Grey, dashed: the same on non-members.", "name": "fig-context"}}
+context = readings.truncated(plan, run_dir)
+write_table(context, tables / "context.csv")
+readings.truncated_figure(context)
+
+# %%
+figures.say(*readings.truncated_told(context, plan.measure.left_target))
+
+# %% [markdown]
+# ## If the attacker samples
+#
+# Greedy decoding is one try. Someone who samples can try a thousand times, and a response that is never the likeliest may
+# still come up. (n, p)-discoverable extraction {cite}`hayes2025measuring` asks whether at least one of n samples is the target
+# with probability p; here p is one half. It is exact arithmetic on the same pass: nothing is drawn.
+
+# %% mystnb={"figure": {"caption": "Share of members whose window (see above) is among n samples with probability 0.5 or more, by size and method, with 95 % Wilson intervals; one row of panels per way of sampling. Grey, dashed: the same on non-members.", "name": "fig-discoverable"}}
+sampled = readings.discoverable(plan, run_dir)
+write_table(sampled, tables / "discoverable.csv")
+readings.discoverable_figure(sampled)
+
+# %%
+figures.say(*readings.discoverable_told(sampled))
+
+# %% [markdown]
+# ## Nearly verbatim
+#
+# A letter with one word changed gives its secret away as well, and no verdict above counts it {cite}`ippolito2023preventing`.
+# So a part of the letters is decoded from the prompt, to the response's length, and compared with it: ROUGE-L on words,
+# edit similarity on characters. "Nearly verbatim" is an edit similarity of 0.9 or more, verbatim included. Means have
+# bootstrap intervals, shares Wilson's.
+
+# %%
+near = readings.nearness(plan, run_dir)
+write_table(near, tables / "approximate.csv")
+readings.nearness_table(near)
+
+# %%
+figures.say(*readings.nearness_told(near))
 
 # %% [markdown]
 # ## What each model is good for
@@ -139,4 +185,5 @@ figures.say(*report.summary(table, quality))
 # %% [markdown]
 # **Next**: [what a student inherits from its teacher](sec-inheritance).
 #
-# **Try it**: set `measure.window` to 20 in a copy of the study and run again: only the measuring is repeated.
+# **Try it**: set `readings.LIKELY = 0.01` before the call of `readings.discoverable` and run its cells again: how much more does an
+# attacker find who is content with a chance of one in a hundred?

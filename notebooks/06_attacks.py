@@ -57,11 +57,11 @@ figures.say(
 )
 
 # %% [markdown]
-# ## Eight attacks, one pass
+# ## Eight attacks, two passes
 #
 # Each attack is arithmetic on the score tables. *Loss* {cite}`yeom2018privacy`, *zlib* and *lowercase*
 # {cite}`carlini2021extracting`, *Min-K%* {cite}`shi2024detecting` and *Min-K%++* {cite}`zhang2025mink` look at the model
-# alone (lowercase needs a second pass over the lowercased text and is shown where that was made). The *reference ratio*
+# alone (lowercase needs a second pass, over the text in lower case). The *reference ratio*
 # {cite}`mireshghallah2022quantifying`, *EZ-MIA* {cite}`ilic2026powerful` and *WBC* {cite}`chen2026window` compare it, token
 # by token, with the same model before fine-tuning. A base model was fine-tuned on nothing, so it meets only the attacks that
 # need no comparison, and should not give anything away.

@@ -6,24 +6,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from palimpsest import exposure, membership, results
-from palimpsest.figures import COLORS, LABELS, percent
+from palimpsest import exposure, measure, membership, results
+from palimpsest.figures import COLORS, LABELS, legend, percent
 from palimpsest.models import load_tokenizer
-from palimpsest.records import encode, template
+from palimpsest.results import load_records
 from palimpsest.runs import locate
-from palimpsest.stages import load_records
 from palimpsest.study import Study
 
-SPLITS = ("member", "non_member")
 DOSE = ["size", "method", "role", "teacher_only", "copies", "canaries", "exposure", "exposure_low", "exposure_high"]
 DOSE += ["chance", "ceiling", "count", "total"]
 NO_CANARIES = "This study plants no canaries, so there is no exposure to measure."
 
 
 def letters(run_dir: str | Path) -> pd.DataFrame:
-    """The records attacked: members and non-members, canaries left out (their form would give them away)."""
-    records = load_records(run_dir)
-    return records[(records["kind"] == "letter") & records["split"].isin(SPLITS)].reset_index(drop=True)
+    """The records attacked, `measure.letters`."""
+    return measure.letters(load_records(run_dir))
 
 
 def scores(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -56,7 +53,7 @@ def evaluate(scored: pd.DataFrame) -> pd.DataFrame:
     out = []
     for name, part in scored.groupby("model", sort=False):
         used = [a for a in membership.LABELS if a in part and part[a].notna().any()]
-        ids = [part.loc[part["split"] == split, "id"] for split in SPLITS]
+        ids = [part.loc[part["split"] == split, "id"] for split in measure.COMPARED]
         out.append(membership.evaluate(part[["id", *used]], *ids).assign(**results.describe(name)))
     return pd.concat(out, ignore_index=True)
 
@@ -65,7 +62,7 @@ def roc(scored: pd.DataFrame, attack: str) -> pd.DataFrame:
     """The ROC curve of one attack on every model it was possible on: `results.describe`'s columns, `fpr`, `tpr`."""
     out = []
     for name, part in scored.dropna(subset=[attack]).groupby("model", sort=False):
-        member, other = (part.loc[part["split"] == split, attack].to_numpy() for split in SPLITS)
+        member, other = (part.loc[part["split"] == split, attack].to_numpy() for split in measure.COMPARED)
         out.append(membership.roc(member, other)[["fpr", "tpr"]].assign(**results.describe(name)))
     return pd.concat(out, ignore_index=True)
 
@@ -77,7 +74,7 @@ def exposures(study: Study, run_dir: str | Path) -> pd.DataFrame:
     if planted.empty:
         return pd.DataFrame(columns=["model", "size", "method", "role", "id", "twins", "exposure"])
     tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
-    examples = encode(planted, tokenizer, template(study.data.template))
+    examples = measure.examples_of(study, planted, tokenizer)
     tables = {name: results.scores(run_dir, name) for name in results.model_names(study, run_dir)}
     parts = [exposure.exposures(t, records, examples).assign(**results.describe(n)) for n, t in tables.items()]
     return pd.concat(parts, ignore_index=True)
@@ -196,7 +193,7 @@ def auc_figure(rated: pd.DataFrame) -> plt.Figure:
         ax.axvline(0.5, color="#999999", lw=1, ls="--")
         ax.set(title=size, xlabel="AUC", yticks=range(len(kinds)), yticklabels=[membership.LABELS[a] for a in kinds])
     axes[0, 0].invert_yaxis()
-    return _with_legend(figure, axes)
+    return legend(figure, axes)
 
 
 def roc_figure(curves: pd.DataFrame, non_members: int) -> plt.Figure:
@@ -212,7 +209,7 @@ def roc_figure(curves: pd.DataFrame, non_members: int) -> plt.Figure:
         ax.set(title=size, xlabel="false positive rate", xscale="log", yscale="log", xlim=(least / 2, 1))
         ax.set_ylim(least / 2, 1.1)
     axes[0, 0].set_ylabel("true positive rate")
-    return _with_legend(figure, axes)
+    return legend(figure, axes)
 
 
 def dose_figure(table: pd.DataFrame) -> plt.Figure:
@@ -234,11 +231,4 @@ def dose_figure(table: pd.DataFrame) -> plt.Figure:
         ax.set_xticks(ticks, [str(t) for t in ticks])
         ax.minorticks_off()
     axes[0, 0].set_ylabel("exposure, bits")
-    return _with_legend(figure, axes)
-
-
-def _with_legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
-    handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
-    plt.close(figure)
-    return figure
+    return legend(figure, axes)

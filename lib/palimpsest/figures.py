@@ -80,6 +80,14 @@ def rate_table(table: pd.DataFrame, index: list[str], columns: str) -> pd.DataFr
     return wide.fillna("")
 
 
+def legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
+    """One legend for all panels, each label once. The figure is closed: a notebook shows it as the value of its cell."""
+    handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
+    plt.close(figure)
+    return figure
+
+
 def trajectory(path: pd.DataFrame) -> plt.Figure:
     """Loss, verbatim and recited shares per epoch, members and non-members."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
@@ -162,10 +170,7 @@ def curve(table: pd.DataFrame) -> plt.Figure:
         ax.set(title=size, xlabel="response tokens given, k")
         ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
     axes[0, 0].set_ylabel("share decoded verbatim from there")
-    handles = {h.get_label(): h for ax in axes[0] for h in ax.lines if not h.get_label().startswith("_")}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
-    plt.close(figure)
-    return figure
+    return legend(figure, axes)
 
 
 def tradeoff(paths: pd.DataFrame) -> plt.Figure:
@@ -194,10 +199,7 @@ def tradeoff(paths: pd.DataFrame) -> plt.Figure:
         ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
     ceiling = max(0.1, 1.05 * paths["memorized"].max())
     axes[0, 0].set(ylabel=f"members' {paths['unit'].iloc[0]} recited", ylim=(-0.02, ceiling))
-    handles = {h.get_label(): h for ax in axes[0] for h in ax.collections if not h.get_label().startswith("_")}
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
-    plt.close(figure)
-    return figure
+    return legend(figure, axes)
 
 
 def stopped_table(best: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:

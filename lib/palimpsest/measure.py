@@ -35,6 +35,11 @@ def examples_of(study: Study, records: pd.DataFrame, tokenizer, context: int | N
     return encode(records, tokenizer, template(study.data.template), context)
 
 
+def letters(records: pd.DataFrame) -> pd.DataFrame:
+    """Members and non-members, canaries left out: their form would give them away."""
+    return records[(records["kind"] == "letter") & records["split"].isin(COMPARED)].reset_index(drop=True)
+
+
 def measure(study: Study, name: str, run_dir: str | Path) -> Path:
     """Score a finished model on members, non-members, test records and twins in one pass; decode the test prompts.
 
@@ -56,37 +61,37 @@ def measure(study: Study, name: str, run_dir: str | Path) -> Path:
             sampling = {k: v.model_dump() for k, v in study.measure.sampling.items()}
             path = score_to_parquet(model, examples, folder / "records.parquet", sampling=sampling)
             test = rows[rows["split"] == "test"].head(study.measure.generate_test or len(rows))
-            compared, speed = generate_and_compare(
+            written, speed = generate_and_compare(
                 model, tokenizer, examples_of(study, test, tokenizer), list(test["response"])
             )
-            compared.to_parquet(folder / "test.parquet")
-            letters, seconds = rows[(rows["kind"] == "letter") & rows["split"].isin(COMPARED)], {}
+            written.to_parquet(folder / "test.parquet")
+            compared, seconds = letters(records), {}
             with _timed(seconds, "lowercase"):
-                lower = examples_of(study, membership.lowercased(letters), tokenizer)
+                lower = examples_of(study, membership.lowercased(compared), tokenizer)
                 fitting = [e for e in lower if len(e.input_ids) <= context]
                 score_to_parquet(model, fitting, folder / "lowercase.parquet")
             with _timed(seconds, "approximate"):
                 table = pd.read_parquet(path, columns=["id", "hit"])
-                approximate_scores(study, model, tokenizer, letters, table).to_parquet(folder / "approximate.parquet")
+                approximate_scores(study, model, tokenizer, compared, table).to_parquet(folder / "approximate.parquet")
             with _timed(seconds, "left_truncated"):
-                cut = left_truncated_scores(study, model, tokenizer, letters)
+                cut = left_truncated_scores(study, model, tokenizer, compared)
                 cut.to_parquet(folder / "left_truncated.parquet")
             facts |= {"precision": str(model.dtype), **speed, "seconds_more": seconds}
     return folder
 
 
-def approximate_scores(study: Study, model, tokenizer, letters: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+def approximate_scores(study: Study, model, tokenizer, records: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """How near the model's own text comes to the first `measure.approximate` letters of each split, the same for every model.
 
     Args:
-        letters: records with their `split`.
+        records: what `letters` gives.
         table: the model's score table of them (`id`, `hit`).
 
     Returns:
         `id, split, first_miss, rouge_l, edit_similarity, longest_common` as `approximate.approximate` gives; the text itself
         is not kept. No rows where the study has it off.
     """
-    chosen = letters.groupby("split", sort=False).head(study.measure.approximate)
+    chosen = records.groupby("split", sort=False).head(study.measure.approximate)
     if chosen.empty:
         return pd.DataFrame(columns=["id", "split", "first_miss", *SIMILARITIES])
     found = approximate(model, tokenizer, examples_of(study, chosen, tokenizer), table).drop(columns="continuation")
@@ -94,7 +99,7 @@ def approximate_scores(study: Study, model, tokenizer, letters: pd.DataFrame, ta
     return found
 
 
-def left_truncated_scores(study: Study, model, tokenizer, letters: pd.DataFrame) -> pd.DataFrame:
+def left_truncated_scores(study: Study, model, tokenizer, records: pd.DataFrame) -> pd.DataFrame:
     """Whether the last `measure.left_target` response tokens are decoded from only the k tokens before them, for each k.
 
     Each k of `measure.left_truncated` is scored anew (`extraction.left_truncated_examples`), on the same letters: those long
@@ -103,7 +108,7 @@ def left_truncated_scores(study: Study, model, tokenizer, letters: pd.DataFrame)
     Returns:
         `id, split, k, verbatim`, one row per letter and k. No rows where the study has it off.
     """
-    examples, target = examples_of(study, letters, tokenizer), study.measure.left_target
+    examples, target = examples_of(study, records, tokenizer), study.measure.left_target
     prefixes = sorted(set(study.measure.left_truncated))
     parts = [extraction.left_truncated_examples(examples, -target, k, target) for k in prefixes]
     fitting = {e.id for e in parts[-1]} if parts else set()
@@ -114,7 +119,7 @@ def left_truncated_scores(study: Study, model, tokenizer, letters: pd.DataFrame)
     found = pd.DataFrame(
         {"id": verdict.index, "k": np.repeat(prefixes, len(fitting)), "verbatim": verdict.to_numpy(bool)}
     )
-    found.insert(1, "split", found["id"].map(letters.set_index("id")["split"]))
+    found.insert(1, "split", found["id"].map(records.set_index("id")["split"]))
     return found
 
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from palimpsest import extraction, results
+from palimpsest import extraction, measure, results
 from palimpsest.models import load_tokenizer
-from palimpsest.records import encode, template
 from palimpsest.runs import locate
-from palimpsest.statistics import rate
+from palimpsest.statistics import newcombe, rate
 from palimpsest.study import Study
 
 READINGS = {
@@ -38,12 +37,10 @@ PAPER = pd.DataFrame(  # arXiv 2506.16170, Table 1: GPT-2 on Dolly, no intervals
 
 
 def letters(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """Members and non-members (canaries and twins apart) with their token-level secret flags in `secret`."""
-    records = results.load_records(run_dir)
-    rows = records[(records["kind"] == "letter") & records["split"].isin(["member", "non_member"])]
+    """`measure.letters` with their tokens and secret flags in `example`."""
+    rows = measure.letters(results.load_records(run_dir))
     tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
-    examples = encode(rows, tokenizer, template(study.data.template))
-    return rows.assign(example=examples)
+    return rows.assign(example=measure.examples_of(study, rows, tokenizer))
 
 
 def rates(study: Study, run_dir: str | Path, names: list[str] | None = None) -> pd.DataFrame:
@@ -69,7 +66,7 @@ def rates(study: Study, run_dir: str | Path, names: list[str] | None = None) -> 
 
 def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
     """Verbatim rate against the number k of response tokens given, for members and non-members of every model."""
-    rows, window = letters(study, run_dir), study.measure.window
+    rows, window = measure.letters(results.load_records(run_dir)), study.measure.window
     out = []
     for name in results.model_names(study, run_dir):
         table = results.scores(run_dir, name).set_index("id")
@@ -81,8 +78,6 @@ def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
 
 def excess(table: pd.DataFrame) -> pd.DataFrame:
     """Member minus non-member rate per model and reading, with Newcombe's 95 % interval for two independent shares."""
-    from statsmodels.stats.proportion import confint_proportions_2indep
-
     wide = table.pivot_table(
         index=["model", "reading"], columns="split", values=["count", "total", "rate"], sort=False
     )
@@ -90,9 +85,7 @@ def excess(table: pd.DataFrame) -> pd.DataFrame:
     for (name, reading), row in wide.iterrows():
         a, n = row[("count", "member")], row[("total", "member")]
         b, m = row[("count", "non_member")], row[("total", "non_member")]
-        low = high = float("nan")
-        if n and m:
-            low, high = confint_proportions_2indep(a, n, b, m, method="newcomb", compare="diff")
+        low, high = newcombe(a, n, b, m)
         out.append(
             {
                 **results.describe(name),
