@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 # Before torch is imported. One thread: the numbers then don't depend on the machine's cores, and workers don't fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A busy machine is slow, not wrong: no example has a deadline.
+settings.register_profile("palimpsest", deadline=None)
+settings.load_profile("palimpsest")
 
 
 @pytest.fixture(scope="session")

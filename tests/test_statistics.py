@@ -14,6 +14,7 @@ from palimpsest.statistics import (
     clopper_pearson,
     delong_auc,
     mcnemar,
+    over_seeds,
     paired_bootstrap,
     rate,
     rate_of,
@@ -37,6 +38,17 @@ def test_wilson_of_arrays_is_wilson_of_each(pairs):
     for i, (low, high) in enumerate(zip(*wilson(count, total), strict=True)):
         np.testing.assert_equal((low, high), tuple(map(float, wilson(count[i], total[i]))))
         assert np.isnan(low) if total[i] == 0 else low <= count[i] / total[i] <= high
+
+
+def test_over_seeds_is_the_mean_seed():
+    table = pd.DataFrame({"method": ["a", "b", "a", "b"], "count": [3, 0, 6, 0], "total": [10, 10, 10, 0]})
+    found = over_seeds(table, ["method"])
+    assert found.to_dict("records")[0] == {"method": "a", "count": 4.5, "total": 10, **_named(0.45, *wilson(4.5, 10))}
+    assert found["rate"].to_list() == [0.45, 0]
+
+
+def _named(rate, low, high):
+    return {"rate": rate, "low": low, "high": high}
 
 
 def test_rate_counts_what_is_there():

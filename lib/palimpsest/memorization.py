@@ -10,12 +10,6 @@ from palimpsest.runs import locate
 from palimpsest.statistics import newcombe, rate
 from palimpsest.study import Study
 
-READINGS = {
-    "window": "first {window} response tokens from the prompt",
-    "whole": "whole response from the prompt",
-    "carlini": "next {window} tokens after prompt + {window}",
-    "secret": "secret from the text before it",
-}
 PAPER = pd.DataFrame(  # arXiv 2506.16170, Table 1: GPT-2 on Dolly, no intervals published
     [
         ("1.5B (teacher)", "sft", 0.654),

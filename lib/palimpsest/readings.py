@@ -11,8 +11,9 @@ import pandas as pd
 from palimpsest import extraction, results
 from palimpsest.figures import COLORS, LABELS, interval, legend, percent
 from palimpsest.measure import letters
+from palimpsest.report import distilled
 from palimpsest.runs import locate
-from palimpsest.statistics import bootstrap, rate, wilson
+from palimpsest.statistics import bootstrap, over_seeds, rate, wilson
 from palimpsest.study import Study
 
 SAMPLES = (1, 10, 100, 1_000)  # n of (n, p)-discoverable extraction
@@ -32,18 +33,6 @@ def _scored(study: Study, run_dir: str | Path) -> Iterator[tuple[dict, str, pd.D
         table = results.scores(run_dir, name).set_index("id")
         for split, part in ids:
             yield results.describe(name), split, table.loc[part].reset_index()
-
-
-def _pooled(rows: list[dict], by: list[str]) -> pd.DataFrame:
-    """Seeds together: the mean rate, with the Wilson interval of a single seed's number of records.
-
-    Several seeds look at the same records, so they narrow nothing that is said about other records.
-    """
-    columns = [*GROUP, *by]
-    groups = pd.DataFrame(rows, columns=[*columns, "count", "total"]).groupby(columns, sort=False, dropna=False)
-    table = groups[["count", "total"]].mean().reset_index()
-    low, high = wilson(table["count"], table["total"])
-    return table.assign(rate=table["count"] / table["total"], low=low, high=high)
 
 
 def precision(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -85,7 +74,7 @@ def discoverable(study: Study, run_dir: str | Path) -> pd.DataFrame:
             for n in SAMPLES:
                 found = rate((needed <= n).where(logprob.notna()))
                 rows.append({**who, "split": split, "sampling": name, "n": n, **found})
-    return _pooled(rows, ["split", "sampling", "n"])
+    return over_seeds(pd.DataFrame(rows), [*GROUP, "split", "sampling", "n"])
 
 
 def discoverable_told(found: pd.DataFrame) -> list[str]:
@@ -99,7 +88,7 @@ def discoverable_told(found: pd.DataFrame) -> list[str]:
         same = members[(members["size"] == size) & (members["method"] == tuned["method"])].set_index(["sampling", "n"])
         line = f"- **{size}**, fine-tuned: greedy decoding gives {_short(same.loc[('greedy', 0)])} of the members, one plain "
         line += f"sample {_short(same.loc[(PLAIN, 1)])}, {most:,} samples {percent(tuned)}"
-        lines.append(line + _others(part) + ".")
+        lines.append(line + distilled(part[part["role"] == "student"]) + ".")
     for name, part in members[~members["sampling"].isin([PLAIN, "greedy"])].groupby("sampling", sort=False):
         top = part[(part["n"] == most) & ~part["role"].isin(["base", "teacher"])]
         top = top.loc[top["rate"].idxmax()]
@@ -182,7 +171,7 @@ def nearness_told(near: pd.DataFrame) -> list[str]:
         tuned = part[part["role"].isin(["teacher", "baseline"])].iloc[0]
         lines.append(
             f"- **{size}**, fine-tuned: {percent(tuned)} of the members come out verbatim or nearly so ({tuned['near_only']:.3g} "
-            f"of {tuned['total']:.0f} only nearly){_others(part)}."
+            f"of {tuned['total']:.0f} only nearly){distilled(part[part['role'] == 'student'])}."
         )
     other = near[near["split"] == "non_member"].sort_values("edit_similarity").iloc[-1]
     chance = near[near["split"] == "non_member"].sort_values("rate").iloc[-1]
@@ -216,7 +205,8 @@ def truncated(study: Study, run_dir: str | Path) -> pd.DataFrame:
             verdicts["right-growing", k] = extraction.verbatim(scored, k, target, full_window=True)
         for (design, k), found in verdicts.items():
             rows.append({**who, "split": split, "design": design, "k": float(k), **rate(found)})
-    return _pooled(rows, ["split", "design", "k"])
+    by = [*GROUP, "split", "design", "k"]
+    return over_seeds(pd.DataFrame(rows, columns=[*by, "count", "total"]), by)
 
 
 def truncated_told(cut: pd.DataFrame, target: int) -> list[str]:
@@ -259,19 +249,6 @@ def truncated_figure(cut: pd.DataFrame) -> plt.Figure:
 
 def _short(row: pd.Series) -> str:
     return interval(*row[["rate", "low", "high"]])
-
-
-def _others(part: pd.DataFrame) -> str:
-    """ "; distilled, from ... to ..." for the students of one size; nothing where there is none."""
-    students = part[part["role"] == "student"].sort_values("rate")
-    if students.empty:
-        return ""
-    least, most = students.iloc[0], students.iloc[-1]
-    if least["rate"] == most["rate"]:
-        return f"; distilled, {percent(least)} by every method"
-    return (
-        f"; distilled, from {percent(least)} ({LABELS[least['method']]}) to {percent(most)} ({LABELS[most['method']]})"
-    )
 
 
 def _panels(rows: int, sizes: list[str]) -> tuple[plt.Figure, np.ndarray]:

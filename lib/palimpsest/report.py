@@ -7,18 +7,16 @@ import pandas as pd
 
 from palimpsest.figures import LABELS, interval, percent
 from palimpsest.runs import locate
-from palimpsest.statistics import newcombe, rate_of, wilson
+from palimpsest.statistics import newcombe, over_seeds, rate_of
 from palimpsest.study import Study
 
 
 def arms(table: pd.DataFrame, reading: str, split: str = "member") -> pd.DataFrame:
-    """Students and baselines in one reading and split, seeds pooled: counts added, Wilson interval of the pooled share."""
+    """Students and baselines in one reading and split, a row per size and method, seeds together (`statistics.over_seeds`)."""
     rows = table[
         (table["reading"] == reading) & (table["split"] == split) & table["role"].isin(["student", "baseline"])
     ]
-    pooled = rows.groupby(["size", "method"], sort=False)[["count", "total"]].sum().reset_index()
-    low, high = wilson(pooled["count"], pooled["total"])
-    return pooled.assign(rate=pooled["count"] / pooled["total"], low=low, high=high)
+    return over_seeds(rows, ["size", "method"])
 
 
 def reading_of(table: pd.DataFrame) -> tuple[str, str]:
@@ -27,22 +25,27 @@ def reading_of(table: pd.DataFrame) -> tuple[str, str]:
     return ("secret", "secrets") if known.any() else ("window", "records")
 
 
+def distilled(students: pd.DataFrame) -> str:
+    """ "; distilled, from ... to ...": the least and the most among the rows of one size's students; nothing if there is none."""
+    if students.empty:
+        return ""
+    ranked = students.sort_values("rate")
+    least, most = ranked.iloc[0], ranked.iloc[-1]
+    if least["rate"] == most["rate"]:
+        return f"; distilled, {percent(least)} by every method"
+    return (
+        f"; distilled, from {percent(least)} ({LABELS[least['method']]}) to {percent(most)} ({LABELS[most['method']]})"
+    )
+
+
 def headline(table: pd.DataFrame) -> list[str]:
     """Baseline against the distilled students of each size, and the chance level."""
     reading, unit = reading_of(table)
     lines = []
     for size, rows in arms(table, reading).groupby("size", sort=False):
         base = rows[rows["method"] == "sft"].iloc[0]
-        others = rows[rows["method"] != "sft"].sort_values("rate")
         line = f"- **{size}**: fine-tuned on the members it recites {percent(base)} of the members' {unit}"
-        if len(others):
-            least, most = others.iloc[0], others.iloc[-1]
-            if least["rate"] == most["rate"]:
-                line += f"; distilled, {percent(least)} by every method"
-            else:
-                low, high = (f"{percent(r)} ({LABELS[r['method']]})" for r in (least, most))
-                line += f"; distilled, between {low} and {high}"
-        lines.append(line + ".")
+        lines.append(f"{line}{distilled(rows[rows['method'] != 'sft'])}.")
     chance = arms(table, reading, "non_member").sort_values("rate").iloc[-1]
     lines.append(f"- On non-members no student exceeds {percent(chance)} (the chance level).")
     return lines

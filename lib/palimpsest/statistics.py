@@ -33,6 +33,17 @@ def wilson(count: int | np.ndarray, total: int | np.ndarray) -> tuple[np.ndarray
     return np.where(total > 0, low, np.nan), np.where(total > 0, high, np.nan)
 
 
+def over_seeds(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Shares with the seeds of each group `by` together: `by`, and `rate`, `count`, `total`, `low`, `high` of the mean seed.
+
+    The interval is Wilson's for one seed's number of records: several seeds look at the same records, so they narrow nothing
+    that is said about other records.
+    """
+    mean = table.groupby(list(by), sort=False, dropna=False)[["count", "total"]].mean().reset_index()
+    low, high = wilson(mean["count"], mean["total"])
+    return mean.assign(rate=mean["count"] / mean["total"], low=low, high=high)
+
+
 def clopper_pearson(count: int, total: int) -> dict[str, float]:
     """As `rate_of` with the exact (Clopper-Pearson) 95 % interval, which never covers too little: for rates near 0 and 1."""
     low, high = map(float, proportion_confint(count, total, method="beta")) if total else (np.nan, np.nan)

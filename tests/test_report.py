@@ -1,0 +1,79 @@
+"""Sentences computed from the tables: what they compare, and what they say at the edges."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palimpsest import report, results
+from palimpsest.statistics import newcombe, rate_of
+
+TOTAL = 50
+COUNTS = st.fixed_dictionaries({m: st.integers(0, TOTAL) for m in ("sft", "fkl", "rkl", "seq_kd")})
+
+
+def table(counts: dict[str, int], seeds=(0,), chance=1, total=TOTAL) -> pd.DataFrame:
+    """Rates of secrets for one size, the same in every seed; nothing but `chance` of the non-members."""
+    names = ["teacher", *(f"small-{m}-s{s}" for s in seeds for m in counts)]
+    rows = []
+    for name in names:
+        who = results.describe(name)
+        members = counts.get(who["method"], 0) if who["role"] != "teacher" else total
+        for reading in ("secret", "window"):
+            for split, count in (("member", members), ("non_member", chance)):
+                rows.append({**who, "split": split, "reading": reading, **rate_of(count, total)})
+    return pd.DataFrame(rows)
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_seeds_that_agree_narrow_nothing(counts):
+    one, three = (report.arms(table(counts, seeds), "secret") for seeds in ((0,), (0, 1, 2)))
+    pd.testing.assert_frame_equal(one, three)
+    assert one.set_index("method")["count"].to_dict() == counts
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_verdicts_follow_the_interval_of_the_difference(counts):
+    found = report.less_than_baseline(table(counts)).set_index("method")
+    assert set(found.index) == set(counts) - {"sft"}
+    for method, row in found.iterrows():
+        low, high = newcombe(counts[method], TOTAL, counts["sft"], TOTAL)
+        assert (row["low"], row["high"]) == pytest.approx((low, high))
+        assert row["verdict"] == ("less" if high < 0 else "more" if low > 0 else "undecided")
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_headline_names_the_least_and_the_most(counts):
+    line = report.headline(table(counts))[0]
+    least, most = (f(counts[m] for m in counts if m != "sft") for f in (min, max))
+    told = line.split("; distilled, ")[1]
+    if least == most:
+        assert told.endswith("by every method.") and told.startswith(f"{2 * least:.1f} % (n = {TOTAL}")
+    else:
+        assert told.startswith(f"from {2 * least:.1f} % (n = {TOTAL}") and f" to {2 * most:.1f} % (n = {TOTAL}" in told
+
+
+def test_a_study_with_fine_tuning_alone():
+    lines = report.headline(table({"sft": 30}))
+    assert "distilled" not in lines[0] and lines[1].startswith("- On non-members no student exceeds 2.0 % (n = 50;")
+
+
+def test_data_without_marked_secrets_is_told_by_records():
+    rates = table({"sft": 30, "fkl": 3})
+    secret = rates["reading"] == "secret"
+    rates.loc[secret, "total"] = 0
+    assert report.reading_of(rates) == ("window", "records")
+    assert "recites 60.0 % (n = 50; 95 % interval 46.2 to 72.4) of the members' records" in report.headline(rates)[0]
+
+
+def test_summary_names_the_teacher_and_the_best_student():
+    rates = table({"sft": 30, "fkl": 3, "rkl": 29})
+    quality = rates[rates["role"] != "teacher"].drop_duplicates("model").assign(test_loss=[2.5, 2.0, 3.0])
+    lines = report.summary(rates, quality)
+    assert "recites 100.0 % (n = 50; 95 % interval 92.9 to 100.0) of the members' secrets" in lines[0]
+    assert "less than plain fine-tuning of the same size with forward KL (small)" in lines[1]
+    assert "neither demonstrably less nor more than" in lines[1] and "reverse KL (small)" in lines[1]
+    assert lines[2].endswith("small, forward KL, 2.00 nats per token.")
