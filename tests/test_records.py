@@ -8,6 +8,7 @@ import pytest
 from palimpsest import records, splits
 from palimpsest.errors import InputError
 from palimpsest.models import train_tokenizer
+from palimpsest.runs import locate
 from palimpsest.study import load_study
 
 ROWS = [
@@ -119,7 +120,7 @@ def test_copies_and_the_counterfactual():
 def study_on(tmp_path, rows, **data):
     (tmp_path / "mine.yaml").write_text(
         "extends: {}\nname: mine\ndata: {}\n".format(
-            records.locate("studies/smoke.yaml"),
+            locate("studies/smoke.yaml"),
             json.dumps({"source": str(lines(tmp_path / "d.jsonl", rows)), "public": 1, **data}),
         )
     )

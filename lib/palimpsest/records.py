@@ -1,7 +1,6 @@
-"""Read records from any common file or the hub, split them, and turn them into prompts and token lists."""
+"""Records: read from any source, checked and named, and turned into prompts and token lists."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,10 +9,9 @@ import pandas as pd
 
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
-from palimpsest.runs import locate
+from palimpsest.sources import chunks
 
 TEXTS = ("instruction", "context", "response")
-FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -61,115 +59,69 @@ def read_records(
 
     Args:
         source: a file, or a hub id such as `databricks/databricks-dolly-15k` (its `train` split).
-        columns: our name -> the source's name, for `instruction`, `context`, `response`, `text`.
+        columns: our name -> the source's name, for `instruction`, `context`, `response`, `text`. A mapped name wins over a
+            column of the source that is called the same, and mapping `text` alone makes the records plain texts.
         limit: keep the first so many rows.
 
     Returns:
         One row per record with `id` and either `instruction`, `context`, `response` or `text`; further columns are kept.
 
     Raises:
-        InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing or empty text (row named).
+        InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing text (row named).
     """
-    frame = pd.DataFrame(_rows(source, limit)) if not _is_parquet(source) else pd.read_parquet(locate(source))
-    frame = frame.head(limit) if limit else frame
-    for ours, theirs in (columns or {}).items():
+    frames, wanted = list(chunks(source, limit)), dict(columns or {})
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    for ours, theirs in wanted.items():
         if theirs not in frame:
             raise InputError(
-                f"{source} has no column {theirs!r} (asked for as {ours}); it has {', '.join(frame.columns)}"
+                f"{source} has no column {theirs!r} (asked for as {ours}); it has {', '.join(map(str, frame.columns))}"
             )
-    frame = frame.rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
     if frame.empty:
         raise InputError(f"{source} holds no records")
-    return _checked(frame, source)
-
-
-def _is_parquet(source) -> bool:
-    return Path(source).suffix == ".parquet" and locate(source).exists()
-
-
-def _rows(source: str | Path, limit: int | None) -> Iterable[dict]:
-    path = locate(source)
-    if not path.exists():
-        if path.suffix in FILES or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
-            raise InputError(
-                f"no file {source} (looked at {path}): give a {', '.join(FILES)} file or a hub id owner/name"
-            )
-        return _hub_rows(str(source))
-    if path.suffix not in FILES:
-        raise InputError(f"{source}: cannot read {path.suffix or 'a folder'}; wanted one of {', '.join(FILES)}")
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, keep_default_na=False, nrows=limit).to_dict("records")
-        if path.suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(rows, list):
+    ousted = {*wanted, *(TEXTS if set(wanted) == {"text"} else ())} - set(wanted.values())
+    frame = frame.drop(columns=[c for c in frame if c in ousted])
+    frame = frame.rename(columns={theirs: ours for ours, theirs in wanted.items()})
+    if "response" in frame or "text" not in frame:
+        for name in ("instruction", "response"):
+            if name not in frame:
                 raise InputError(
-                    f"{source}: wanted a JSON list, found {type(rows).__name__}; one object a line is .jsonl"
+                    f"{source} has no column {name!r}; it has {', '.join(map(str, frame.columns))}. Wanted instruction "
+                    "and response (context if any), or text: map the file's names with columns"
                 )
-            return [{"text": r} if isinstance(r, str) else r for r in rows]
-        with path.open(encoding="utf-8") as lines:
-            return list(_json_lines(lines, source, limit))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source} is not UTF-8 (byte {error.start}: {error.reason}); convert it first") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{source}: broken JSON at line {error.lineno}: {error.msg}") from None
-    except pd.errors.ParserError as error:
-        raise InputError(f"{source} is not a readable CSV: {error}") from None
+        given = frame["context"] if "context" in frame else [None] * len(frame)
+        frame = frame.assign(context=[v if isinstance(v, str) else "" for v in given])
+    for name in ("instruction", "response") if "response" in frame else ("text",):
+        refuse_missing(frame.index[not_text(frame[name])], name, source)
+    return frame.assign(id=record_ids(frame))
 
 
-def _json_lines(lines: Iterable[str], source, limit: int | None) -> Iterator[dict]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{source}: broken JSON at line {number}: {error.msg}; mend or remove that line"
-            ) from None
-        if not isinstance(row, (dict, str)):
-            raise InputError(f"{source}: line {number} holds {type(row).__name__}, wanted an object with named texts")
-        yield {"text": row} if isinstance(row, str) else row
-        limit = limit - 1 if limit else limit
-        if limit == 0:
-            return
+def not_text(column: pd.Series) -> pd.Series:
+    """Which entries are no text: missing, a number, a list; booleans."""
+    return ~column.map(lambda v: isinstance(v, str)).astype(bool)
 
 
-def _hub_rows(name: str) -> Iterable[dict]:
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(name, split="train").to_list()
-    except Exception as error:  # the library raises many kinds for one cause: it can't be had
-        raise InputError(
-            f"{name!r} is neither a file here nor a data set the hub would give ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); check the name and the network, or give a local file"
-        ) from None
-
-
-def _checked(frame: pd.DataFrame, source) -> pd.DataFrame:
-    texts = ["text"] if "text" in frame and "response" not in frame else list(TEXTS)
-    if texts[0] == "instruction" and "context" not in frame:
-        frame = frame.assign(context="")
-    for name in texts:
-        if name not in frame:
-            raise InputError(
-                f"{source} has no column {name!r}; it has {', '.join(map(str, frame.columns))}. Wanted instruction and "
-                "response (context if any), or text: map the file's names with columns"
-            )
-        bad = frame.index[~frame[name].map(lambda v: isinstance(v, str))]
-        if name == "context":
-            frame = frame.assign(context=[v if isinstance(v, str) else "" for v in frame[name]])
-        elif len(bad):
-            raise InputError(f"{source}: record {bad[0] + 1} has no {name} ({len(bad)} such record(s))")
-    return frame.assign(id=record_ids(frame)).reset_index(drop=True)
+def refuse_missing(rows: Sequence[int], name: str, source) -> None:
+    """Raise `InputError` if there are `rows` (counted from 0) without a text in the column `name`."""
+    if len(rows):
+        raise InputError(f"{source}: record {rows[0] + 1} has no {name} ({len(rows)} such record(s))")
 
 
 def record_ids(frame: pd.DataFrame) -> list[str]:
-    """A stable id per record: the first 16 hex digits of SHA-256 over its text."""
-    names = list(TEXTS) if "response" in frame else ["text"]
-    joined = ("\x1f".join(row) for row in frame[names].itertuples(index=False))
-    return [sha256(text.encode()).hexdigest()[:16] for text in joined]
+    """A stable id per record: the first 16 hex digits of SHA-256 over its text.
+
+    Raises:
+        InputError: a text that can't be written as UTF-8 (half of a surrogate pair).
+    """
+    names, ids = list(TEXTS) if "response" in frame else ["text"], []
+    for place, row in zip(frame.index, frame[names].itertuples(index=False), strict=True):
+        try:
+            ids.append(sha256("\x1f".join(row).encode()).hexdigest()[:16])
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"record {place + 1} holds {error.object[error.start : error.end]!r}, half of a surrogate pair, which is "
+                "no character: mend or remove that record"
+            ) from None
+    return ids
 
 
 def encode(
@@ -190,19 +142,20 @@ def encode(
     if "response" in records:
         prompts = [form.prompt(i, c) for i, c in zip(records["instruction"], records["context"], strict=True)]
         heads = tokenizer(prompts)["input_ids"]
-        bodies = tokenizer(list(records["response"]), add_special_tokens=False, return_offsets_mapping=True)
-        spans = records["secrets"] if "secrets" in records else [[]] * len(records)
-        examples = [
-            Example(
-                i,
-                _without_end(h, tokenizer.eos_token_id) + b + [tokenizer.eos_token_id],
-                len(_without_end(h, tokenizer.eos_token_id)),
-                [any(a < s["end"] and z > s["start"] for s in secrets) for a, z in offsets] + [False],
-            )
-            for i, h, b, offsets, secrets in zip(
-                records["id"], heads, bodies["input_ids"], bodies["offset_mapping"], spans, strict=True
-            )
-        ]
+        marked = "secrets" in records  # offsets cost more than the tokens
+        bodies = tokenizer(list(records["response"]), add_special_tokens=False, return_offsets_mapping=marked)
+        flags = (
+            [
+                [any(a < s["end"] and z > s["start"] for s in secrets) for a, z in offsets] + [False]
+                for offsets, secrets in zip(bodies["offset_mapping"], records["secrets"], strict=True)
+            ]
+            if marked
+            else [[False] * (len(b) + 1) for b in bodies["input_ids"]]
+        )
+        end, examples = tokenizer.eos_token_id, []
+        for i, h, b, flag in zip(records["id"], heads, bodies["input_ids"], flags, strict=True):
+            head = _without_end(h, end)
+            examples.append(Example(i, head + b + [end], len(head), flag))
     else:
         rows = tokenizer(list(records["text"]))["input_ids"]
         examples = [Example(i, row, 1, [False] * (len(row) - 1)) for i, row in zip(records["id"], rows, strict=True)]
