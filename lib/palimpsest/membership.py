@@ -6,7 +6,7 @@ text). All attacks read tables already made: nothing here runs a model.
 
 import warnings
 import zlib as zlib_library
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ WINDOWS = (2, 3, 4, 6, 9, 13, 18, 25, 32, 40)  # of WBC, as its authors set them
 
 def loss(table: pd.DataFrame) -> np.ndarray:
     """Mean log-probability of the scored tokens, in nats (Yeom et al., arXiv 1709.01604)."""
-    return _per_record(np.mean, table["logprob"])
+    return _means(*_flat(table["logprob"]))
 
 
 def zlib(table: pd.DataFrame, texts: Sequence[str]) -> np.ndarray:
@@ -68,12 +68,12 @@ def lowercased(records: pd.DataFrame) -> pd.DataFrame:
 
 def reference(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
     """Mean log-likelihood ratio to the checkpoint before fine-tuning (Mireshghallah et al., arXiv 2203.03929)."""
-    return _per_record(np.mean, _gains(table, reference_table))
+    return _means(*_gains(table, reference_table))
 
 
 def min_k(table: pd.DataFrame, share: float = 0.2) -> np.ndarray:
     """Mean log-probability of the `share` least likely tokens (Shi et al., arXiv 2310.16789)."""
-    return _per_record(lambda x: _lowest(x, share), table["logprob"])
+    return _lowest(*_flat(table["logprob"]), share)
 
 
 def min_k_plus(table: pd.DataFrame, share: float = 0.2) -> np.ndarray:
@@ -81,8 +81,8 @@ def min_k_plus(table: pd.DataFrame, share: float = 0.2) -> np.ndarray:
 
     Where a distribution is one token only, its log-probability has no spread and the standardized value is taken as 0.
     """
-    columns = (table["logprob"], table["mean_logprob"], table["std_logprob"])
-    return _per_record(lambda x, mean, std: _lowest((x - mean) / np.maximum(std, 1e-6), share), *columns)
+    (x, lengths), (mean, _), (std, _) = (_flat(table[c]) for c in ("logprob", "mean_logprob", "std_logprob"))
+    return _lowest((x - mean) / np.maximum(std, 1e-6), lengths, share)
 
 
 def ez_mia(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
@@ -95,12 +95,12 @@ def ez_mia(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
     a record recited without an error as the *least* likely member; here the same ratio is then taken over all tokens.
     """
 
-    def score(gain: np.ndarray, hit: np.ndarray) -> float:
-        zone = gain[~hit]
-        zone = zone if len(zone) > 1 and (zone < 0).any() else gain
-        return zone[zone > 0].sum() / (-zone[zone < 0].sum() + 1e-12)
-
-    return _per_record(score, _gains(table, reference_table), table["hit"])
+    gain, lengths = _gains(table, reference_table)
+    zone = ~_flat(table["hit"])[0].astype(bool)
+    up, down = np.maximum(gain, 0), np.minimum(gain, 0)
+    inside = (_sums(zone, lengths) > 1) & (_sums(down * zone, lengths) < 0)
+    gained, lost = (np.where(inside, _sums(side * zone, lengths), _sums(side, lengths)) for side in (up, down))
+    return np.where(lengths > 0, gained / (1e-12 - lost), np.nan)
 
 
 def wbc(table: pd.DataFrame, reference_table: pd.DataFrame, windows: Sequence[int] = WINDOWS) -> np.ndarray:
@@ -110,12 +110,17 @@ def wbc(table: pd.DataFrame, reference_table: pd.DataFrame, windows: Sequence[in
     is the mean over window sizes of the mean vote. A window longer than the text is the whole text.
     """
 
-    def score(gain: np.ndarray) -> float:
-        total = np.concatenate([[0.0], np.cumsum(gain)])
-        sizes = [min(w, len(gain)) for w in windows]
-        return np.mean([(total[w:] > total[:-w]).mean() for w in sizes])
-
-    return _per_record(score, _gains(table, reference_table))
+    gain, lengths = _gains(table, reference_table)
+    ends = np.cumsum(lengths)
+    record, here = np.repeat(np.arange(len(lengths)), lengths), np.arange(len(gain))
+    total = np.concatenate([[0.0], np.cumsum(gain)])
+    shares = []
+    for window in windows:
+        stop = here + np.minimum(window, lengths)[record]
+        fits = stop <= ends[record]
+        votes = fits & (total[np.minimum(stop, len(gain))] > total[here])
+        shares.append(_sums(votes, lengths) / np.maximum(1, _sums(fits, lengths)))
+    return np.where(lengths > 0, np.mean(shares, axis=0), np.nan)
 
 
 def all_attacks(
@@ -147,7 +152,8 @@ def all_attacks(
 
 def roc(members: np.ndarray, non_members: np.ndarray) -> pd.DataFrame:
     """Every point of the ROC curve: columns `fpr`, `tpr`, `threshold` (a record is called a member from there up)."""
-    labels, scores = _labelled(members, non_members)
+    labels = np.repeat([1, 0], [len(members), len(non_members)])
+    scores = np.concatenate([members, non_members])
     false, true, threshold = roc_curve(labels, scores, drop_intermediate=False)
     return pd.DataFrame({"fpr": false, "tpr": true, "threshold": threshold})
 
@@ -167,6 +173,23 @@ def tpr_at_fpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> dict
     return {**clopper_pearson(count, len(members)), "threshold": float(threshold)}
 
 
+def rated(attack: str, members: np.ndarray, non_members: np.ndarray) -> list[dict]:
+    """The rows of `evaluate` for one attack: the AUC and the TPRs, from the scores of members and non-members."""
+    a, b = (side[~np.isnan(side)] for side in (members, non_members))
+    sizes = {"members": len(a), "non_members": len(b), "left_out": len(members) + len(non_members) - len(a) - len(b)}
+    few = min(len(a), len(b)) < 2
+    auc = {"note": "not measurable: fewer than two members or non-members"} if few else delong_auc(a, b)
+    rows = [{"measure": "AUC", **auc}]
+    for fpr in FALSE_POSITIVE_RATES:
+        found = tpr_at_fpr(a, b, fpr)
+        if found is None:
+            found = {"note": f"not measurable: {len(b)} non-members, {round(1 / fpr)} needed"}
+        rows.append({"measure": "TPR", "fpr": fpr, **found})
+    blank = dict.fromkeys(("fpr", "rate", "count", "total", "low", "high"), np.nan)
+    columns = ("attack", "measure", *blank, *sizes, "note")
+    return [{c: {"attack": attack, **blank, **sizes, "note": "", **row}[c] for c in columns} for row in rows]
+
+
 def evaluate(scores: pd.DataFrame, member_ids: Sequence[str], non_member_ids: Sequence[str]) -> pd.DataFrame:
     """How well each attack tells members from non-members.
 
@@ -178,24 +201,11 @@ def evaluate(scores: pd.DataFrame, member_ids: Sequence[str], non_member_ids: Se
         `low`, `high` (95 %: DeLong for AUC, Clopper-Pearson for TPR; NaN where not measurable), `members`, `non_members`,
         `left_out` (records without a score) and `note` ("not measurable: ..." or empty).
     """
-    by_id = scores.set_index("id")
-    rows = []
+    by_id, rows = scores.set_index("id"), []
     for attack in by_id.columns:
         groups = [by_id.loc[list(ids), attack].to_numpy(float) for ids in (member_ids, non_member_ids)]
-        members, others = (g[~np.isnan(g)] for g in groups)
-        sizes = {"members": len(members), "non_members": len(others), "left_out": sum(map(len, groups))}
-        sizes["left_out"] -= len(members) + len(others)
-        few = min(len(members), len(others)) < 2
-        auc = {"note": "not measurable: fewer than two members or non-members"} if few else delong_auc(members, others)
-        rows.append({"attack": attack, "measure": "AUC", **auc, **sizes})
-        for fpr in FALSE_POSITIVE_RATES:
-            found = tpr_at_fpr(members, others, fpr)
-            if found is None:
-                found = {"note": f"not measurable: {len(others)} non-members, {round(1 / fpr)} needed"}
-            rows.append({"attack": attack, "measure": "TPR", "fpr": fpr, **found, **sizes})
-    columns = ["attack", "measure", "fpr", "rate", "count", "total", "low", "high"]
-    table = pd.DataFrame(rows).reindex(columns=[*columns, "members", "non_members", "left_out", "note"])
-    return table.assign(note=table["note"].fillna(""))
+        rows += rated(attack, *groups)
+    return pd.DataFrame(rows)
 
 
 def blind_baseline(
@@ -240,18 +250,30 @@ def blind_baseline(
     return result
 
 
-def _per_record(score: Callable[..., float], *columns) -> np.ndarray:
-    """Apply `score` to each record's token arrays; NaN where a record has none."""
-    rows = ([np.asarray(c) for c in row] for row in zip(*columns, strict=True))
-    return np.array([score(*map(_wide, row)) if len(row[0]) else np.nan for row in rows], dtype=float)
+def _flat(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The token values of all records end to end, in double precision, and how many each record has."""
+    rows = [np.asarray(row) for row in column]
+    values = np.concatenate(rows) if rows else np.zeros(0)
+    return values.astype(np.float64), np.array([len(row) for row in rows], dtype=int)
 
 
-def _wide(values: np.ndarray) -> np.ndarray:
-    return values if values.dtype == bool else values.astype(np.float64)
+def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Sum of each record's values; 0 where it has none."""
+    starts = np.cumsum(lengths) - lengths
+    return np.where(lengths > 0, np.add.reduceat(np.append(values, 0.0), starts), 0.0)
 
 
-def _lowest(values: np.ndarray, share: float) -> float:
-    return np.sort(values)[: max(1, int(share * len(values)))].mean()
+def _means(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    return np.divide(_sums(values, lengths), lengths, out=np.full(len(lengths), np.nan), where=lengths > 0)
+
+
+def _lowest(values: np.ndarray, lengths: np.ndarray, share: float) -> np.ndarray:
+    """Mean of each record's `share` lowest values, at least one; NaN where it has none."""
+    record = np.repeat(np.arange(len(lengths)), lengths)
+    ordered = values[np.lexsort((values, record))]
+    place = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    kept = np.maximum(1, (share * lengths).astype(int)) * (lengths > 0)
+    return _means(ordered[place < kept[record]], kept)
 
 
 def _matched(other: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -264,19 +286,15 @@ def _matched(other: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return other.set_index("id").loc[table["id"]].reset_index()
 
 
-def _gains(table: pd.DataFrame, reference_table: pd.DataFrame) -> list[np.ndarray]:
-    """Per token, how much likelier the model finds it than the checkpoint before fine-tuning does, in nats."""
+def _gains(table: pd.DataFrame, reference_table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Per token, how much likelier the model finds it than the checkpoint before fine-tuning does, in nats; and the lengths."""
     other = _matched(reference_table, table)
-    for i, mine, theirs in zip(table["id"], table["token"], other["token"], strict=True):
-        if not np.array_equal(mine, theirs):
-            raise InputError(
-                f"record {i} has {len(mine)} tokens here and {len(theirs)} others in the reference table: the reference must "
-                "be the checkpoint before fine-tuning, with the same tokenizer and prompt"
-            )
-    return [
-        _wide(np.asarray(a)) - _wide(np.asarray(b)) for a, b in zip(table["logprob"], other["logprob"], strict=True)
-    ]
-
-
-def _labelled(members: np.ndarray, non_members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.repeat([1, 0], [len(members), len(non_members)]), np.concatenate([members, non_members])
+    (mine, lengths), (theirs, others) = _flat(table["token"]), _flat(other["token"])
+    if not np.array_equal(lengths, others) or not np.array_equal(mine, theirs):
+        rows = zip(table["id"], table["token"], other["token"], strict=True)
+        i, mine, theirs = next(row for row in rows if not np.array_equal(row[1], row[2]))
+        raise InputError(
+            f"record {i} has {len(mine)} tokens here and {len(theirs)} others in the reference table: the reference must "
+            "be the checkpoint before fine-tuning, with the same tokenizer and prompt"
+        )
+    return _flat(table["logprob"])[0] - _flat(other["logprob"])[0], lengths
