@@ -29,7 +29,7 @@ folder: str = "audit"  # where summary.json and records.parquet lie; figures go 
 # %%
 here = Path(folder)
 summary = json.loads((here / "summary.json").read_text())
-records = audit_scores.numbers(here / "records.parquet")
+records = audit_scores.numbers(here / "records.parquet", audit_report.DRAWN)
 settings = summary["settings"]
 
 
@@ -52,10 +52,7 @@ HTML(f"<p>Read with it:</p><ul>{''.join(warned)}</ul>" if warned else "")
 # ## What was audited
 
 # %%
-HTML(redact.table(audit_report.facts(summary)))
-
-# %%
-HTML(redact.table(audit_report.files(summary)))
+HTML(redact.table(audit_report.facts(summary)) + redact.table(audit_report.files(summary)))
 
 # %% [markdown]
 # ## Verbatim extraction
@@ -81,10 +78,20 @@ views = {
     "longest_span": "longest span, tokens",
     "loss": "loss, nats per token",
 }
-keep(audit_report.distributions(records, views), "distributions")
+keep(audit_report.distributions(records, views, summary), "distributions")
 
 # %%
 HTML(redact.table(audit_report.means(summary)))
+
+# %% [markdown]
+# ## Less context before the same target
+#
+# The other way to ask: the target stays, the last *m* tokens of a record, and the model is given only the *k* tokens before it. The
+# same records at every *k*: those with *m* tokens and the largest *k* before them.
+
+# %%
+left = audit_report.rates(summary, "left-truncated", ["k", "m"]) if settings["left_truncated"] else None
+HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else redact.table(left))
 
 # %% [markdown]
 # ## Extraction by sampling
@@ -116,7 +123,7 @@ attacks = audit_report.attacks(summary)
 HTML(redact.table(attacks) if len(attacks) else "<p>Not measurable without <code>--non-members</code>.</p>")
 
 # %% alt="True against false positive rate of every membership attack, on log axes"
-keep(audit_report.roc(records), "roc") if len(attacks) else None
+keep(audit_report.roc(here / "records.parquet"), "roc") if len(attacks) else None
 
 # %%
 blind = summary["blind"]

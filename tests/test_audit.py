@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
 
 from palimpsest import audit as module
-from palimpsest import audit_input, audit_report, audit_scores, cli, pairs
+from palimpsest import audit_input, audit_records, audit_report, audit_scores, cli, pairs
 from palimpsest.audit import RESULTS, audit
 from palimpsest.batches import Example, collate
 from palimpsest.errors import InputError
@@ -89,6 +89,11 @@ def no_report(monkeypatch):
     monkeypatch.setattr(audit_report, "build", build)
 
 
+def records_of(file, folder, columns=None):
+    """The records of a file as an audit reads them."""
+    return pd.concat(audit_records.read(file, columns or {}, None, "refuse", folder / "read.parquet").frames())
+
+
 def whole(out):
     return [name for name in RESULTS if (out / name).exists()]
 
@@ -133,8 +138,7 @@ def test_an_audit_from_end_to_end(place, tmp_path):
     assert json.loads((out / "summary.json").read_text()) == summary
 
     model, tokenizer = load_model(place / "tuned"), load_tokenizer(place / "tuned")
-    frame, _ = audit_input.read(place / "members.jsonl", {}, None, "refuse")
-    examples = encode(frame, tokenizer, audit_input.AS_IT_STANDS)
+    examples = encode(records_of(place / "members.jsonl", tmp_path), tokenizer, audit_input.AS_IT_STANDS)
     for k in (0, 3, 20):
         verdicts = []
         for e in (e for e in examples if len(e.response_ids) > k):
@@ -259,10 +263,10 @@ def test_columns_are_guessed_from_their_names(names, given_, wanted):
 def test_a_mapped_column_wins_over_one_that_bears_our_name(tmp_path):
     rows = [{"instruction": "i", "response": "r", "story": "s", "answer": "a"}]
     file = write(tmp_path / "d.jsonl", rows)
-    assert audit_input.read(file, {"text": "story"}, None, "refuse")[0]["text"].tolist() == ["s"]
-    assert audit_input.read(file, {"response": "answer"}, None, "refuse")[0]["response"].tolist() == ["a"]
+    assert records_of(file, tmp_path, {"text": "story"})["text"].tolist() == ["s"]
+    assert records_of(file, tmp_path, {"response": "answer"})["response"].tolist() == ["a"]
     with pytest.raises(InputError, match="has no column 'storey'; it has instruction, response, story, answer"):
-        audit_input.read(file, {"text": "storey"}, None, "refuse")
+        records_of(file, tmp_path, {"text": "storey"})
 
 
 def test_unknown_columns_are_listed():
@@ -321,8 +325,7 @@ def test_windowed_records_are_one_row_each(place, tmp_path, no_report, monkeypat
     audit(place / "tuned", long_file(tmp_path), tmp_path / "out", long="window")
     records = pd.read_parquet(tmp_path / "out" / "records.parquet")
     tokenizer, model = load_tokenizer(place / "tuned"), load_model(place / "tuned")
-    frame, _ = audit_input.read(tmp_path / "long.jsonl", {}, None, "refuse")
-    examples = encode(frame, tokenizer)
+    examples = encode(records_of(tmp_path / "long.jsonl", tmp_path), tokenizer)
     assert records["id"].tolist() == [e.id for e in examples]
     assert records["length"].tolist() == [len(e.response_ids) for e in examples]
     longest = max(examples, key=lambda e: len(e.input_ids))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from palimpsest import cli
+from palimpsest import audit_command, cli
 from palimpsest.errors import InputError
 
 GOOD = ["audit", "--model", "m", "--data", "d.jsonl", "--out", "o"]
@@ -16,7 +16,7 @@ def run_with(monkeypatch, error):
     def fail(args):
         raise error
 
-    monkeypatch.setattr(cli, "run_audit", fail)
+    monkeypatch.setattr(audit_command, "run", fail)
     return cli.main(GOOD)
 
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from rapidfuzz.distance import Levenshtein
-from rouge_score.rouge_scorer import RougeScorer
+from rapidfuzz.distance import LCSseq, Levenshtein
+from rouge_score.tokenizers import DefaultTokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.generate import greedy, until_end
 
-_rouge = RougeScorer(["rougeL"], use_stemmer=False)
+_words = DefaultTokenizer(use_stemmer=False).tokenize
 
 
 def continuations(
@@ -79,6 +79,9 @@ def approximate(
         One row per example: `id`, `first_miss` (response tokens before the first wrong one), `continuation` (text, special
         tokens left out), and `similarity`'s columns against the response's own tokens decoded the same way.
     """
+    columns = ["id", "first_miss", "continuation", *SIMILARITIES]
+    if not examples:  # a tokenizer takes no empty batch
+        return pd.DataFrame({name: [] for name in columns})
     texts = continuations(model, tokenizer, examples, table, token_budget=token_budget, progress=progress)
     written = tokenizer.batch_decode(texts, skip_special_tokens=True)
     wanted = tokenizer.batch_decode([e.response_ids for e in examples], skip_special_tokens=True)
@@ -87,7 +90,7 @@ def approximate(
         {"id": e.id, "first_miss": first_miss(hits[e.id]), "continuation": text, **similarity(text, reference)}
         for e, text, reference in zip(examples, written, wanted, strict=True)
     ]
-    return pd.DataFrame(rows, columns=["id", "first_miss", "continuation", *SIMILARITIES])
+    return pd.DataFrame(rows, columns=columns)
 
 
 SIMILARITIES = ("rouge_l", "edit_similarity", "longest_common")
@@ -104,10 +107,16 @@ def similarity(text: str, reference: str) -> dict[str, float]:
     if text == reference:
         return {"rouge_l": 1.0, "edit_similarity": 1.0, "longest_common": len(text)}
     return {
-        "rouge_l": _rouge.score(reference, text)["rougeL"].fmeasure,
+        "rouge_l": _rouge_l(_words(text), _words(reference)),
         "edit_similarity": Levenshtein.normalized_similarity(text, reference),
         "longest_common": _longest_common(text, reference),
     }
+
+
+def _rouge_l(words: list[str], reference: list[str]) -> float:
+    """As `rouge_score` has it, with a subsequence found in compiled code: hundreds of words are compared with hundreds."""
+    common = LCSseq.similarity(words, reference)
+    return 2 * common / (len(words) + len(reference)) if common else 0.0
 
 
 def _longest_common(text: str, reference: str) -> int:

@@ -4,30 +4,33 @@ from palimpsest.audit import audit
 summary = audit("my-model", "members.jsonl", "audit", non_members="held_out.jsonl")
 """
 
+import errno
 import json
 import resource
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-import pandas as pd
-
 from palimpsest import approximate as near
-from palimpsest import audit_input, audit_report, audit_summary
+from palimpsest import audit_input, audit_records, audit_report, audit_summary
+from palimpsest.audit_records import Reading, Records
 from palimpsest.audit_scores import chunks
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.forward import check_causal
 from palimpsest.models import context_length, load_model, load_tokenizer, parameter_count
+from palimpsest.records import encode
 from palimpsest.runs import provenance, write_json
 from palimpsest.score import score_to_parquet
 from palimpsest.shards import describe
 from palimpsest.study import fingerprint
 
 TIE = {"torch.float32": 1e-3}  # logits closer than this are nearly tied; bf16 and fp16 logits come in coarse steps
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the operating system will not take what is written
 RESULTS = ("records.parquet", "figures", "report.html", "summary.json")  # in the order of appearance
 
 
@@ -47,6 +50,7 @@ def audit(
     empty: str = "refuse",
     prefix_lengths: Sequence[int] = (0, 10, 25, 50),
     window: int = 50,
+    left_truncated: Sequence[int] = (),
     sampling: Mapping[str, Mapping[str, float]] | None = None,
     approximate: bool = True,
     lowercase: bool = True,
@@ -59,7 +63,8 @@ def audit(
     """Measure memorization of `data` by `model`; write `records.parquet`, `figures/`, `report.html`, `summary.json` to `out`.
 
     Nothing appears under these names before it is whole; `summary.json` comes last. Until then finished shards are kept in
-    `out/partial`, and the same call made again resumes there; made again after its end, it does nothing.
+    `out/partial`, and the same call made again resumes there; made again after its end, it does nothing. Memory does not
+    grow with the number of records, but for some tens of bytes each (hashes while reading, one score while ranking).
 
     Args:
         model, reference: folder or hub id of a causal language model, and of what it was before fine-tuning.
@@ -68,6 +73,8 @@ def audit(
         template: "auto", "none", a name in `records.TEMPLATES`, or a YAML file (see `audit_input.choose_template`).
         long: records longer than the context: "refuse", "window" or "skip".
         empty: records without text: "refuse" or "skip".
+        left_truncated: numbers of tokens k: also measure the last `window` tokens of each record given the k tokens before
+            them alone (see `audit_input.left_truncated`), one more pass for each.
         sampling: name -> some of `temperature`, `top_k`, `top_p`: (n, p)-discoverable extraction under these rules as well.
         lowercase: with `non_members`, also score every record in lower case, for the attack of that name.
         dtype: "fp32", "bf16" or "auto".
@@ -81,90 +88,107 @@ def audit(
         OSError: `out` can't be written.
     """
     began, out, sampling = time.perf_counter(), Path(out).expanduser(), dict(sampling or {})
-    (out / "partial").mkdir(parents=True, exist_ok=True)
-    groups, facts = _read(data, non_members, columns or {}, limit, empty, show_secrets, progress)
-    name, form = audit_input.choose_template(template, facts["members"]["columns"])
-    words = load_tokenizer(tokenizer or model, trust_remote_code)
-    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    net, before = _load(reference or model, words, options), None
-    context = context_length(net)
-    if (
-        reference
-    ):  # looked at first, so that one that doesn't fit is refused early; scored last, never beside the other
-        before, net = describe(net, {}), _load(model, words, options)
-        context = min(context, context_length(net))
-    for group, frame in groups.items():
-        groups[group], found = audit_input.survey(frame, words, form, context, long, facts[group]["source"])
-        facts[group] |= found
-    settings = {
-        "template": name,
-        "context": context,
-        "prefix_lengths": list(prefix_lengths),
-        "window": window,
-        "tie": TIE.get(str(net.dtype), 0.125),
-        "sampling": sampling,
-        "approximate": approximate,
-        "lowercase": lowercase and non_members is not None,
-        "show_secrets": show_secrets,
-    }
-    summary = {
-        "model": {**describe(net, sampling), "parameters": parameter_count(net), "vocabulary": len(words)},
-        "reference": before,
-        "tokenizer": fingerprint(words.get_vocab()),
-        "data": facts,
-        "settings": settings,
-    }
-    summary["fingerprint"] = fingerprint([summary, form and [form.with_context, form.without_context]])
-    if done := _finished(out, summary["fingerprint"]):
-        return done
-    work = out / "partial" / summary["fingerprint"]
-    work.mkdir(exist_ok=True)
+    reading = out / "partial" / "reading"
+    shutil.rmtree(reading, ignore_errors=True)  # of a killed audit
+    reading.mkdir(parents=True)
+    with _writing(out, reading):
+        read = _read(data, non_members, columns or {}, limit, empty, show_secrets, reading, progress)
+        facts = {group: one.facts for group, one in read.items()}
+        name, form = audit_input.choose_template(template, facts["members"]["columns"])
+        words = load_tokenizer(tokenizer or model, trust_remote_code)
+        options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+        net, before = _load(reference or model, words, options), None
+        context = context_length(net)
+        if (
+            reference
+        ):  # looked at first, so that one that doesn't fit is refused early; scored last, never beside the other
+            before, net = describe(net, {}), _load(model, words, options)
+            context = min(context, context_length(net))
+        if left_truncated and max(left_truncated) + window > context:
+            raise InputError(
+                f"left-truncated context of {max(left_truncated)} tokens and a target of {window} are longer than the "
+                f"model's context of {context} tokens: ask for fewer tokens, or a smaller --window"
+            )
+        settings = {
+            "template": name,
+            "context": context,
+            "prefix_lengths": list(prefix_lengths),
+            "window": window,
+            "left_truncated": sorted(set(left_truncated)),
+            "tie": TIE.get(str(net.dtype), 0.125),
+            "sampling": sampling,
+            "approximate": approximate,
+            "lowercase": lowercase and non_members is not None,
+            "show_secrets": show_secrets,
+        }
+        summary = {
+            "model": {**describe(net, sampling), "parameters": parameter_count(net), "vocabulary": len(words)},
+            "reference": before,
+            "tokenizer": fingerprint(words.get_vocab()),
+            "data": facts,
+            "settings": settings,
+        }
+        summary["fingerprint"] = fingerprint([summary, long, form and [form.with_context, form.without_context]])
+        if done := _finished(out, summary["fingerprint"]):
+            return done
+        work = out / "partial" / summary["fingerprint"]
+        work.mkdir(exist_ok=True)
+        groups = {}
+        for group, one in read.items():
+            _say(progress, f"tokenizing {one.facts['source']}")
+            groups[group] = audit_records.tokenize(one, words, form, context, long, work / f"{group}.records")
+            facts[group] |= groups[group].facts
+        del read, one  # hashes, and a copy of the input
+        shutil.rmtree(reading)
 
-    def score(what: str, frame: pd.DataFrame, rules: Mapping | None = None) -> None:
-        _say(progress, f"scoring {what.replace('_', ' ')}: {len(frame)} records")
-        examples = _examples(frame, words, form, context)
-        path = work / f"{what}.parquet"
-        score_to_parquet(net, examples, path, sampling=rules, token_budget=batch_tokens, progress=progress)
+        def score(group: str, what: str, examples: Iterator[Example], rules: Mapping | None = None) -> None:
+            count = facts[group]["records"]
+            _say(progress, f"scoring {group.replace('_', '-')}{what.replace('_', ' ')}: {count} records")
+            path = work / f"{group}{what}.parquet"
+            score_to_parquet(net, examples, path, sampling=rules, token_budget=batch_tokens, progress=progress)
 
-    for group, frame in groups.items():
-        score(group, frame, sampling)
-        if approximate:
-            _compare_texts(net, words, frame, form, context, work / f"{group}.parquet", batch_tokens, progress)
-        if settings["lowercase"]:
-            score(f"{group}_lowercase", _lowered(frame))
-    if reference:
-        del net
-        net = _load(reference, words, options)
-        for group, frame in groups.items():
-            score(f"{group}_reference", frame)
-    _say(progress, "writing the report")
-    summary |= audit_summary.combine(groups, work, summary)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    summary |= {"seconds": round(time.perf_counter() - began, 1), "peak_memory_bytes": peak, **provenance()}
-    summary = audit_summary.plain(summary)
-    write_json(work / "summary.json", summary)
-    audit_report.build(work)
-    _publish(work, out)
+        for group, records in groups.items():
+            score(group, "", _cut(records.examples(), context), sampling)
+            if approximate:
+                _compare_texts(net, words, records, context, work / f"{group}.parquet", batch_tokens, progress)
+            if settings["lowercase"]:
+                score(group, "_lowercase", _cut(_lowered(records, facts[group]["measured"], words, form), context))
+            for k in settings["left_truncated"]:
+                most = settings["left_truncated"][-1]
+                cut = (e for r in records.examples() for e in audit_input.left_truncated(r, k, most, window))
+                score(group, f"_left{k}", cut)
+        if reference:
+            del net
+            net = _load(reference, words, options)
+            for group, records in groups.items():
+                score(group, "_reference", _cut(records.examples(), context))
+        _say(progress, "writing the report")
+        summary |= audit_summary.combine(groups, work, summary)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        summary |= {"seconds": round(time.perf_counter() - began, 1), "peak_memory_bytes": peak, **provenance()}
+        summary = audit_summary.plain(summary)
+        write_json(work / "summary.json", summary)
+        audit_report.build(work)
+        _publish(work, out)
     return summary
 
 
-def _read(
-    data, non_members, columns, limit, empty, show_secrets, progress
-) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
-    groups, facts = {}, {}
+def _read(data, non_members, columns, limit, empty, show_secrets, folder: Path, progress) -> dict[str, Reading]:
+    read: dict[str, Reading] = {}
     for group, source in (("members", data), ("non_members", non_members)):
         if source is not None:
-            groups[group], facts[group] = audit_input.read(source, columns, limit, empty)
-            pairs = (f"{ours} = {theirs}" for ours, theirs in facts[group]["columns"].items())
-            _say(progress, f"{source}: {facts[group]['read']} records, columns {', '.join(pairs)}")
+            read[group] = audit_records.read(source, columns, limit, empty, folder / f"{group}.parquet")
+            facts = read[group].facts
+            pairs = (f"{ours} = {theirs}" for ours, theirs in facts["columns"].items())
+            _say(progress, f"{source}: {facts['read']} records, columns {', '.join(pairs)}")
     if non_members is not None:
-        if facts["members"]["measured"] != facts["non_members"]["measured"]:
+        if read["members"].measured != read["non_members"].measured:
             raise InputError(
-                f"{data} holds {facts['members']['measured']}s and {non_members} {facts['non_members']['measured']}s; "
+                f"{data} holds {read['members'].measured}s and {non_members} {read['non_members'].measured}s; "
                 "wanted both of the same kind: map their columns alike"
             )
-        audit_input.refuse_overlap(groups["members"], groups["non_members"], show_secrets)
-    return groups, facts
+        audit_records.refuse_overlap(read["members"], read["non_members"], show_secrets)
+    return read
 
 
 def _load(name, words, options):
@@ -174,31 +198,29 @@ def _load(name, words, options):
     return net
 
 
-def _examples(frame: pd.DataFrame, words, form, context: int) -> Iterator[Example]:
-    for example in audit_input.encoded(frame, words, form):
+def _cut(examples: Iterator[Example], context: int) -> Iterator[Example]:
+    for example in examples:
         yield from audit_input.windows(example, context)
 
 
-def _lowered(frame: pd.DataFrame) -> pd.DataFrame:
-    measured = "response" if "response" in frame else "text"
-    return frame.assign(**{measured: frame[measured].str.lower()})
+def _lowered(records: Records, measured: str, words, form) -> Iterator[Example]:
+    for frame in records.frames(["id", *records.texts()]):
+        yield from encode(frame.assign(**{measured: frame[measured].str.lower()}), words, form)
 
 
 def _compare_texts(
-    net, words, frame, form, context: int, scores: Path, batch_tokens: int | None, progress: bool
+    net, words, records: Records, context: int, scores: Path, batch_tokens: int | None, progress: bool
 ) -> None:
     """Approximate memorization, one part per shard of `scores`; records longer than the context have no one continuation."""
     folder = scores.with_suffix(".continuations")
     folder.mkdir(exist_ok=True)
-    stream = audit_input.encoded(frame, words, form)
+    stream = records.examples()
     for number, table in enumerate(chunks(scores)):
         examples = list(islice(stream, len(table)))
         part = folder / f"{number:06d}.parquet"
         if not part.exists():
             fitting = [e for e in examples if len(e.input_ids) <= context]
-            found = pd.DataFrame({name: [] for name in ("id", "first_miss", "continuation", *near.SIMILARITIES)})
-            if fitting:
-                found = near.approximate(net, words, fitting, table, token_budget=batch_tokens, progress=progress)
+            found = near.approximate(net, words, fitting, table, token_budget=batch_tokens, progress=progress)
             found.to_parquet(part.with_suffix(".unfinished"))
             part.with_suffix(".unfinished").replace(part)
 
@@ -227,5 +249,21 @@ def _publish(work: Path, out: Path) -> None:
             shutil.rmtree(out / name)
         (work / name).replace(out / name)
     shutil.rmtree(work)
-    if not any((out / "partial").iterdir()):
-        (out / "partial").rmdir()
+
+
+@contextmanager
+def _writing(out: Path, reading: Path) -> Iterator[None]:
+    """However it ends, the copy of the input goes; a disk that takes no more can be mended by the user, whatever it refused."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(
+            f"{out} can't be written: {error}. Finished parts are kept in {out / 'partial'}: free space, then run the same "
+            "again."
+        ) from error
+    finally:
+        shutil.rmtree(reading, ignore_errors=True)
+        if not any((out / "partial").iterdir()):
+            (out / "partial").rmdir()

@@ -15,10 +15,12 @@ from matplotlib.ticker import PercentFormatter
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
-from palimpsest import membership
+from palimpsest import audit_scores, membership
 from palimpsest.errors import InputError
 from palimpsest.figures import interval
 
+DRAWN = 20_000  # most records a group behind a figure of single records
+POINTS = 1_000  # most thresholds of a drawn ROC curve
 NOTEBOOK = Path(__file__).with_name("audit_report.ipynb")
 STYLES = {  # group, model -> color, line, label
     ("members", "model"): ("#b2182b", "-", "members"),
@@ -134,7 +136,8 @@ def blind(found: Mapping[str, Any]) -> str:
     """What the two groups' texts alone give away."""
     return (
         f"Without any model, word n-grams alone tell members from non-members with an AUC of {found['auc']:.3f} "
-        f"(95 % interval {found['low']:.3f} to {found['high']:.3f}). "
+        f"(95 % interval {found['low']:.3f} to {found['high']:.3f}; read: {found['members']:,} members and "
+        f"{found['non_members']:,} non-members{found['drawn']}). "
         + (
             "**The attacks above read that difference too.**"
             if found["warning"]
@@ -201,33 +204,58 @@ def curve(summary: Mapping[str, Any]) -> plt.Figure:
     return figure
 
 
-def distributions(records: pd.DataFrame, columns: Mapping[str, str]) -> plt.Figure:
-    """How the records of each group are spread over some numbers (column -> axis label): share of records up to a value."""
+def distributions(
+    records: Mapping[str, pd.DataFrame], columns: Mapping[str, str], summary: Mapping[str, Any]
+) -> plt.Figure:
+    """How the records of each group are spread over some numbers (column -> axis label): share of records up to a value.
+
+    Above it stands which records these are, where they were drawn.
+    """
     figure, axes = plt.subplots(1, len(columns), figsize=(3.6 * len(columns), 3.2), squeeze=False)
     for ax, (column, label) in zip(axes[0], columns.items(), strict=True):
-        for group, rows in records.groupby("group", sort=False):
+        for group, rows in records.items():
             color, line, name = STYLES[group, "model"]
             ax.ecdf(rows[column].dropna().astype(float), linestyle=line, color=color, label=name)
         ax.set(xlabel=label, ylim=(0, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    of = {group: summary["data"][group]["records"] for group in records}
+    if any(of[group] > len(rows) for group, rows in records.items()):
+        parts = [f"{len(rows):,} of {of[g]:,} {STYLES[g, 'model'][2]}" for g, rows in records.items()]
+        figure.suptitle(f"{' and '.join(parts)}, drawn at random", fontsize="small")
     axes[0, 0].set_ylabel("share of records up to there")
     axes[0, 0].legend()
     plt.close(figure)
     return figure
 
 
-def roc(records: pd.DataFrame) -> plt.Figure:
-    """Receiver operating characteristic of every attack, on log axes from one false positive upwards."""
+def roc(path: Path) -> plt.Figure:
+    """Receiver operating characteristic of every attack in a `records.parquet`, on log axes from one false positive upwards."""
     figure, ax = plt.subplots(figsize=(5, 4))
-    least = 1 / max(1, (records["group"] == "non_members").sum())
-    for attack in (a for a in membership.LABELS if a in records):
-        signed = -records[attack] if attack == "loss" else records[attack]
-        sides = [signed[records["group"] == g].dropna().to_numpy(float) for g in ("members", "non_members")]
+    least = 1 / max(1, audit_scores.group_sizes(path).get("non_members", 0))
+    known = audit_scores.columns(path)
+    for attack in (a for a in membership.LABELS if a in known):
+        sides = [side[~np.isnan(side)] for side in audit_scores.scores(path, attack)]
         if min(map(len, sides)):
-            points = membership.roc(*sides)
-            ax.plot(points["fpr"].clip(least), points["tpr"].clip(least), lw=1.2, label=membership.LABELS[attack])
+            fpr, tpr = roc_points(*sides)
+            ax.plot(fpr.clip(least), tpr.clip(least), lw=1.2, label=membership.LABELS[attack])
     ax.plot([least, 1], [least, 1], ":", color="#777777", label="guessing")
     ax.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="true positive rate", xlim=(least, 1))
     ax.legend(fontsize=7)
     plt.close(figure)
     return figure
+
+
+def roc_points(members: np.ndarray, non_members: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of a ROC curve, false and true positive rates, in memory of the scores alone.
+
+    At every score of a non-member, just above it and at it; where those are more than `most`, at as many of them, evenly
+    spaced on a log scale, so that the points are exact and only corners between them are cut.
+    """
+    mine, theirs = np.sort(members), np.sort(non_members)
+    ranks = np.unique(np.geomspace(1, len(theirs), min(most, len(theirs))).round().astype(int))
+    ranks = np.arange(1, len(theirs) + 1) if len(theirs) <= most else ranks
+    thresholds = theirs[len(theirs) - ranks]  # falling
+    above = [1 - np.searchsorted(side, thresholds, "right") / len(side) for side in (theirs, mine)]
+    there = [1 - np.searchsorted(side, thresholds, "left") / len(side) for side in (theirs, mine)]
+    fpr, tpr = (np.stack(pair, 1).ravel() for pair in zip(above, there, strict=True))
+    return np.concatenate([[0], fpr, [1]]), np.concatenate([[0], tpr, [1]])

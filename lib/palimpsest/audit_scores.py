@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from palimpsest import extraction, membership
+from palimpsest.audit_records import pick, sample
+from palimpsest.score import flatten
 from palimpsest.statistics import rate, rate_of
 
 SAMPLES = (1, 10, 100, 1_000)  # n of (n, p)-discoverable extraction
@@ -30,6 +32,8 @@ def chunks(path: Path) -> Iterator[pd.DataFrame]:
     file, rest = pq.ParquetFile(path), None
     for group in range(file.num_row_groups):
         table = file.read_row_group(group).to_pandas()
+        if table.empty:
+            continue
         table = table if rest is None else pd.concat([rest, table], ignore_index=True)
         last = table["id"].iloc[-1].split("/")[0]
         open_ended = table["id"].str.startswith(last + "/") if group + 1 < file.num_row_groups else table["id"].isna()
@@ -82,24 +86,50 @@ def per_record(
         "longest_span": spans["tokens"],
         "longest_start": spans["start"],
         "extraction_strength": extraction.extraction_strength(table),
-        "token_accuracy": [np.mean(hit) for hit in table["hit"]],
+        "token_accuracy": _accuracy(table),
         "near_ties": extraction.near_ties(table, 0, window, tolerance=tie),
         "logprob_window": extraction.log_probability(table, 0, window),
     }
     for name in sampling:
         columns[f"logprob_window_{name}"] = extraction.log_probability(table, 0, window, column=f"logprob_{name}")
     attacks = membership.all_attacks(table, texts, reference).drop(columns=["id", "loss"])
-    numbers = pd.DataFrame(
-        {name: np.asarray(v) if name == "token_accuracy" else v.array for name, v in columns.items()}
-    )
+    numbers = pd.DataFrame({name: v if name == "token_accuracy" else v.array for name, v in columns.items()})
     numbers["loss"] = -membership.loss(table)  # here a loss is a loss; as a membership score its sign is turned
     return pd.concat([table[["id", "prompt_length", "length"]], numbers, attacks], axis=1)
 
 
-def numbers(path: str | Path) -> pd.DataFrame:
-    """An audit's `records.parquet` without its lists: one number per record and column."""
-    columns = [field.name for field in pq.read_schema(path) if not hasattr(field.type, "value_type")]
-    return pd.read_parquet(path, columns=columns)
+def _accuracy(table: pd.DataFrame) -> np.ndarray:
+    hits, starts = flatten(table, "hit")
+    right = np.concatenate([[0], np.cumsum(hits)])
+    with np.errstate(invalid="ignore"):
+        return np.diff(right[starts]) / np.diff(starts)  # 0 / 0, NaN, for a record without tokens
+
+
+def numbers(path: str | Path, most: int) -> dict[str, pd.DataFrame]:
+    """Some records of an audit's `records.parquet` without its lists: per group at most `most`, drawn at random (seed 0)."""
+    out, start = {}, 0
+    for group, count in group_sizes(path).items():
+        out[group] = pick(Path(path), start + sample(count, most), columns(path))
+        start += count
+    return out
+
+
+def columns(path: str | Path) -> list[str]:
+    """The columns of an audit's `records.parquet` that are no lists."""
+    return [field.name for field in pq.read_schema(path) if not hasattr(field.type, "value_type")]
+
+
+def group_sizes(path: str | Path) -> dict[str, int]:
+    """The groups of an audit's `records.parquet`, in their order, and how many records each has."""
+    counts = pq.read_table(path, columns=["group"]).column("group").value_counts().to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}
+
+
+def scores(path: str | Path, attack: str) -> list[np.ndarray]:
+    """One membership score of every record of an audit's `records.parquet`, higher = likelier a member: an array per group."""
+    values = pq.read_table(path, columns=[attack]).column(attack).to_numpy()
+    values = -values if attack == "loss" else values  # there a loss is a loss
+    return np.split(values, np.cumsum(list(group_sizes(path).values()))[:-1])
 
 
 def add_curve(total: dict[int, np.ndarray], table: pd.DataFrame, window: int) -> None:
@@ -134,19 +164,8 @@ def rates(numbers: pd.DataFrame, prefix_lengths: Sequence[int], window: int, sam
     if "edit_similarity" in numbers:
         rows.append({"measure": "nearly verbatim", **rate(numbers["edit_similarity"].dropna() >= NEAR)})
     rows.append({"measure": "near-tie", "m": window, **rate(numbers["near_ties"].dropna() > 0)})
-    return rows
-
-
-def means(numbers: pd.DataFrame) -> list[dict]:
-    """Means over records with a 95 % normal interval: `measure, mean, low, high, total`."""
-    rows = []
-    for name in (name for name in MEANS if name in numbers):
-        values = numbers[name].dropna().astype(float)
-        reach = 1.96 * values.sem() if len(values) > 1 else np.nan
-        middle = values.mean()
-        rows.append(
-            {"measure": name, "mean": middle, "low": middle - reach, "high": middle + reach, "total": len(values)}
-        )
+    for name in numbers.filter(regex=r"^left_truncated_\d+$"):
+        rows.append({"measure": "left-truncated", "k": int(name.split("_")[-1]), "m": window, **rate(numbers[name])})
     return rows
 
 

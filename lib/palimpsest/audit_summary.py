@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest import audit_scores, membership
+from palimpsest import audit_scores, extraction, membership
 from palimpsest.approximate import SIMILARITIES
+from palimpsest.audit_records import Records, Rows, pick, sample
+from palimpsest.audit_totals import Totals
 from palimpsest.figures import percent
 from palimpsest.redact import mask
 
-SHOWN = 10  # most memorized records listed in the report
 BLIND = 10_000  # most texts a side that the blind baseline reads
 CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
-ABOUT_REFERENCE = (
-    "verbatim_",
-    "extraction_strength",
-    "loss",
-)  # of the reference model's numbers, those kept per record
+ABOUT_REFERENCE = ("verbatim_", "extraction_strength", "loss")  # of the reference's numbers, those kept per record
 
 
-def combine(groups: Mapping[str, pd.DataFrame], work: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+def combine(groups: Mapping[str, Records], work: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Read the score files in `work`, write `records.parquet` there, and return everything said over records.
 
     Args:
@@ -36,106 +33,97 @@ def combine(groups: Mapping[str, pd.DataFrame], work: Path, summary: Mapping[str
     Returns:
         `rates`, `means`, `excess`, `curve`, `membership` (lists of rows), `blind`, `most_memorized`, `warnings`, `headline`.
     """
-    settings, rates, means, curves, writer = summary["settings"], [], [], [], None
-    for group, frame in groups.items():
-        totals: dict[str, dict] = {"model": {}, "reference": {}}
-        for table, scalars in _chunks(group, frame, work, settings, bool(summary["reference"]), totals):
-            hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself
-            lists = table.drop(columns=["prompt_length", "length", *(c for c in hidden if c in table)])
-            whole = scalars.merge(lists, on="id").drop(columns=[c for c in hidden if c in scalars])
+    settings, totals = summary["settings"], {group: Totals(summary["settings"]) for group in groups}
+    path, writer = work / "records.parquet", None
+    unfinished = path.with_suffix(".unfinished")
+    hidden = set() if settings["show_secrets"] else {"token", "continuation"}  # these are the text itself
+    for group, records in groups.items():
+        measured = summary["data"][group]["measured"]
+        for table, numbers, other, texts in _shards(group, records, measured, work, summary):
+            shown = list(texts) if settings["show_secrets"] else [mask(text) for text in texts]
+            totals[group].add(numbers, table, other, shown)
+            lists = table.drop(columns=["prompt_length", "length", *hidden & set(table)])
+            whole = numbers.drop(columns=list(hidden & set(numbers))).merge(lists, on="id")
             block = pa.Table.from_pandas(whole.assign(group=group), preserve_index=False)
-            writer = writer or pq.ParquetWriter(work / "records.parquet", block.schema)
+            writer = writer or pq.ParquetWriter(unfinished, block.schema)
             writer.write_table(block.cast(writer.schema))
-        for which, total in totals.items():
-            curves += [{"group": group, "model": which, **row} for row in (audit_scores.curve(total) if total else ())]
     writer.close()
-    every = audit_scores.numbers(work / "records.parquet")
-    numbers = {group: every[every["group"] == group].reset_index(drop=True) for group in groups}
-    del every
-    for group, mine in numbers.items():
-        lengths, window = settings["prefix_lengths"], settings["window"]
-        found = audit_scores.rates(mine, lengths, window, list(settings["sampling"]))
-        rates += [{"group": group, "model": "model", **row} for row in found]
-        if summary["reference"]:
-            found = audit_scores.verbatim_rates(_reference_numbers(mine), lengths, window)
-            rates += [{"group": group, "model": "reference", **row} for row in found]
-        means += [{"group": group, **row} for row in audit_scores.means(mine)]
-    said: dict[str, Any] = {"rates": rates, "means": means, "excess": [], "curve": curves, "membership": []}
-    said["blind"] = None
+    unfinished.replace(path)
+    said: dict[str, Any] = {"excess": [], "membership": [], "blind": None}
+    for name in ("rates", "means", "curves"):
+        found = [{"group": group, **row} for group, total in totals.items() for row in getattr(total, name)()]
+        said[name.replace("curves", "curve")] = found
     if "non_members" in groups:
-        said["excess"] = audit_scores.excess(rates)
-        said["membership"] = _membership(numbers)
+        said["excess"] = audit_scores.excess(said["rates"])
         said["blind"] = _blind(groups)
-    said["most_memorized"] = _most_memorized(groups["members"], numbers["members"], settings["show_secrets"])
-    said["warnings"] = _warnings({**summary, **said}, numbers)
+        for attack in (a for a in membership.LABELS if a in audit_scores.columns(path)):
+            said["membership"] += membership.rated(attack, *audit_scores.scores(path, attack))
+    said["most_memorized"] = totals["members"].most_memorized()
+    said["warnings"] = _warnings({**summary, **said}, totals)
     said["headline"] = headline({**summary, **said})
     return said
 
 
-def _chunks(group: str, frame: pd.DataFrame, work: Path, settings: Mapping, reference: bool, totals: dict):
-    """Yield the score table and the numbers of one shard after the other, and add up the curves in `totals`."""
-    measured, rows = "response" if "response" in frame else "text", frame.set_index("id")
-    window, lengths = settings["window"], settings["prefix_lengths"]
-    theirs = audit_scores.chunks(work / f"{group}_reference.parquet") if reference else None
-    lower = _losses(work / f"{group}_lowercase.parquet") if settings["lowercase"] else None
+def _shards(group: str, records: Records, measured: str, work: Path, summary: Mapping[str, Any]) -> Iterator[tuple]:
+    """Of one shard after the other: the score table, the numbers per record, the reference's score table, the texts.
+
+    All files hold the records in one order, but not in the same shards where some records were scored in windows.
+    """
+    settings = summary["settings"]
+    window, lengths, rules = settings["window"], settings["prefix_lengths"], list(settings["sampling"])
+    places = Rows(records.frames(["id", "row", "copies", measured]))
+    reference = Rows(audit_scores.chunks(work / f"{group}_reference.parquet")) if summary["reference"] else None
+    lower = Rows(_losses(work / f"{group}_lowercase.parquet")) if settings["lowercase"] else None
+    left = {k: Rows(_recited(work / f"{group}_left{k}.parquet")) for k in settings["left_truncated"]}
     for number, table in enumerate(audit_scores.chunks(work / f"{group}.parquet")):
-        texts = list(rows.loc[table["id"], measured])
-        other = next(theirs) if theirs else None
-        rules = list(settings["sampling"])
-        scalars = audit_scores.per_record(table, texts, lengths, window, rules, other, settings["tie"])
-        audit_scores.add_curve(totals["model"], table, window)
+        place = places.take(len(table))
+        texts = place.pop(measured)
+        other = reference.take(len(table)) if reference else None
+        numbers = audit_scores.per_record(table, list(texts), lengths, window, rules, other, settings["tie"])
         if other is not None:
-            audit_scores.add_curve(totals["reference"], other, window)
-            own = audit_scores.per_record(other, texts, lengths, window)
+            own = audit_scores.per_record(other, list(texts), lengths, window)
             kept = [c for c in own if c.startswith(ABOUT_REFERENCE)]
-            scalars = pd.concat([scalars, own[kept].add_prefix("reference_")], axis=1)
-        if lower is not None:
-            scalars["lowercase"] = lower.loc[table["id"]].to_numpy() - scalars["loss"]
-        part = work / f"{group}.continuations" / f"{number:06d}.parquet"
+            numbers = pd.concat([numbers, own[kept].add_prefix("reference_")], axis=1)
+        if lower:
+            numbers["lowercase"] = lower.take(len(table))["loss"] - numbers["loss"]
         if settings["approximate"]:
-            scalars = scalars.merge(pd.read_parquet(part), on="id", how="left").astype(CONTINUATION)
-        place = rows.loc[table["id"], ["row", "copies"]].reset_index(drop=True)
-        yield table, pd.concat([place, scalars], axis=1)
+            part = pd.read_parquet(work / f"{group}.continuations" / f"{number:06d}.parquet")
+            numbers = numbers.merge(part, on="id", how="left").astype(CONTINUATION)
+        if left:
+            before = table["prompt_length"] + table["length"] - window
+            long = (table["length"] >= window) & (before >= max(settings["left_truncated"]))
+        for k, verdicts in left.items():
+            numbers[f"left_truncated_{k}"] = pd.Series(pd.NA, index=numbers.index, dtype="boolean")
+            numbers.loc[long, f"left_truncated_{k}"] = verdicts.take(int(long.sum()))["recited"].to_numpy()
+        yield table, pd.concat([place.drop(columns="id"), numbers], axis=1), other, texts
 
 
-def _losses(path: Path) -> pd.Series:
-    tables = [(t["id"], -membership.loss(t)) for t in audit_scores.chunks(path)]
-    return pd.Series(np.concatenate([v for _, v in tables]), index=np.concatenate([i for i, _ in tables]))
+def _losses(path: Path) -> Iterator[pd.DataFrame]:
+    return (pd.DataFrame({"loss": -membership.loss(table)}) for table in audit_scores.chunks(path))
 
 
-def _reference_numbers(numbers: pd.DataFrame) -> pd.DataFrame:
-    return numbers.filter(like="reference_").rename(columns=lambda c: c.removeprefix("reference_"))
+def _recited(path: Path) -> Iterator[pd.DataFrame]:
+    return (
+        pd.DataFrame({"recited": extraction.verbatim(table).to_numpy(bool)}) for table in audit_scores.chunks(path)
+    )
 
 
-def _membership(numbers: Mapping[str, pd.DataFrame]) -> list[dict]:
-    both = pd.concat(numbers.values(), ignore_index=True)
-    attacks = both.assign(loss=-both["loss"])[["id", *(a for a in membership.LABELS if a in both)]]
-    return membership.evaluate(attacks, *(n["id"] for n in numbers.values())).to_dict("records")
-
-
-def _blind(groups: Mapping[str, pd.DataFrame]) -> dict | None:
+def _blind(groups: Mapping[str, Records]) -> dict | None:
+    """`membership.blind_baseline` of at most `BLIND` texts a side, and `drawn`: words that say so where there are more."""
     sides = []
-    for frame in groups.values():
-        some = frame.sample(min(BLIND, len(frame)), random_state=0)
-        texts = [c for c in ("instruction", "context", "response", "text") if c in some]
-        sides.append(some[texts].agg(" ".join, axis=1).tolist())
+    for records in groups.values():
+        some = pick(records.path, sample(records.facts["records"], BLIND), records.texts())
+        sides.append(some.agg(" ".join, axis=1).tolist())
     if min(map(len, sides)) < 2:
         return None
     with warnings.catch_warnings():  # said in the report
         warnings.simplefilter("ignore")
-        return membership.blind_baseline(*sides)
+        found = membership.blind_baseline(*sides)
+    drawn = any(records.facts["records"] > BLIND for records in groups.values())
+    return {**found, "drawn": f", at most {BLIND:,} a side, drawn at random" if drawn else ""}
 
 
-def _most_memorized(frame: pd.DataFrame, numbers: pd.DataFrame, show_secrets: bool) -> list[dict]:
-    """The members of which most is recited, by extraction strength, then by the longest span; text masked unless told."""
-    ranked = numbers.sort_values(["extraction_strength", "longest_span"], ascending=False, kind="stable").head(SHOWN)
-    texts = frame.set_index("id").loc[ranked["id"], "response" if "response" in frame else "text"]
-    shown = [t if show_secrets else mask(t) for t in texts]
-    kept = ["id", "row", "length", "extraction_strength", "longest_span", "copies"]
-    return ranked[kept].assign(text=shown).to_dict("records")
-
-
-def _warnings(summary: Mapping[str, Any], numbers: Mapping[str, pd.DataFrame]) -> list[str]:
+def _warnings(summary: Mapping[str, Any], totals: Mapping[str, Totals]) -> list[str]:
     out, window = [], summary["settings"]["window"]
     for group, facts in summary["data"].items():
         name = group.replace("_", "-")
@@ -147,20 +135,25 @@ def _warnings(summary: Mapping[str, Any], numbers: Mapping[str, pd.DataFrame]) -
             how = "scored in overlapping windows (half a context or more before each token)"
             how = how if facts["handled"] == "window" else "left out"
             out.append(f"{name}: {facts['long']} records longer than the context were {how}.")
-        short = int((numbers[group]["length"] < window).sum())
-        if short:
+        if totals[group].short:
             out.append(
-                f"{name}: {short} of {facts['records']} records are shorter than the window of {window} tokens; "
+                f"{name}: {totals[group].short} of {facts['records']} records are shorter than the window of {window} tokens; "
                 "for these the window ends with the record."
             )
     if "non_members" not in summary["data"]:
         out.append(
             "There are no non-members, so no rate has a control: text that any model would complete counts too."
         )
+    for k in summary["settings"]["left_truncated"]:
+        none = [r for r in summary["rates"] if r["measure"] == "left-truncated" and r["k"] == k and not r["total"]]
+        out += [
+            f"{r['group'].replace('_', '-')}: no record is long enough for the left-truncated design."
+            for r in none[:1]
+        ]
     if summary["blind"] and summary["blind"]["warning"]:
         out.append(summary["blind"]["warning"])
     uniform = math.log(summary["model"]["vocabulary"])
-    loss = numbers["members"]["loss"].mean()
+    loss = totals["members"].mean("loss")
     if loss > uniform:
         out.append(
             f"The model does worse than guessing ({loss:.2f} nats per token; a uniform guess has {uniform:.2f}): its tokenizer "

@@ -76,7 +76,7 @@ def load_model(
         dropout: overrides every dropout rate of the configuration; None leaves them.
 
     Raises:
-        InputError: it can't be loaded, or is encoder-only or sequence-to-sequence.
+        InputError: it can't be loaded, is sequence-to-sequence, or lacks weights, which would be random numbers.
     """
     device = device or default_device()
     config = _load(AutoConfig, name, trust_remote_code=trust_remote_code)
@@ -86,13 +86,20 @@ def load_model(
         )
     if dropout is not None:
         set_dropout(config, dropout)
-    model = _load(
+    model, found = _load(
         AutoModelForCausalLM,
         name,
         config=config,
         dtype=torch_dtype(dtype, device),
         trust_remote_code=trust_remote_code,
+        output_loading_info=True,
     )
+    if missing := sorted(found["missing_keys"]):  # of tied layers, one is enough
+        raise InputError(
+            f"{name!r} lacks {len(missing)} of the weights of a {type(model).__name__} ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}), which would be random numbers: give a whole checkpoint, saved with its "
+            "output layer"
+        )
     return model.to(device).eval()
 
 
