@@ -13,13 +13,13 @@ from palimpsest import models, splits
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.forecast import predicted
-from palimpsest.generate import decode
 from palimpsest.measure import examples_of, load_trained, measure
 from palimpsest.methods import METHODS
 from palimpsest.records import record_ids, training_text
 from palimpsest.results import load_records
 from palimpsest.runs import Folder, locate, require, stage
 from palimpsest.study import Arm, Study, fingerprint
+from palimpsest.teacher_text import write_corpus
 
 
 def prepare_data(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -159,27 +159,13 @@ def write_teacher_text(study: Study, run_dir: str | Path) -> Path:
             rows = records[(records["split"] == "member") & ~records["teacher_only"]].reset_index(drop=True)
             model, tokenizer = load_trained(run_dir, "teacher")
             examples = examples_of(study, rows, tokenizer)
-            room = models.context_length(model)
-            texts = decode(
-                model,
-                tokenizer,
-                [e.input_ids[: e.prompt_length] for e in examples],
-                max_new_tokens=[min(how.max_new_tokens, room - e.prompt_length) for e in examples],
-                num_beams=how.beams if how.decode == "beam" else 1,
-                do_sample=how.decode == "sample",
-                temperature=how.temperature,
-                seed=study.seeds[0],
+            rows = write_corpus(
+                model, tokenizer, rows, examples, how, study.seeds[0], paths.teacher_text, made_from=print_
             )
-            rows = rows.assign(
-                teacher_tokens=texts,
-                teacher_text=tokenizer.batch_decode(texts, skip_special_tokens=True),
-                same=[t == e.response_ids for t, e in zip(texts, examples, strict=True)],
-            )
-            rows.to_parquet(paths.teacher_text / "records.parquet")
             facts |= {
                 "records": len(rows),
                 "same_as_reference": int(rows["same"].sum()),
-                "tokens": sum(map(len, texts)),
+                "tokens": int(rows["teacher_tokens"].map(len).sum()),
             }
     return paths.teacher_text
 
