@@ -38,17 +38,22 @@ from palimpsest.study import load_study
 
 figures.set_theme()
 plan = load_study(study)
-found, paths, source = published.choose(plan, run_dir, published_dir)
+shown = published.choose(plan, run_dir, published_dir)
+found = shown.effects
 write_table(found, locate(run_dir) / "tables" / "effects.csv")
-figures.say(source)
+figures.say(shown.source)
 
 # %% [markdown]
 # All seeds share one teacher; a seed changes the order of a student's batches and what it samples. Every difference below is
 # the first method's share of recited secrets minus the second's, in percentage points; below zero, the first leaks less. The 95 %
-# intervals are percentiles of a paired bootstrap over seeds, then records. Seeds are few, so the column *single seeds* shows the
-# least and the largest difference among them as well. *At equal held-out loss* reads both models where they first reach
-# the lowest loss that both reach ([the chapter before](sec-tradeoffs)).
+# intervals are percentiles of a paired bootstrap over seeds, then records. *At equal held-out loss* reads both models where they
+# first reach the lowest loss that both reach ([the chapter before](sec-tradeoffs)); the members' loss beside it says which of them
+# fits the members closer there, in nats per token. At the end, the held-out loss says which has become the worse model.
 #
+# %%
+figures.say(grid.spread(found))
+
+# %% [markdown]
 # ## The paper's findings
 #
 # At the end of training, the paper finds less memorization with each of three distillation methods than with fine-tuning, and
@@ -70,7 +75,7 @@ grid.figure(found)
 # A method that leaks less at the end may just have learned less. The paths show it: each line is the mean over seeds.
 
 # %% mystnb={"figure": {"caption": "Share of members' secrets recited against held-out loss (nats per response token of non-members), mean over seeds, one line per method, one point per epoch; the large marker is the last epoch.", "name": "fig-grid-paths"}}
-figures.tradeoff(grid.mean_paths(paths))
+figures.tradeoff(grid.mean_paths(shown.paths))
 
 # %% [markdown]
 # ## Reverse or forward divergence
@@ -108,6 +113,19 @@ figures.say(*grid.told(found, "early stopping", "mitigation"))
 
 # %%
 figures.say(*grid.told(found, "distilling or masking"))
+
+# %% [markdown]
+# ## Secrets that are repeated
+#
+# Letters occur once in the embedded data, so removing duplicates can't help them. Some of the planted canaries are repeated. Their
+# exposure, the rank of the true secret among unseen ones, in bits, is the finest measure there is: it moves long before anything
+# is recited. Intervals are bootstraps over seeds and canaries; canaries are few.
+
+# %%
+grid.dose_table(shown.doses) if len(shown.doses) else None
+
+# %%
+figures.say(*grid.dose_told(shown.doses))
 
 # %% [markdown]
 # ## Checks

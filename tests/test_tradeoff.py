@@ -147,34 +147,60 @@ def test_contrasts_of_the_methods_at_hand(made):
     stopped = one.loc[("sft", "sft", "stopped")]
     assert stopped["first_rate"] == pytest.approx(0.4) and stopped["second_rate"] == pytest.approx(0.65)
     lines = grid.told(found, "divergence")
-    assert len(lines) == 2 and "reverse KL for forward KL" in lines[0]
+    assert len(lines) == 2 and "reverse KL vs. forward KL (small -30.0 points)" in lines[0]
     assert any("instead of 65.0 %" in line for line in grid.summary(found))
 
 
 def test_the_papers_findings_are_told_contradictions_first():
-    rows = {"paper": True, "size": "small", "when": "end"}
+    rows = {"paper": True, "size": "small", "when": "end", "difference": 0.1}
     found = pd.DataFrame(
         [{**rows, "contrast": c, "verdict": v} for c, v in (("a", "less"), ("b", "more"), ("c", "undecided"))]
     )
     lines = grid.paper_told(found)
     assert [line.split("**")[1] for line in lines] == ["Contradicts the paper", "Not shown", "Agrees with the paper"]
-    assert "1 of 3: b (small, at the end of training)" in lines[0]
+    assert "1 of 3 comparisons. At the end of training: b (small +10.0 points)" in lines[0]
 
 
 def test_a_study_with_one_seed_shows_what_is_published(made, tmp_path):
     study, run = made
-    own, _, source = published.choose(study, run, tmp_path / "none")
-    assert "seeds 0, 1" in source and len(own)
+    (run / "data").mkdir()
+    (run / "data" / "run.json").write_text("{}")
+    pd.DataFrame({"id": ["a"], "kind": ["letter"], "secrets": [[]]}).to_parquet(run / "data" / "records.parquet")
+    own = published.choose(study, run, tmp_path / "none")
+    assert "seeds 0, 1" in own.source and len(own.effects)
     folder = tmp_path / "published"
     folder.mkdir()
-    own.assign(seeds=3).to_csv(folder / "effects.csv", index=False)
+    DOSES.to_csv(folder / "doses.csv", index=False)
+    own.effects.assign(seeds=3).to_csv(folder / "effects.csv", index=False)
     tradeoff.paths(study, run)[published.PATH].to_csv(folder / "trajectories.csv", index=False)
     made_by = {"study": "x", "seeds": [0, 1, 2], "models": 9, "command": "make x", "commit": "abc", "device": "cpu"}
     (folder / "made.json").write_text(json.dumps({**made_by, "training_seconds": 120}))
     single = study.model_copy(update={"seeds": [0]})
-    shown, paths, source = published.choose(single, run, folder)
-    assert (shown["seeds"] == 3).all() and "2 minutes" in source and len(paths)
-    assert set(grid.mean_paths(paths)["method"]) == {"sft", "fkl", "rkl", "sft_goldfish"}
+    shown = published.choose(single, run, folder)
+    assert (shown.effects["seeds"] == 3).all() and "2 minutes" in shown.source and len(shown.doses) == len(DOSES)
+    assert set(grid.mean_paths(shown.paths)["method"]) == {"sft", "fkl", "rkl", "sft_goldfish"}
+
+
+def dose(method, role, copies, exposure, only=False):
+    row = {"size": "small", "method": method, "role": role, "copies": copies, "teacher_only": only, "canaries": 4}
+    ends = {"exposure_low": exposure - 0.5, "exposure_high": exposure + 0.5}
+    return {**row, "exposure": exposure, **ends, "chance": 1.4, "ceiling": 5.0}
+
+
+DOSES = pd.DataFrame(
+    [dose("none", "base", n, 1.4) for n in (1, 4, 16)]
+    + [dose("sft", "baseline", n, bits) for n, bits in ((1, 2.0), (4, 3.0), (16, 4.5))]
+    + [dose("sft_dedup", "mitigated", n, bits) for n, bits in ((1, 2.0), (4, 2.1), (16, 2.2))]
+    + [dose("fkl", "student", 16, 4.0), dose("fkl", "student", 8, 3.0, only=True)]
+)
+
+
+def test_repeated_canaries_are_told_by_their_intervals():
+    (line,) = grid.dose_told(DOSES)
+    assert "16 copies have 4.5 bits" in line and line.endswith("below it: de-duplicated SFT (2.2).")
+    wide = grid.dose_table(DOSES)
+    assert wide.loc["SFT", ("small", "16 copies")] == "4.5 (4.0 to 5.0)" and "4 copies" not in wide.columns.levels[1]
+    assert grid.dose_told(DOSES[DOSES["role"] == "base"]) == ["This study has no canaries."]
 
 
 def test_a_run_of_uncommitted_code_is_not_published(made, tmp_path):

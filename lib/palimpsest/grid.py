@@ -23,6 +23,18 @@ WHEN = {
 }
 
 
+SHORT = {  # labels that fit beside one another
+    **LABELS,
+    "fkl_student": "forward KL (own text)",
+    "rkl_student": "RKLD",
+    "sft_dedup": "de-duplicated SFT",
+    "sft_goldfish": "goldfish SFT",
+    "sft_dropped": "SFT, left out",
+    "fkl_dropped": "forward KL, left out",
+    "sft_private": "DP-SGD",
+}
+
+
 @dataclass(frozen=True)
 class Contrast:
     """`first` methods against `second` ones; `paper`: arXiv 2506.16170 finds that the first memorize less."""
@@ -32,27 +44,28 @@ class Contrast:
     second: tuple[str, ...]
     paper: bool = False
     when: tuple[str, ...] = ("end", "equal")
+    title: str = ""
 
     @property
     def name(self) -> str:
-        """In words, e.g. "reverse KL for forward KL"."""
-        if self.when == ("stopped",):
-            return f"{LABELS[self.first[0]]}, stopped early"
-        return " for ".join(" + ".join(LABELS[m] for m in side) for side in (self.first, self.second))
+        """In words, e.g. "RKLD vs. SFT"."""
+        return self.title or f"{SHORT[self.first[0]]} vs. {SHORT[self.second[0]]}"
 
 
 DISTILLED = [m for m, rule in METHODS.items() if rule.distilled and not rule.leave_out]
+REVERSE, FORWARD = ("rkl", "rkl_student"), ("fkl", "fkl_student")
+OWN, GIVEN = ("fkl_student", "rkl_student"), ("fkl", "rkl")
 CONTRASTS = [
-    Contrast("early stopping", ("sft",), ("sft",), when=("stopped",)),
+    Contrast("early stopping", ("sft",), ("sft",), when=("stopped",), title="SFT, stopped vs. to the end"),
     *(Contrast("distilling", (m,), ("sft",), paper=m in ("word_kd", "seq_kd", "rkl_student")) for m in DISTILLED),
     Contrast("distilling", ("rkl_student",), ("word_kd",), paper=True),
     Contrast("distilling", ("rkl_student",), ("seq_kd",), paper=True),
     Contrast("divergence", ("rkl",), ("fkl",)),
     Contrast("divergence", ("rkl_student",), ("fkl_student",)),
-    Contrast("divergence", ("rkl", "rkl_student"), ("fkl", "fkl_student")),
+    Contrast("divergence", REVERSE, FORWARD, title="reverse vs. forward, mean"),
     Contrast("text", ("fkl_student",), ("fkl",)),
     Contrast("text", ("rkl_student",), ("rkl",)),
-    Contrast("text", ("fkl_student", "rkl_student"), ("fkl", "rkl")),
+    Contrast("text", OWN, GIVEN, title="own text vs. references, mean"),
     *(Contrast("mitigation", (m,), ("sft",)) for m in ("sft_dedup", "sft_goldfish", "sft_dropped", "sft_private")),
     Contrast("mitigation", ("fkl_dropped",), ("fkl",)),
     *(Contrast("distilling or masking", (m,), ("sft_goldfish",)) for m in ("word_kd", "fkl", "rkl_student")),
@@ -87,44 +100,48 @@ def effects(study: Study, run_dir: str | Path) -> pd.DataFrame:
 
 
 def table(found: pd.DataFrame, *questions: str) -> pd.DataFrame:
-    """The effects that answer `questions`, as text: rates, difference in points with the range over seeds, and losses."""
+    """The effects that answer `questions` as text, one row per contrast and size: points and losses with intervals."""
     rows = found[found["question"].isin(questions)]
-    shown = pd.DataFrame(
-        {
-            "contrast": rows["contrast"],
-            "size": rows["size"],
-            "when": rows["when"].map(WHEN),
-            "first, second": [
-                f"{100 * a:.1f} %, {100 * b:.1f} %" for a, b in rows[["first_rate", "second_rate"]].to_numpy()
-            ],
-            "difference, points": points(rows),
-            "single seeds": [
-                f"{100 * a:+.1f} to {100 * b:+.1f}" for a, b in rows[["seed_least", "seed_most"]].to_numpy()
-            ],
-            "held-out loss, difference": gap(rows, "held_out_loss"),
-            "members' loss, difference": gap(rows, "member_loss"),
-        }
-    )
-    return shown.set_index(["contrast", "size", "when"])
+    parts = {}
+    for when, part in rows.groupby("when", sort=False):
+        part = part.set_index(["contrast", "size"])
+        loss, name = ("member_loss", "members' loss") if when == "equal" else ("held_out_loss", "held-out loss")
+        parts[WHEN[when]] = pd.DataFrame({"points": points(part), name: gap(part, loss)}, index=part.index)
+    order = rows.set_index(["contrast", "size"]).index.unique()
+    return pd.concat(parts, axis=1).reindex(order).fillna("")
 
 
 def told(found: pd.DataFrame, *questions: str) -> list[str]:
     """One line per moment: which contrasts come out with less, which with more, and which stay undecided."""
     rows, lines = found[found["question"].isin(questions)], []
     for when, part in rows.groupby("when", sort=False):
-        said = []
-        for verdict, words in (("less", "less"), ("more", "more"), ("undecided", "undecided")):
-            some = part[part["verdict"] == verdict]
-            names = "; ".join(
-                f"{r.contrast} ({r.size}, {100 * r.difference:+.1f} points, {100 * r.low:+.1f} to {100 * r.high:+.1f})"
-                for r in some.itertuples()
-            )
-            if names:
-                said.append(
-                    f"**{words}** memorized with {names}" if verdict != "undecided" else f"**undecided**: {names}"
-                )
-        lines.append(f"- {WHEN[when].capitalize()}: {'. '.join(said)}.")
+        said = [
+            f"**{verdict}** memorized with {_listed(some)}"
+            if verdict != "undecided"
+            else f"**undecided**: {_listed(some)}"
+            for verdict in ("less", "more", "undecided")
+            if len(some := part[part["verdict"] == verdict])
+        ]
+        lines.append(f"- {WHEN[when][0].upper()}{WHEN[when][1:]}: {'. '.join(said)}.")
     return lines
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    """Contrasts with their sizes and differences: "RKLD vs. SFT (medium -60.1, small -40.2 points)"."""
+    return "; ".join(
+        f"{name} ({', '.join(f'{r.size_} {100 * r.difference:+.1f}' for r in part.rename(columns={'size': 'size_'}).itertuples())} points)"
+        for name, part in rows.groupby("contrast", sort=False)
+    )
+
+
+def spread(found: pd.DataFrame) -> str:
+    """How far single seeds lie from the mean over seeds."""
+    away = np.maximum(found["seed_most"] - found["difference"], found["difference"] - found["seed_least"])
+    worst = found.loc[away.idxmax()]
+    return (
+        f"A single seed lies at most {100 * away.max():.1f} points from the mean of {worst['seeds']} seeds ({worst['contrast']}, {worst['size']}, "
+        f"{WHEN[worst['when']]}), and half of the comparisons keep every seed within {100 * away.median():.1f} points."
+    )
 
 
 def mean_paths(paths: pd.DataFrame) -> pd.DataFrame:
@@ -145,8 +162,43 @@ def paper_told(found: pd.DataFrame) -> list[str]:
     ):
         some = rows[rows["verdict"] == verdict]
         if len(some):
-            names = "; ".join(f"{r.contrast} ({r.size}, {WHEN[r.when]})" for r in some.itertuples())
-            lines.append(f"- **{words}**, {len(some)} of {len(rows)}: {names}.")
+            moments = [f"{WHEN[when]}: {_listed(part)}" for when, part in some.groupby("when", sort=False)]
+            lines.append(
+                f"- **{words}**, {len(some)} of {len(rows)} comparisons. {'. '.join(m[0].upper() + m[1:] for m in moments)}."
+            )
+    return lines
+
+
+def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
+    """Mean exposure, in bits, of the canaries with the fewest and with the most copies, one row per method."""
+    rows = _repeated(doses)
+    text = [f"{r.exposure:.1f} ({r.exposure_low:.1f} to {r.exposure_high:.1f})" for r in rows.itertuples()]
+    copies = [f"{n} cop{'y' if n == 1 else 'ies'}" for n in rows["copies"]]
+    wide = rows.assign(text=text, method=rows["method"].map(SHORT), copies=copies).pivot_table(
+        index="method", columns=["size", "copies"], values="text", aggfunc="first", sort=False
+    )
+    return wide.rename_axis(columns=[None, None])
+
+
+def _repeated(doses: pd.DataFrame) -> pd.DataFrame:
+    rows = doses[~doses["teacher_only"].astype(bool) & (doses["role"] != "base") & (doses["role"] != "teacher")]
+    return rows[rows["copies"].isin([rows["copies"].min(), rows["copies"].max()])]
+
+
+def dose_told(doses: pd.DataFrame) -> list[str]:
+    """Which methods expose the most repeated canaries demonstrably less than plain fine-tuning does, size by size."""
+    rows, lines = _repeated(doses), []
+    if rows.empty:
+        return ["This study has no canaries."]
+    for size, part in rows[rows["copies"] == rows["copies"].max()].groupby("size", sort=False):
+        base, others = part[part["method"] == "sft"].iloc[0], part[part["method"] != "sft"]
+        less = others[others["exposure_high"] < base["exposure_low"]]
+        names = ", ".join(f"{SHORT[r.method]} ({r.exposure:.1f})" for r in less.itertuples()) or "none"
+        lines.append(
+            f"- **{size}**: canaries with {base['copies']} copies have {base['exposure']:.1f} bits after plain fine-tuning (95 % interval "
+            f"{base['exposure_low']:.1f} to {base['exposure_high']:.1f}; chance {base['chance']:.1f}, ceiling {base['ceiling']:.1f}; "
+            f"{base['canaries']} canaries). Intervals wholly below it: {names}."
+        )
     return lines
 
 
@@ -157,7 +209,7 @@ def summary(found: pd.DataFrame) -> list[str]:
         rows = found[found["when"] == when]
         counts = rows["verdict"].value_counts()
         lines.append(
-            f"- {WHEN[when].capitalize()}, {counts.get('less', 0)} of {len(rows)} comparisons show less memorization, "
+            f"- {WHEN[when][0].upper()}{WHEN[when][1:]}, {counts.get('less', 0)} of {len(rows)} comparisons show less memorization, "
             f"{counts.get('more', 0)} more, {counts.get('undecided', 0)} are undecided."
         )
     for row in found[found["when"] == "stopped"].itertuples():

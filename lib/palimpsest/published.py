@@ -6,11 +6,12 @@
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from palimpsest import grid, memorization, results, tradeoff
+from palimpsest import attacks, grid, memorization, results, tradeoff
 from palimpsest.errors import InputError
 from palimpsest.runs import locate, provenance, write_json, write_table
 from palimpsest.study import Study, load_study
@@ -20,8 +21,8 @@ RATES = ["size", "method", "role", "seed", "split", "reading", "rate", "count", 
 
 
 def write(study: Study, run_dir: str | Path, out: str | Path) -> Path:
-    """Write `effects.csv` (`grid.effects`), `trajectories.csv` (every epoch of every model), `memorization.csv` (every reading at
-    the end) and `made.json` to `out`.
+    """Write `effects.csv` (`grid.effects`), `trajectories.csv` (every epoch of every model), `doses.csv` (exposure of repeated
+    canaries), `memorization.csv` (every reading at the end) and `made.json` to `out`.
 
     Raises:
         InputError: an arm of the study is not finished, or its stages were not all made by one clean commit.
@@ -41,6 +42,7 @@ def write(study: Study, run_dir: str | Path, out: str | Path) -> Path:
     out = locate(out)
     write_table(grid.effects(study, run_dir), out / "effects.csv")
     write_table(tradeoff.paths(study, run_dir)[PATH], out / "trajectories.csv")
+    write_table(attacks.doses(attacks.exposures(study, run_dir)), out / "doses.csv")
     write_table(memorization.rates(study, run_dir)[RATES], out / "memorization.csv")
     first = next(iter(facts.values()))
     write_json(
@@ -60,22 +62,31 @@ def write(study: Study, run_dir: str | Path, out: str | Path) -> Path:
     return out
 
 
-def choose(study: Study, run_dir: str | Path, folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """`effects` and `trajectories` of this study if it has several seeds (or nothing is published), else the published ones, and
-    where they are from."""
+@dataclass(frozen=True)
+class Tables:
+    """What the chapter on the grid is made of, and a sentence that says where it is from."""
+
+    effects: pd.DataFrame
+    paths: pd.DataFrame
+    doses: pd.DataFrame
+    source: str
+
+
+def choose(study: Study, run_dir: str | Path, folder: str | Path) -> Tables:
+    """The tables of this study if it has several seeds (or nothing is published in `folder`), else the published ones."""
     folder, one = locate(folder), len(study.seeds) == 1
     if not one or not (folder / "made.json").exists():
-        paths = tradeoff.paths(study, run_dir)[PATH]
         source = f"This study, *{study.title}*: seeds {', '.join(map(str, study.seeds))}."
         source += " With one seed, the intervals cover other records only, not other seeds." if one else ""
-        return grid.effects(study, run_dir), paths, source
+        paths, doses = tradeoff.paths(study, run_dir)[PATH], attacks.doses(attacks.exposures(study, run_dir))
+        return Tables(grid.effects(study, run_dir), paths, doses, source)
     made = json.loads((folder / "made.json").read_text())
     source = (
         f"This study has one seed, which tells nothing of other seeds. Shown instead are the published tables of "
         f"`{made['study']}` (seeds {', '.join(map(str, made['seeds']))}; {made['models']} models, made by `{made['command']}` at commit "
         f"`{made['commit']}` in {made['training_seconds'] / 60:.0f} minutes of training on {made['device']})."
     )
-    return pd.read_csv(folder / "effects.csv"), pd.read_csv(folder / "trajectories.csv"), source
+    return Tables(*(pd.read_csv(folder / f"{name}.csv") for name in ("effects", "trajectories", "doses")), source)
 
 
 def main() -> int:
