@@ -57,7 +57,8 @@ tables = locate(run_dir) / "tables"
 # %%
 table = memorization.rates(plan, run_dir)
 write_table(table, tables / "memorization.csv")
-figures.rate_table(table[table["reading"] == report.reading_of(table)[0]], ["label"], "split")
+together = memorization.seeds_together(table)
+figures.rate_table(together[together["reading"] == report.reading_of(table)[0]], ["label"], "split")
 
 # %% [markdown]
 # ## Size by method
@@ -82,7 +83,7 @@ figures.say(*report.headline(table))
 # A ratio without its reading can't be compared with anything. The columns count the same models on the same members.
 
 # %%
-members = table[table["split"] == "member"]
+members = together[together["split"] == "member"]
 figures.rate_table(members, ["label"], "reading").join(readings.precision(plan, run_dir))
 
 # %% [markdown]
@@ -105,10 +106,10 @@ figures.rate_table(shown.rename(columns={"excess": "rate"}), ["label"], "reading
 #
 # The more of a response is given, the more likely the rest follows. Every prefix length comes from the same pass.
 
-# %% mystnb={"figure": {"caption": "Share of records decoded verbatim (next 50 tokens, or all that remain) when the prompt and the first k response tokens are given, by k. Colours: methods, on members. Grey: the same models on non-members. Only records with more than k response tokens count.", "name": "fig-curve"}}
+# %% mystnb={"figure": {"caption": "Share of records decoded verbatim (next 50 tokens, or all that remain) when the prompt and the first k response tokens are given, by k. Colours: methods, on members. Grey: the same models on non-members. Only records with more than k response tokens count; lines end where fewer than 20 are left.", "name": "fig-curve"}}
 points = memorization.curve(plan, run_dir)
 write_table(points, tables / "curve.csv")
-figures.curve(points)
+figures.curve(points[points["total"] >= min(20, points["total"].max())])
 
 # %% [markdown]
 # That curve mixes two things: more is given, and another target is asked for. The other design holds the target, a response's
@@ -171,7 +172,7 @@ quality.set_index("label")[["test_loss", "rouge1", "rouge2", "rougeL", "rougeL_e
 # ## Checks
 
 # %%
-totals = members[members["reading"] == "window"]["total"]
+totals = table[(table["split"] == "member") & (table["reading"] == "window")]["total"]
 assert totals.nunique() == 1, "models were measured on different members"
 assert table["rate"].dropna().between(0, 1).all()
 assert set(table["split"]) == {"member", "non_member"}

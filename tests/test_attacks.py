@@ -63,6 +63,9 @@ def test_tables_and_sentences(run):
     assert set(curves["model"]) >= {"teacher", *NAMES[3:]}
     lines = attacks.told(rated, attack)
     assert lines[0].startswith("- **teacher**: AUC ") and "forward KL" in lines[1] and "of 3 models" in lines[1]
+    sft = rated[(rated["model"] == "small-sft-s0") & (rated["attack"] == attack) & (rated["measure"] == "AUC")].iloc[0]
+    interval = f"{sft['low']:.2f} to {sft['high']:.2f}"
+    assert f"AUC {sft['rate']:.2f} (20 + 20 letters; 95 % interval {interval}) when fine-tuned" in lines[1]
     low = attacks.low_told(rated, attack)
     assert "At 10 % false positives" in low and "Not measurable with 20 non-members: 1 %, 0.1 %." in low
     for figure in (attacks.auc_figure(rated), attacks.roc_figure(curves, 20)):

@@ -81,7 +81,7 @@ def one(table, **where):
 def test_precision_counts_members_with_a_near_tie_in_their_window(run, tmp_path):
     found = readings.precision(load(tmp_path), run)
     assert (found["near-ties"] == "4 of 12").all() and (found["data type"] == "bfloat16").all()
-    assert list(found.index[-2:]) == ["small, forward KL, seed 1", "small, reverse KL, seed 1"]
+    assert list(found.index[-2:]) == ["small, forward KL", "small, reverse KL"] and found.index.is_unique
 
 
 @pytest.mark.parametrize(

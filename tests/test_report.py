@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palimpsest import report, results
+from palimpsest import memorization, report, results
 from palimpsest.statistics import newcombe, rate_of
 
 TOTAL = 50
@@ -54,6 +54,14 @@ def test_headline_names_the_least_and_the_most(counts):
         assert told.endswith("by every method.") and told.startswith(f"{2 * least:.1f} % (n = {TOTAL}")
     else:
         assert told.startswith(f"from {2 * least:.1f} % (n = {TOTAL}") and f" to {2 * most:.1f} % (n = {TOTAL}" in told
+
+
+def test_tables_of_several_seeds_have_a_row_per_arm():
+    rates = table({"sft": 30, "fkl": 3}, seeds=(0, 1))
+    rates.loc[rates["model"] == "small-fkl-s1", "count"] = 7
+    found = memorization.seeds_together(rates).set_index(["label", "split", "reading"])
+    assert found.index.is_unique and found.loc[("small, forward KL", "member", "secret"), "rate"] == 5 / TOTAL
+    assert found.loc[("small, SFT", "member", "secret"), "low"] == rate_of(30, TOTAL)["low"]
 
 
 def test_a_study_with_fine_tuning_alone():

@@ -107,23 +107,28 @@ def strongest(rated: pd.DataFrame) -> str:
 
 
 def told(rated: pd.DataFrame, attack: str) -> list[str]:
-    """One line per size: how well one attack tells members by the fine-tuned baseline and by the distilled students."""
+    """One line per size: how well one attack tells members by the fine-tuned baseline and by the distilled students.
+
+    Of several seeds, the mean AUC and the mean of the ends of their intervals.
+    """
     rows = rated[(rated["measure"] == "AUC") & (rated["attack"] == attack)]
     teacher = rows[rows["role"] == "teacher"].iloc[0]
     lines = [f"- **teacher**: {_auc(teacher)} with {membership.LABELS[attack]}."]
     for size, part in rows[rows["role"].isin(["baseline", "student"])].groupby("size", sort=False):
-        mean = part.groupby("method", sort=False)["rate"].mean()
-        line = f"- **{size}**: {mean['sft']:.2f} when fine-tuned on the members"
-        if len(others := mean.drop("sft")):
-            least, most = others.idxmin(), others.idxmax()
-            line += f"; distilled, from {others[least]:.2f} ({LABELS[least]}) to {others[most]:.2f} ({LABELS[most]})"
+        mean = part.groupby("method", sort=False)[["rate", "low", "high", "members", "non_members"]].mean()
+        line = f"- **{size}**: {_auc(mean.loc['sft'])} when fine-tuned on the members"
+        if len(others := mean.drop("sft").sort_values("rate")):
+            least, most = others.iloc[0], others.iloc[-1]
+            ends = [f"{_auc(row)} ({LABELS[row.name]})" for row in (least, most)]
+            line += f"; distilled, from {' to '.join(ends)}"
         blind = part[(part["low"] <= 0.5) & (part["high"] >= 0.5)]
         lines.append(f"{line}. Chance (0.5) is within the interval of {len(blind)} of {len(part)} models.")
     return lines
 
 
 def _auc(row: pd.Series) -> str:
-    return f"AUC {row['rate']:.2f} (95 % interval {row['low']:.2f} to {row['high']:.2f})"
+    counts = f"{row['members']:.0f} + {row['non_members']:.0f} letters"
+    return f"AUC {row['rate']:.2f} ({counts}; 95 % interval {row['low']:.2f} to {row['high']:.2f})"
 
 
 def low_told(rated: pd.DataFrame, attack: str, name: str = "teacher") -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from palimpsest import extraction, measure, results
 from palimpsest.models import load_tokenizer
 from palimpsest.runs import locate
-from palimpsest.statistics import newcombe, rate
+from palimpsest.statistics import newcombe, over_seeds, rate
 from palimpsest.study import Study
 
 PAPER = pd.DataFrame(  # arXiv 2506.16170, Table 1: GPT-2 on Dolly, no intervals published
@@ -56,6 +56,12 @@ def rates(study: Study, run_dir: str | Path, names: list[str] | None = None) -> 
             recited = extraction.secrets(scored, list(part["example"]))["recited"]
             out.append({**results.describe(name), "split": split, "reading": "secret", **rate(recited)})
     return results.label_seeds(pd.DataFrame(out))
+
+
+def seeds_together(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `rates` with the seeds of each arm together (`statistics.over_seeds`): `label, split, reading` and the rate."""
+    labels = table["model"].map(lambda name: results.describe(name)["label"])
+    return over_seeds(table.assign(label=labels), ["label", "split", "reading"])
 
 
 def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:

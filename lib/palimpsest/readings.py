@@ -10,7 +10,7 @@ import pandas as pd
 
 from palimpsest import extraction, results
 from palimpsest.figures import COLORS, LABELS, interval, legend, percent
-from palimpsest.measure import letters
+from palimpsest.measure import COMPARED, letters
 from palimpsest.report import distilled
 from palimpsest.runs import locate
 from palimpsest.statistics import bootstrap, over_seeds, rate, wilson
@@ -39,15 +39,17 @@ def precision(study: Study, run_dir: str | Path) -> pd.DataFrame:
     """Beside the verdicts: members whose window holds a near-tie (`extraction.near_ties`), and the data type of the logits.
 
     Returns:
-        Columns `near-ties` ("3 of 240") and `data type`, indexed by label.
+        Columns `near-ties` ("3 of 240", the mean over seeds) and `data type`, indexed by label.
     """
     rows = []
     for who, split, scored in _scored(study, run_dir):
         if split == "member":
-            tied = rate(extraction.near_ties(scored, 0, study.measure.window) > 0)
             kind = results.run_facts(run_dir, who["model"])["measured"]["precision"].removeprefix("torch.")
-            rows.append({**who, "near-ties": f"{tied['count']} of {tied['total']}", "data type": kind})
-    return results.label_seeds(pd.DataFrame(rows)).set_index("label")[["near-ties", "data type"]]
+            tied = rate(extraction.near_ties(scored, 0, study.measure.window) > 0)
+            rows.append({**who, "data type": kind, **tied})
+    tied = over_seeds(pd.DataFrame(rows), ["label", "data type"])
+    texts = [f"{count:.3g} of {total:.0f}" for count, total in tied[["count", "total"]].to_numpy()]
+    return tied.assign(**{"near-ties": texts}).set_index("label")[["near-ties", "data type"]]
 
 
 # ---------------------------------------------------------------- sampling
@@ -111,7 +113,7 @@ def discoverable_figure(found: pd.DataFrame) -> plt.Figure:
         for ax, size in zip(row, sizes, strict=True):
             part = found[(found["sampling"] == rule) & (found["size"] == size)]
             for i, (method, lines) in enumerate(part.groupby("method", sort=False)):
-                _line(ax, lines, "n", lines["n"] * 1.07**i, method)
+                _line(ax, lines, lines["n"] * 1.07**i, method)
             ax.set_xscale("log")
             ax.set_title(size if rule == rules[0] else "")
         row[0].set_ylabel(rule)
@@ -237,7 +239,7 @@ def truncated_figure(cut: pd.DataFrame) -> plt.Figure:
         for ax, size in zip(row, sizes, strict=True):
             part = cut[(cut["design"] == design) & (cut["size"] == size)]
             for i, (method, lines) in enumerate(part.groupby("method", sort=False)):
-                _line(ax, lines, "k", lines["k"].map(places) + 0.03 * i, method)
+                _line(ax, lines, lines["k"].map(places) + 0.03 * i, method)
             ax.set_xticks(list(places.values()), [f"{k:.0f}" if np.isfinite(k) else "all" for k in places])
             ax.set_title(size if design == designs[0] else "")
         row[0].set_ylabel(design)
@@ -256,15 +258,14 @@ def _panels(rows: int, sizes: list[str]) -> tuple[plt.Figure, np.ndarray]:
     return plt.subplots(rows, len(sizes), sharex=True, sharey=True, **shape)
 
 
-def _line(ax: plt.Axes, lines: pd.DataFrame, x_name: str, x: pd.Series, method: str) -> None:
+def _line(ax: plt.Axes, lines: pd.DataFrame, x: pd.Series, method: str) -> None:
     """Members in the method's colour with intervals, non-members in grey."""
-    for split, part in lines.assign(x=x).sort_values(x_name).groupby("split", sort=False):
-        if split == "non_member":
-            ax.plot(part["x"], part["rate"], color="#999999", lw=0.8, ls="--", zorder=1, label="the same, non-members")
-            continue
-        errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
-        style = {"fmt": "o-", "markersize": 3, "lw": 1.2, "elinewidth": 0.7, "color": COLORS[method]}
-        ax.errorbar(part["x"], part["rate"], yerr=errors, label=LABELS[method], **style)
+    members, others = (lines.assign(x=x)[lines["split"] == split].sort_values("x") for split in COMPARED)
+    errors = np.abs(members[["low", "high"]].to_numpy().T - members["rate"].to_numpy())
+    style = {"fmt": "o-", "markersize": 3, "lw": 1.2, "elinewidth": 0.7, "color": COLORS[method]}
+    ax.errorbar(members["x"], members["rate"], yerr=errors, label=LABELS[method], **style)
+    grey = {"fmt": "--", "lw": 0.8, "color": "#999999", "zorder": 1}
+    ax.errorbar(others["x"], others["rate"], label="the same, non-members", **grey)
 
 
 def _finished(figure: plt.Figure, axes: np.ndarray, x: str) -> plt.Figure:
