@@ -186,5 +186,5 @@ figures.say(*report.summary(table, quality))
 # %% [markdown]
 # **Next**: [what a student inherits from its teacher](sec-inheritance).
 #
-# **Try it**: set `readings.LIKELY = 0.01` before the call of `readings.discoverable` and run its cells again: how much more does an
+# **Try it**: set `readings.PROBABILITY = 0.01` before the call of `readings.discoverable` and run its cells again: how much more does an
 # attacker find who is content with a chance of one in a hundred?

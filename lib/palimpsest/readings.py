@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest import extraction, results
+from palimpsest.audit_scores import NEAR, PROBABILITY, SAMPLES
 from palimpsest.figures import COLORS, LABELS, interval, legend, percent
 from palimpsest.measure import COMPARED, letters
 from palimpsest.report import distilled
@@ -16,9 +17,6 @@ from palimpsest.runs import locate
 from palimpsest.statistics import bootstrap, over_seeds, rate, wilson
 from palimpsest.study import Study
 
-SAMPLES = (1, 10, 100, 1_000)  # n of (n, p)-discoverable extraction
-LIKELY = 0.5  # its p
-NEAR = 0.9  # edit similarity from which a text counts as nearly verbatim
 PLAIN = "plain sampling"
 GROUP = ["size", "method", "role"]
 NAMES = {"member": "members", "non_member": "non-members"}
@@ -56,7 +54,7 @@ def precision(study: Study, run_dir: str | Path) -> pd.DataFrame:
 
 
 def discoverable(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """(n, p)-discoverable extraction of the reading "window": is it among n samples with probability `LIKELY` or more?
+    """(n, p)-discoverable extraction of the reading "window": is it among n samples with probability `PROBABILITY` or more?
 
     Returns:
         `size, method, role, split, sampling, n, rate, count, total, low, high`: plain sampling and every rule in
@@ -72,7 +70,7 @@ def discoverable(study: Study, run_dir: str | Path) -> pd.DataFrame:
         rows.append({**who, "split": split, "sampling": "greedy", "n": 0, **greedy})
         for name, column in columns.items():
             logprob = extraction.log_probability(scored, 0, study.measure.window, column=column)
-            needed = extraction.samples_needed(logprob, LIKELY)
+            needed = extraction.samples_needed(logprob, PROBABILITY)
             for n in SAMPLES:
                 found = rate((needed <= n).where(logprob.notna()))
                 rows.append({**who, "split": split, "sampling": name, "n": n, **found})
@@ -265,7 +263,7 @@ def _line(ax: plt.Axes, lines: pd.DataFrame, x: pd.Series, method: str) -> None:
     style = {"fmt": "o-", "markersize": 3, "lw": 1.2, "elinewidth": 0.7, "color": COLORS[method]}
     ax.errorbar(members["x"], members["rate"], yerr=errors, label=LABELS[method], **style)
     grey = {"fmt": "--", "lw": 0.8, "color": "#999999", "zorder": 1}
-    ax.errorbar(others["x"], others["rate"], label="the same, non-members", **grey)
+    ax.errorbar(others["x"], others["rate"], label="any of them, non-members", **grey)
 
 
 def _finished(figure: plt.Figure, axes: np.ndarray, x: str) -> plt.Figure:
