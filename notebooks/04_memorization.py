@@ -84,22 +84,23 @@ figures.say(*report.headline(table))
 
 # %%
 members = together[together["split"] == "member"]
-figures.rate_table(members, ["label"], "reading").join(readings.precision(plan, run_dir))
+shown = figures.rate_table(members[members["total"] > 0], ["label"], "reading")
+shown.join(readings.precision(plan, run_dir))
 
 # %% [markdown]
-# "not measurable" means that no record is eligible: the letters of the embedded study are shorter than the 100 tokens which
-# the reading "carlini" asks for. The last two columns say how firm the verdicts are: members in whose window the two largest
+# A reading has no column where no record is eligible: the letters of the embedded study are shorter than the 100 tokens which
+# "carlini" asks for. The last two columns say how firm the verdicts are: members in whose window the two largest
 # logits somewhere lie less than 0.001 apart, where rounding might decide otherwise, and the data type they were computed in.
 #
 # ## Beyond chance
 #
-# What counts is the excess of members over non-members. An interval that holds zero means: not shown to be memorized.
+# What counts is the excess of members over non-members, in percentage points. An interval that holds zero means: not shown to
+# be memorized.
 
 # %%
 beyond = memorization.excess(table)
 write_table(beyond, tables / "excess.csv")
-shown = beyond[beyond["reading"].isin(["window", "secret"])]
-figures.rate_table(shown.rename(columns={"excess": "rate"}), ["label"], "reading")
+figures.rate_table(beyond[beyond["reading"].isin(["window", "secret"])], ["label"], "reading")
 
 # %% [markdown]
 # ## If the attacker already has a part

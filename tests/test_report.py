@@ -64,6 +64,16 @@ def test_tables_of_several_seeds_have_a_row_per_arm():
     assert found.loc[("small, SFT", "member", "secret"), "low"] == rate_of(30, TOTAL)["low"]
 
 
+@settings(max_examples=25)
+@given(COUNTS)
+def test_excess_is_the_difference_of_the_two_splits(counts):
+    found = memorization.excess(table(counts, chance=2)).set_index(["label", "reading"])
+    row = found.loc[("small, Seq-KD", "window")]
+    assert row["rate"] == pytest.approx((counts["seq_kd"] - 2) / TOTAL)
+    assert (row["low"], row["high"]) == pytest.approx(newcombe(counts["seq_kd"], TOTAL, 2, TOTAL))
+    assert len(found) == 2 * (1 + len(counts))
+
+
 def test_a_study_with_fine_tuning_alone():
     lines = report.headline(table({"sft": 30}))
     assert "distilled" not in lines[0] and lines[1].startswith("- On non-members no student exceeds 2.0 % (n = 50;")

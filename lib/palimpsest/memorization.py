@@ -77,25 +77,18 @@ def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
 
 
 def excess(table: pd.DataFrame) -> pd.DataFrame:
-    """Member minus non-member rate per model and reading, with Newcombe's 95 % interval for two independent shares."""
-    wide = table.pivot_table(
-        index=["model", "reading"], columns="split", values=["count", "total", "rate"], sort=False
-    )
+    """Member minus non-member rate per arm and reading, with Newcombe's 95 % interval for two independent shares.
+
+    Returns:
+        `label, reading, rate` (the difference), `low, high`, from the rows of `rates`, seeds together.
+    """
     out = []
-    for (name, reading), row in wide.iterrows():
-        a, n = row[("count", "member")], row[("total", "member")]
-        b, m = row[("count", "non_member")], row[("total", "non_member")]
-        low, high = newcombe(a, n, b, m)
-        out.append(
-            {
-                **results.describe(name),
-                "reading": reading,
-                "excess": row[("rate", "member")] - row[("rate", "non_member")],
-                "low": low,
-                "high": high,
-            }
-        )
-    return results.label_seeds(pd.DataFrame(out))
+    for (label, reading), rows in seeds_together(table).groupby(["label", "reading"], sort=False):
+        one, other = (rows[rows["split"] == split].iloc[0] for split in measure.COMPARED)
+        low, high = newcombe(one["count"], one["total"], other["count"], other["total"])
+        difference = one["rate"] - other["rate"]
+        out.append({"label": label, "reading": reading, "rate": difference, "low": low, "high": high})
+    return pd.DataFrame(out)
 
 
 def quality(study: Study, run_dir: str | Path) -> pd.DataFrame:
