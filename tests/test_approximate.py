@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from palimpsest.approximate import approximate, continuations, first_miss, similarity
+from palimpsest.approximate import SIMILARITIES, approximate, continuations, first_miss, similarity
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.generate import greedy
@@ -144,6 +145,11 @@ def test_no_decoding_at_all_where_everything_is_recited():
     assert continuations(None, TOKENIZER, examples, table) == [e.response_ids for e in examples]
 
 
+def test_no_examples_give_an_empty_table_with_its_columns():
+    found = approximate(None, None, [], pd.DataFrame({"id": [], "hit": []}))
+    assert found.empty and list(found) == ["id", "first_miss", "continuation", *SIMILARITIES]
+
+
 def test_a_table_of_other_examples_is_refused(setting):
     model, examples, table = setting
     with pytest.raises(InputError, match="no row"):
@@ -170,6 +176,13 @@ def test_longest_common_is_the_longest_shared_run(text, reference):
     assert found["longest_common"] == max((len(r) for r in runs if r in reference), default=0)
     assert 0 <= found["rouge_l"] <= 1 and 0 <= found["edit_similarity"] <= 1
     assert similarity(reference, text)["edit_similarity"] == pytest.approx(found["edit_similarity"])
+
+
+@settings(deadline=None)
+@given(st.text("ab ,Z1é", max_size=30), st.text("ab ,Z1é", max_size=30))
+def test_rouge_is_that_of_the_library(text, reference):
+    wanted = RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure
+    assert similarity(text, reference)["rouge_l"] == pytest.approx(1.0 if text == reference else wanted)
 
 
 @settings(deadline=None)

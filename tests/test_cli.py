@@ -64,6 +64,7 @@ def test_exit_status(monkeypatch, capsys, error, status, said):
         (["--prefix-lengths", "0,ten"], "wanted whole numbers separated by commas, such as 0,25,50, found '0,ten'"),
         (["--sampling", "top_q=3"], "wanted settings among temperature=T, top_k=K, top_p=P"),
         (["--sampling", "temperature=0"], "wanted temperature > 0"),
+        (["--left-truncated", "0"], "wanted a whole number of at least 1, found '0'"),
         (["--long", "cut"], "invalid choice: 'cut'"),
     ],
 )
@@ -83,19 +84,14 @@ def test_arguments_reach_the_audit(monkeypatch):
         return {"headline": ["said"], "warnings": ["warned"]}
 
     monkeypatch.setattr(module, "audit", note)
-    more = [
-        "--prompt-column",
-        "q",
-        "--response-column",
-        "a",
-        "--sampling",
-        "temperature=0.7,top_p=0.9",
-        "--limit",
-        "5",
-    ]
+    more = (
+        "--prompt-column q --response-column a --sampling temperature=0.7,top_p=0.9 --limit 5 --left-truncated 10 50"
+    )
+    more = more.split()
     assert cli.main([*GOOD, *more, "--prefix-lengths", "50,0,50", "--no-approximate", "--quiet"]) == 0
     assert seen["columns"] == {"instruction": "q", "response": "a"} and seen["prefix_lengths"] == [0, 50]
     assert seen["sampling"] == {"temperature0.7_top_p0.9": {"temperature": 0.7, "top_p": 0.9}}
+    assert seen["left_truncated"] == [10, 50]
     assert (seen["limit"], seen["approximate"], seen["progress"], seen["device"]) == (5, False, False, None)
 
 

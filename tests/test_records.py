@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from palimpsest import records, splits
+from palimpsest import records, sources, splits
 from palimpsest.errors import InputError
 from palimpsest.models import train_tokenizer
 from palimpsest.runs import locate
@@ -47,6 +47,41 @@ def test_columns_are_mapped_and_text_is_plain(tmp_path):
     assert list(records.read_records(tmp_path / "t.json")["text"]) == ["one", "two"]
 
 
+def test_a_mapped_column_wins_over_a_namesake(tmp_path):
+    path = lines(tmp_path / "a.jsonl", [{"text": "t", "response": "r", "instruction": "i", "story": "s", "n": 1}])
+    plain = records.read_records(path, columns={"text": "story"})
+    assert plain["text"].tolist() == ["s"] and "response" not in plain and plain["n"].tolist() == [1]
+    assert records.read_records(path, columns={"text": "text"})["id"].tolist() == records.record_ids(
+        pd.DataFrame({"text": ["t"]})
+    )
+    swapped = records.read_records(path, columns={"response": "story"})
+    assert swapped[["instruction", "response"]].to_numpy().tolist() == [["i", "s"]] and swapped.columns.is_unique
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_rows_come_in_pieces_with_their_places(tmp_path, name):
+    frame, path = (
+        pd.DataFrame({"text": [f"no {i}" for i in range(11)], "code": [f"{i:03d}" for i in range(11)]}),
+        tmp_path / name,
+    )
+    write = {
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".csv": lambda: frame.to_csv(path, index=False),
+    }
+    write |= {".json": lambda: frame.to_json(path, orient="records"), ".parquet": lambda: frame.to_parquet(path)}
+    write[path.suffix]()
+    pieces = list(sources.chunks(path, 9, size=4))
+    assert [list(p.index) for p in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    assert pd.concat(pieces)["text"].tolist() == frame["text"][:9].tolist()
+    if path.suffix == ".csv":  # no field of it is a number
+        assert pieces[0]["code"].tolist() == ["000", "001", "002", "003"]
+
+
+def test_a_key_may_appear_late_in_json_lines(tmp_path):
+    path = lines(tmp_path / "a.jsonl", [{"text": "one"}] * 2_500 + [{"text": "two", "note": "late"}])
+    assert sources.column_names(path) == ["text", "note"] and sources.column_names(path, 10) == ["text"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -57,6 +92,7 @@ def test_columns_are_mapped_and_text_is_plain(tmp_path):
         ("a.jsonl", b'{"response": "a"}', "no column 'instruction'"),
         ("a.jsonl", b"[1]", "line 1 holds list"),
         ("a.jsonl", b"", "holds no records"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}', "holds '\\ud800', half of a surrogate pair"),
         ("a.json", b'{"instruction": "a"}', "wanted a JSON list"),
         ("a.txt", b"hello", "cannot read .txt"),
     ],

@@ -23,7 +23,7 @@ def chunks(source: str | Path, limit: int | None = None, size: int = CHUNK) -> I
     file are texts, whatever they look like; a JSON text stands for an object with that `text`.
 
     Raises:
-        InputError: missing file, unknown format, broken content (line named), not UTF-8, a hub id that can't be had.
+        InputError: missing file, unknown format, broken content (line named), not UTF-8, half a surrogate pair, a hub id that can't be had.
     """
     path, start = locate(source), 0
     if not path.exists():
@@ -51,6 +51,11 @@ def chunks(source: str | Path, limit: int | None = None, size: int = CHUNK) -> I
                 return
     except UnicodeDecodeError as error:
         raise InputError(f"{source} is not UTF-8 (byte {error.start}: {error.reason}); convert it first") from None
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{source}: one of the records {start + 1} to {start + size} holds {error.object[error.start : error.end]!r}, half "
+            "of a surrogate pair, which is no character: mend or remove that record"
+        ) from None
     except (pa.ArrowInvalid, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise InputError(f"{source} is not a readable {path.suffix} file: {error}") from None
 
