@@ -165,10 +165,10 @@ figures.say(*readings.nearness_told(near))
 # %%
 quality = memorization.quality(plan, run_dir)
 write_table(quality, tables / "quality.csv")
-quality.set_index("label")[["test_loss", "rouge1", "rouge2", "rougeL", "rougeL_error", "records"]].round(3)
+memorization.quality_table(quality)
 
 # %% [markdown]
-# `rougeL_error` is the half-width of a 95 % normal interval over records.
+# Loss in nats per token; ± is the half-width of a 95 % normal interval over records.
 #
 # ## Checks
 

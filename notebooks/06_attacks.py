@@ -153,7 +153,8 @@ assert exposed["exposure"].astype(float).between(0, dose["ceiling"].max()).all()
 
 # %%
 figures.say(
-    f"- Without a model, words alone tell members from non-members with an AUC of {blind['auc']:.2f}.",
+    f"- Without a model, words alone tell members from non-members with an AUC of {blind['auc']:.2f} "
+    f"({blind['low']:.2f} to {blind['high']:.2f}).",
     *attacks.told(rated, attack),
     f"- {attacks.low_told(rated, attack)}",
     f"- {attacks.only_told(dose)}",

@@ -87,6 +87,13 @@ def test_data_without_marked_secrets_is_told_by_records():
     assert "recites 60.0 % (n = 50; 95 % interval 46.2 to 72.4) of the members' records" in report.headline(rates)[0]
 
 
+def test_quality_is_shown_with_its_intervals():
+    rows = {"label": ["small, SFT"], "test_loss": [2.345], "records": [24]}
+    rows |= {f"rouge{k}{end}": [v] for k in "12L" for end, v in (("", 0.1234), ("_error", 0.0111))}
+    shown = memorization.quality_table(pd.DataFrame(rows)).loc["small, SFT"]
+    assert shown["ROUGE-L"] == "0.123 ± 0.011" and shown["records"] == 24 and shown["test loss"] in (2.34, 2.35)
+
+
 def test_summary_names_the_teacher_and_the_best_student():
     rates = table({"sft": 30, "fkl": 3, "rkl": 29})
     quality = rates[rates["role"] != "teacher"].drop_duplicates("model").assign(test_loss=[2.5, 2.0, 3.0])

@@ -105,3 +105,11 @@ def quality(study: Study, run_dir: str | Path) -> pd.DataFrame:
         errors = {f"{k}_error": 1.96 * texts[k].sem() for k in means}
         out.append({**results.describe(name), "test_loss": loss, "records": len(texts), **means, **errors})
     return results.label_seeds(pd.DataFrame(out))
+
+
+def quality_table(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `quality` as text, one row per model."""
+    shown = {"test loss": found["test_loss"].round(2)}
+    for name, title in (("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("rougeL", "ROUGE-L")):
+        shown[title] = [f"{m:.3f} ± {e:.3f}" for m, e in found[[name, f"{name}_error"]].to_numpy(float)]
+    return pd.DataFrame({**shown, "records": found["records"]}).set_index(found["label"])
