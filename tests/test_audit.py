@@ -2,10 +2,16 @@
 
 import errno
 import functools
+import gc
 import json
+import os
 import random
 import re
 import resource
+import signal
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,10 +22,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from palimpsest import audit as module
-from palimpsest import audit_input, audit_records, audit_report, audit_scores, cli, pairs
+from palimpsest import audit_input, audit_records, audit_report, audit_scores, cli, membership, pairs, sources
+from palimpsest import score as scoring
 from palimpsest.audit import RESULTS, audit
 from palimpsest.batches import Example, collate
 from palimpsest.errors import InputError
@@ -94,6 +109,13 @@ def records_of(file, folder, columns=None):
     return pd.concat(audit_records.read(file, columns or {}, None, "refuse", folder / "read.parquet").frames())
 
 
+def continued(model, given_, target):
+    """Whether the library's greedy decoding of the given tokens gives the target."""
+    ids = torch.tensor([given_])
+    new = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=len(target))
+    return new[0, len(given_) :].tolist() == target
+
+
 def whole(out):
     return [name for name in RESULTS if (out / name).exists()]
 
@@ -124,33 +146,17 @@ class Loads(HTMLParser):
 @pytest.mark.slow
 def test_an_audit_from_end_to_end(place, tmp_path):
     out = tmp_path / "out"
-    summary = audit(
-        place / "tuned",
-        place / "members.jsonl",
-        out,
-        non_members=place / "others.jsonl",
-        reference=place / "base",
-        window=8,
-        prefix_lengths=[0, 3, 20],
-        sampling={"top_k5": {"top_k": 5}},
-    )
+    options = {"non_members": place / "others.jsonl", "reference": place / "base", "window": 8}
+    options |= {"prefix_lengths": [0, 3, 20], "left_truncated": [4], "sampling": {"top_k5": {"top_k": 5}}}
+    summary = audit(place / "tuned", place / "members.jsonl", out, **options)
     assert whole(out) == list(RESULTS) and not (out / "partial").exists()
     assert json.loads((out / "summary.json").read_text()) == summary
 
     model, tokenizer = load_model(place / "tuned"), load_tokenizer(place / "tuned")
     examples = encode(records_of(place / "members.jsonl", tmp_path), tokenizer, audit_input.AS_IT_STANDS)
     for k in (0, 3, 20):
-        verdicts = []
-        for e in (e for e in examples if len(e.response_ids) > k):
-            given_, target = e.input_ids[: e.prompt_length + k], e.input_ids[e.prompt_length + k :][:8]
-            new = model.generate(
-                torch.tensor([given_]),
-                attention_mask=torch.ones(1, len(given_)),
-                do_sample=False,
-                max_new_tokens=len(target),
-                min_new_tokens=len(target),
-            )
-            verdicts.append(new[0, len(given_) :].tolist() == target)
+        long = [(e.input_ids, e.prompt_length + k) for e in examples if len(e.response_ids) > k]
+        verdicts = [continued(model, ids[:at], ids[at : at + 8]) for ids, at in long]
         row = rate_of(summary, "verbatim", k=k, m=8)
         assert (row["count"], row["total"]) == (sum(verdicts), len(verdicts))
     assert (
@@ -191,21 +197,13 @@ def test_an_audit_from_end_to_end(place, tmp_path):
     loads.feed(page)
     assert loads.found == [] and 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page
     assert page.count("data:image/png;base64,") == 3 and len(list((out / "figures").glob("*.png"))) == 3
+    assert "Less context before the same target" in page and "left-truncated" in page
     secrets = [code for row in people(24, 1) for code in re.findall(r"code (\d{6})", row["answer"])]
     written = page + json.dumps(summary)
     assert not [s for s in secrets if s in written]
     assert "token" not in records and "continuation" not in records
 
-    again = audit(
-        place / "tuned",
-        place / "members.jsonl",
-        out,
-        non_members=place / "others.jsonl",
-        reference=place / "base",
-        window=8,
-        prefix_lengths=[0, 3, 20],
-        sampling={"top_k5": {"top_k": 5}},
-    )
+    again = audit(place / "tuned", place / "members.jsonl", out, **options)
     assert again == summary  # seconds and all: it was not made again
 
 
@@ -320,8 +318,7 @@ def test_long_records_are_refused_counted_and_never_cut(place, tmp_path, no_repo
 
 
 def test_windowed_records_are_one_row_each(place, tmp_path, no_report, monkeypatch):
-    whole_score = module.score_to_parquet
-    monkeypatch.setattr(module, "score_to_parquet", lambda *a, **k: whole_score(*a, **{**k, "shard_rows": 3}))
+    in_shards(monkeypatch, 3)
     audit(place / "tuned", long_file(tmp_path), tmp_path / "out", long="window")
     records = pd.read_parquet(tmp_path / "out" / "records.parquet")
     tokenizer, model = load_tokenizer(place / "tuned"), load_model(place / "tuned")
@@ -363,6 +360,19 @@ def small_embedding(folder, place):
     return saved(model, folder, place)
 
 
+def headless(folder, place):
+    """A model whose file holds all but its output layer, which is not tied to the embedding."""
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=300, max_position_embeddings=96, tie_word_embeddings=False, **sizes)
+    )
+    saved(model, folder, place)
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 def gives_nan(folder, place):
     model = load_model(place / "base")
     with torch.no_grad():
@@ -379,6 +389,7 @@ def gives_nan(folder, place):
             small_embedding,
             "the tokenizer does not fit .*: its highest token id is 299, .* embeddings for 0 to 199 only",
         ),
+        (headless, r"lacks 1 of the weights of a LlamaForCausalLM \(lm_head.weight\), which would be random"),
         (gives_nan, "gives NaN"),
         (lambda folder, place: folder / "nowhere", "cannot load"),
     ],
@@ -387,6 +398,13 @@ def test_models_that_cannot_be_audited(place, tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         audit(make(tmp_path / "model", place), place / "members.jsonl", tmp_path / "out")
     assert whole(tmp_path / "out") == []
+
+
+def test_a_tied_output_layer_is_not_missing(place):
+    weights = load_file(place / "tuned" / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    model = load_model(place / "tuned")
+    assert torch.equal(model.get_output_embeddings().weight, weights["transformer.wte.weight"])
 
 
 def test_a_tokenizer_without_pad_token_is_fine(place, tmp_path, no_report):
@@ -510,36 +528,156 @@ def test_a_place_that_cannot_be_written(place, tmp_path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_killed_audit_resumes_without_scoring_a_finished_shard_again(place, tmp_path, no_report, monkeypatch):
-    whole_score, asked, scored = module.score_to_parquet, [], []
+SLOW_AUDIT = """
+import functools, sys, time
+from palimpsest import audit, shards
+add = shards.ScoreFile.add
+def slowly(*arguments):
+    add(*arguments)
+    time.sleep(0.3)
+shards.ScoreFile.add = slowly
+audit.score_to_parquet = functools.partial(audit.score_to_parquet, shard_rows=4)
+audit.audit(*sys.argv[1:4], non_members=sys.argv[4], approximate=False, lowercase=False)
+"""
 
-    def counted(net, examples, path, **options):
-        forward = type(net).forward
 
-        @functools.wraps(forward)  # the scorer looks at the arguments it takes
-        def note(self, *args, **kwargs):
-            scored.append(path.name)
-            return forward(self, *args, **kwargs)
+def test_an_audit_killed_by_the_system_scores_no_finished_shard_again(place, tmp_path, no_report, monkeypatch):
+    model, members, out, others = place / "tuned", place / "members.jsonl", tmp_path / "out", place / "others.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", SLOW_AUDIT, *map(str, (model, members, out, others))])
+    while len(finished := list(out.glob("partial/*/members.parquet.parts/*.parquet"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and whole(out) == []
+    finished = list(out.glob("partial/*/members.parquet.parts/*.parquet"))
+    there = {i for path in finished for i in pd.read_parquet(path)["id"]}
+    assert len(there) == 4 * len(finished) < 24
 
+    scored, table = [], scoring._Pass.table
+    monkeypatch.setattr(scoring._Pass, "table", lambda run, rows: scored.extend(rows) or table(run, rows))
+    in_shards(monkeypatch, 4)
+    summary = audit(model, members, out, non_members=others, approximate=False, lowercase=False)
+    assert len(scored) == 48 - len(there) and there.isdisjoint(e.id for e in scored)
+    assert summary["data"]["members"]["records"] == 24 and whole(out) == list(RESULTS)
+
+
+# ---------------------------------------------------------------- many records
+
+
+def in_shards(monkeypatch, rows):
+    """Read, tokenize and score a few records at a time, as it happens to large files."""
+    monkeypatch.setattr(sources, "chunks", functools.partial(sources.chunks, size=rows))
+    monkeypatch.setattr(module, "score_to_parquet", functools.partial(module.score_to_parquet, shard_rows=rows))
+
+
+def test_nothing_depends_on_the_shards(place, tmp_path, no_report, monkeypatch):
+    """Shards of another size than the pieces that are read, windows that cross them, repetitions in another piece."""
+    rows = people(21, 1)
+    rows += [{"question": "Long?", "answer": " ".join(r["answer"] for r in people(12, 9))}, *rows[:3]]
+    members = write(tmp_path / "members.jsonl", rows)
+    options = {"non_members": place / "others.jsonl", "reference": place / "base", "window": 6, "long": "window"}
+    options |= {"left_truncated": [2, 5], "sampling": {"k5": {"top_k": 5}}}
+    found = []
+    for size in (None, 5):
         with monkeypatch.context() as patch:
-            patch.setattr(type(net), "forward", note)
-            done = whole_score(net, examples, path, **{**options, "shard_rows": 6, "token_budget": 50})
-        asked.append(path.name)
-        if len(asked) == 1 and not resumed:
-            raise KeyboardInterrupt
-        return done
+            if size:
+                in_shards(patch, size)
+                patch.setattr(module, "score_to_parquet", functools.partial(module.score_to_parquet, shard_rows=4))
+            out = tmp_path / f"out{size}"
+            found.append((audit(place / "tuned", members, out, **options), pd.read_parquet(out / "records.parquet")))
+    (one, its), (other, theirs) = found
+    pd.testing.assert_frame_equal(its, theirs, rtol=1e-4, atol=1e-5)
+    assert one["data"] == other["data"] and one["data"]["members"]["duplicates"] == 3
+    for name in ("rates", "curve", "excess", "blind", "headline"):
+        assert one[name] == other[name]
+    for name in ("means", "membership", "most_memorized"):
+        pd.testing.assert_frame_equal(pd.DataFrame(one[name]), pd.DataFrame(other[name]), rtol=1e-4, atol=1e-5)
+    by_hand = its[its["group"] == "members"]["loss"]
+    mean = next(row for row in one["means"] if row["measure"] == "loss" and row["group"] == "members")
+    assert mean["mean"] == pytest.approx(by_hand.mean()) and mean["total"] == 22
+    assert mean["high"] - mean["mean"] == pytest.approx(1.96 * by_hand.sem())
 
-    monkeypatch.setattr(module, "score_to_parquet", counted)
-    options = {"non_members": place / "others.jsonl", "approximate": False, "lowercase": False}
-    resumed = False
-    with pytest.raises(KeyboardInterrupt):
-        audit(place / "tuned", place / "members.jsonl", tmp_path / "out", **options)
-    assert whole(tmp_path / "out") == [] and set(scored) == {"members.parquet"} and len(scored) > 8
-    resumed, before = True, len(scored)
-    scored.clear()
-    summary = audit(place / "tuned", place / "members.jsonl", tmp_path / "out", **options)
-    assert scored.count("members.parquet") <= 2 < before  # the check that the model is causal, no record
-    assert summary["data"]["members"]["records"] == 24 and whole(tmp_path / "out") == list(RESULTS)
+
+def test_no_more_than_a_shard_of_records_is_held(place, tmp_path, no_report, monkeypatch):
+    def counted(function):
+        def note(*args, **options):
+            held.append(examples_alive())
+            return function(*args, **options)
+
+        return note
+
+    held, near = [], module.near
+    in_shards(monkeypatch, 6)
+    monkeypatch.setattr(scoring._Pass, "table", counted(scoring._Pass.table))
+    monkeypatch.setattr(near, "approximate", counted(near.approximate))
+    before = examples_alive()
+    audit(place / "tuned", write(tmp_path / "many.jsonl", people(60, 4)), tmp_path / "out")
+    assert len(held) == 20 and max(held) - before <= 6 + 6  # a shard, and the piece that is read
+
+
+def examples_alive():
+    return sum(isinstance(thing, Example) for thing in gc.get_objects())
+
+
+PEAK = """
+import resource, sys
+from palimpsest import audit, audit_report
+audit_report.build = lambda folder: [(folder / name).touch() for name in ("figures", "report.html")]
+audit.audit(*sys.argv[1:4], approximate=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_flat_in_the_number_of_records(place, tmp_path):
+    def peak(count):
+        data = write(tmp_path / f"{count}.jsonl", people(count, 5))
+        command = [sys.executable, "-c", PEAK, place / "tuned", data, tmp_path / f"out{count}"]
+        return int(subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout)
+
+    assert peak(10_000) < 1.15 * peak(1_000)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=30))
+def test_the_drawn_roc_curve_is_the_whole_one(members, others):
+    members, others = np.array(members, float), np.array(others, float)
+    fpr, tpr = audit_report.roc_points(members, others)
+    whole_ = membership.roc(members, others)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(np.trapezoid(whole_["tpr"], whole_["fpr"]))
+    corners = {(round(a, 9), round(b, 9)) for a, b in whole_[["fpr", "tpr"]].to_numpy()}
+    few = audit_report.roc_points(members, others, most=3)
+    assert {(round(a, 9), round(b, 9)) for a, b in zip(*few, strict=True)} <= corners
+
+
+# ---------------------------------------------------------------- the other design
+
+
+def test_left_truncated_context_against_generate(place, tmp_path, no_report):
+    options = {"non_members": place / "others.jsonl", "window": 2, "approximate": False, "lowercase": False}
+    summary = audit(place / "tuned", place / "members.jsonl", tmp_path / "out", left_truncated=[9, 3], **options)
+    model, tokenizer = load_model(place / "tuned"), load_tokenizer(place / "tuned")
+    examples = encode(records_of(place / "members.jsonl", tmp_path), tokenizer, audit_input.AS_IT_STANDS)
+    some = 0
+    for k in (3, 9):
+        verdicts = [continued(model, e.input_ids[-2 - k : -2], e.input_ids[-2:]) for e in examples]
+        row = rate_of(summary, "left-truncated", k=k, m=2)
+        assert (row["count"], row["total"]) == (sum(verdicts), 24) and row["low"] <= row["rate"] <= row["high"]
+        some += sum(verdicts)
+        column = pd.read_parquet(tmp_path / "out" / "records.parquet").set_index("id")[f"left_truncated_{k}"]
+        assert column.loc[[e.id for e in examples]].tolist() == verdicts
+    assert some > 0 and sum(r["measure"] == "left-truncated" for r in summary["excess"]) == 2
+
+
+def test_left_truncated_targets_are_the_same_for_every_k(place, tmp_path, no_report):
+    rows = [{"text": " ".join(["key 123456"] * n)} for n in (1, 2, 3, 4)]
+    lengths = [len(load_tokenizer(place / "tuned")(r["text"])["input_ids"]) for r in rows]
+    out = {"out": tmp_path / "out", "window": 4, "approximate": False}
+    summary = audit(place / "tuned", write(tmp_path / "t.jsonl", rows), left_truncated=[1, 15], **out)
+    assert {rate_of(summary, "left-truncated", k=k)["total"] for k in (1, 15)} == {sum(n >= 19 for n in lengths)}
+    with pytest.raises(
+        InputError, match="left-truncated context of 93 tokens and a target of 4 are longer than the model's"
+    ):
+        audit(place / "tuned", tmp_path / "t.jsonl", left_truncated=[93], **out)
 
 
 def test_excess_pairs_rates_of_the_same_setting():
