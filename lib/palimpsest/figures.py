@@ -25,6 +25,7 @@ def set_theme() -> None:
     plt.rcParams.update({"axes.spines.right": False, "legend.frameon": False, "grid.color": "#e8e8e8"})
     pd.set_option("display.precision", 3)
     pd.set_option("display.max_columns", 30)
+    pd.set_option("display.max_rows", 200)  # a row per model, several seeds: none may be left out
 
 
 def say(*lines: str) -> Markdown:
