@@ -110,6 +110,20 @@ def test_finished_stages_are_not_run_again(study_and_run):
     assert {p: p.stat().st_mtime_ns for p in files} == before
 
 
+def test_other_measuring_measures_again_and_trains_nothing(study_and_run):
+    study, run = study_and_run
+    changed = study.model_copy(update={"measure": study.measure.model_copy(update={"approximate": 3})})
+    arm = Arm("small", "fkl", 0)
+    before = {p: p.stat().st_mtime_ns for p in (run / "models").rglob("*.safetensors")}
+    seen = (run / "scores" / arm.name / "run.json").stat().st_mtime_ns
+    stages.train_teacher(changed, run)
+    stages.train_student(changed, arm, run)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert (run / "scores" / arm.name / "run.json").stat().st_mtime_ns > seen
+    stages.train_teacher(study, run)  # as the other tests expect it
+    stages.train_student(study, arm, run)
+
+
 def test_students_never_read_teacher_only_canaries(study_and_run):
     _, run = study_and_run
     written = stages.pd.read_parquet(run / "teacher_text" / "records.parquet")

@@ -147,18 +147,28 @@ def test_contrasts_of_the_methods_at_hand(made):
     stopped = one.loc[("sft", "sft", "stopped")]
     assert stopped["first_rate"] == pytest.approx(0.4) and stopped["second_rate"] == pytest.approx(0.65)
     lines = grid.told(found, "divergence")
-    assert len(lines) == 2 and "reverse KL vs. forward KL (small -30.0 points)" in lines[0]
+    assert "recited: **less** with reverse KL vs. forward KL (small -30.0 points)" in lines[0]
+    assert (
+        lines[1] == "- At equal held-out loss, recited: **less** with reverse KL vs. forward KL (small -6.0 points)."
+    )
+    assert "fit to the members (difference of their loss in nats): **undecided**" in lines[2]
+    (quiet,) = (
+        line for line in grid.told(found.assign(first_rate=0, second_rate=0), "text", "mitigation") if "end" in line
+    )
+    assert quiet == "- At the end of training, neither side recites anything in 1 of 1 comparisons."
     assert any("instead of 65.0 %" in line for line in grid.summary(found))
 
 
 def test_the_papers_findings_are_told_contradictions_first():
-    rows = {"paper": True, "size": "small", "when": "end", "difference": 0.1}
+    rows = {"paper": True, "size": "small", "when": "end", "difference": 0.1, "member_loss_difference": -0.2}
     found = pd.DataFrame(
         [{**rows, "contrast": c, "verdict": v} for c, v in (("a", "less"), ("b", "more"), ("c", "undecided"))]
+        + [{**rows, "when": "equal", "contrast": "d", "verdict": "undecided", "fit": "closer"}]
     )
     lines = grid.paper_told(found)
     assert [line.split("**")[1] for line in lines] == ["Contradicts the paper", "Not shown", "Agrees with the paper"]
-    assert "1 of 3 comparisons. At the end of training: b (small +10.0 points)" in lines[0]
+    assert "2 of 4 comparisons; at the end of training, secrets recited: b (small +10.0 points)" in lines[0]
+    assert "members' loss in nats: d (small -0.20)" in lines[0]
 
 
 def test_a_study_with_one_seed_shows_what_is_published(made, tmp_path):
@@ -200,6 +210,12 @@ def test_repeated_canaries_are_told_by_their_intervals():
     assert "16 copies have 4.5 bits" in line and line.endswith("below it: de-duplicated SFT (2.2).")
     wide = grid.dose_table(DOSES)
     assert wide.loc["SFT", ("small", "16 copies")] == "4.5 (4.0 to 5.0)" and "4 copies" not in wide.columns.levels[1]
+    assert wide.loc["before fine-tuning", ("small", "1 copy")] == "1.4 (0.9 to 1.9)"
+    found = pd.DataFrame(
+        [{"when": "end", "first": "fkl", "second": "sft", "size": "small", "first_rate": 0.0, "total": 9}]
+    )
+    assert "No method" in grid.hidden_told(found, DOSES)
+    assert "forward KL (small)" in grid.hidden_told(found, DOSES.replace({"exposure": 4.0}, 5.0))
     assert grid.dose_told(DOSES[DOSES["role"] == "base"]) == ["This study has no canaries."]
 
 

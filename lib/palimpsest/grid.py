@@ -77,7 +77,8 @@ def effects(study: Study, run_dir: str | Path) -> pd.DataFrame:
 
     Returns:
         `question, contrast, first, second` (methods joined by +), `paper` (whether the paper finds less), `size`, `when` (a key
-        of `WHEN`), the columns of `tradeoff.effect`, and `verdict`: "less", "more" or "undecided", by the interval.
+        of `WHEN`), the columns of `tradeoff.effect`; by their intervals `verdict` ("less", "more" or "undecided" recited) and `fit`
+        ("closer", "less close" or "undecided": to the members, by their loss).
     """
     curves, rows = Curves(study, run_dir), []
     for size in study.models.students:
@@ -95,7 +96,9 @@ def effects(study: Study, run_dir: str | Path) -> pd.DataFrame:
                     "second": "+".join(contrast.second),
                     "paper": contrast.paper,
                 }
-                rows.append({**who, "size": size, "when": when, **found, "verdict": verdict})
+                closer, further = found["member_loss_high"] < 0, found["member_loss_low"] > 0
+                fit = "closer" if closer else "less close" if further else "undecided"
+                rows.append({**who, "size": size, "when": when, **found, "verdict": verdict, "fit": fit})
     return pd.DataFrame(rows)
 
 
@@ -112,25 +115,40 @@ def table(found: pd.DataFrame, *questions: str) -> pd.DataFrame:
 
 
 def told(found: pd.DataFrame, *questions: str) -> list[str]:
-    """One line per moment: which contrasts come out with less, which with more, and which stay undecided."""
+    """One line per moment and measure: which contrasts come out with less, which with more, and which stay undecided.
+
+    Secrets recited at every moment; at equal held-out loss, where often neither side recites any, also the fit to the members.
+    """
     rows, lines = found[found["question"].isin(questions)], []
     for when, part in rows.groupby("when", sort=False):
-        said = [
-            f"**{verdict}** memorized with {_listed(some)}"
-            if verdict != "undecided"
-            else f"**undecided**: {_listed(some)}"
-            for verdict in ("less", "more", "undecided")
-            if len(some := part[part["verdict"] == verdict])
-        ]
-        lines.append(f"- {WHEN[when][0].upper()}{WHEN[when][1:]}: {'. '.join(said)}.")
+        start = WHEN[when][0].upper() + WHEN[when][1:]
+        some = part[(part["first_rate"] > 0) | (part["second_rate"] > 0)]
+        if len(some):
+            lines.append(f"- {start}, recited: {_by(some, 'verdict', ('less', 'more', 'undecided'))}.")
+        if len(some) < len(part):
+            lines.append(
+                f"- {start}, neither side recites anything in {len(part) - len(some)} of {len(part)} comparisons."
+            )
+        if when == "equal":
+            fit = _by(part, "fit", ("closer", "less close", "undecided"))
+            lines.append(f"- {start}, fit to the members (difference of their loss in nats): {fit}.")
     return lines
 
 
-def _listed(rows: pd.DataFrame) -> str:
+def _by(rows: pd.DataFrame, column: str, verdicts: tuple[str, ...]) -> str:
+    """The contrasts of each verdict, with sizes and differences."""
+    parts = [(v, rows[rows[column] == v]) for v in verdicts]
+    return "; ".join(f"**{v}** with {_listed(some, column)}" for v, some in parts if len(some))
+
+
+def _listed(rows: pd.DataFrame, column: str = "verdict") -> str:
     """Contrasts with their sizes and differences: "RKLD vs. SFT (medium -60.1, small -40.2 points)"."""
-    return "; ".join(
-        f"{name} ({', '.join(f'{r.size_} {100 * r.difference:+.1f}' for r in part.rename(columns={'size': 'size_'}).itertuples())} points)"
-        for name, part in rows.groupby("contrast", sort=False)
+    name, scale, form, unit = ("difference", 100, "+.1f", " points")
+    if column == "fit":
+        name, scale, form, unit = ("member_loss_difference", 1, "+.2f", "")
+    return ", ".join(
+        f"{contrast} ({', '.join(f'{size} {scale * value:{form}}' for size, value in part[['size', name]].to_numpy())}{unit})"
+        for contrast, part in rows.groupby("contrast", sort=False)
     )
 
 
@@ -153,25 +171,28 @@ def mean_paths(paths: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_told(found: pd.DataFrame) -> list[str]:
-    """How the paper's findings fare: what contradicts them first, then what stays open, then what agrees."""
+    """How the paper's findings fare: what contradicts them first, then what stays open, then what agrees.
+
+    Judged by the secrets recited at the end of training, and by the fit to the members at equal held-out loss.
+    """
     rows, lines = found[found["paper"].astype(bool)], []
-    for verdict, words in (
-        ("more", "Contradicts the paper"),
-        ("undecided", "Not shown"),
-        ("less", "Agrees with the paper"),
+    end, equal = rows[rows["when"] == "end"], rows[rows["when"] == "equal"]
+    for words, verdict, fit in (
+        ("Contradicts the paper", "more", "closer"),
+        ("Not shown", "undecided", "undecided"),
+        ("Agrees with the paper", "less", "less close"),
     ):
-        some = rows[rows["verdict"] == verdict]
-        if len(some):
-            moments = [f"{WHEN[when]}: {_listed(part)}" for when, part in some.groupby("when", sort=False)]
-            lines.append(
-                f"- **{words}**, {len(some)} of {len(rows)} comparisons. {'. '.join(m[0].upper() + m[1:] for m in moments)}."
-            )
+        late, early = end[end["verdict"] == verdict], equal[equal["fit"] == fit]
+        said = [f"at the end of training, secrets recited: {_listed(late)}"] if len(late) else []
+        said += [f"at equal held-out loss, members' loss in nats: {_listed(early, 'fit')}"] if len(early) else []
+        if said:
+            lines.append(f"- **{words}** in {len(late) + len(early)} of {len(rows)} comparisons; {'; '.join(said)}.")
     return lines
 
 
 def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
     """Mean exposure, in bits, of the canaries with the fewest and with the most copies, one row per method."""
-    rows = _repeated(doses)
+    rows = _repeated(doses, "base")
     text = [f"{r.exposure:.1f} ({r.exposure_low:.1f} to {r.exposure_high:.1f})" for r in rows.itertuples()]
     copies = [f"{n} cop{'y' if n == 1 else 'ies'}" for n in rows["copies"]]
     wide = rows.assign(text=text, method=rows["method"].map(SHORT), copies=copies).pivot_table(
@@ -180,8 +201,10 @@ def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
     return wide.rename_axis(columns=[None, None])
 
 
-def _repeated(doses: pd.DataFrame) -> pd.DataFrame:
-    rows = doses[~doses["teacher_only"].astype(bool) & (doses["role"] != "base") & (doses["role"] != "teacher")]
+def _repeated(doses: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Students (and models of the roles `more`) on the canaries with the fewest and the most copies."""
+    roles = ["baseline", "student", "mitigated", *more]
+    rows = doses[~doses["teacher_only"].astype(bool) & doses["role"].isin(roles) & (doses["size"] != "teacher")]
     return rows[rows["copies"].isin([rows["copies"].min(), rows["copies"].max()])]
 
 
@@ -202,15 +225,34 @@ def dose_told(doses: pd.DataFrame) -> list[str]:
     return lines
 
 
+def hidden_told(found: pd.DataFrame, doses: pd.DataFrame) -> str:
+    """Methods that recite no secret at the end of training and yet rank a repeated one above all unseen ones."""
+    rows = _repeated(doses)
+    rows = rows[(rows["copies"] == rows["copies"].max()) & np.isclose(rows["exposure"], rows["ceiling"])]
+    end = found[(found["when"] == "end") & (found["second"] == "sft") & (found["first_rate"] == 0)]
+    known = end[["first", "size"]].merge(rows, left_on=["first", "size"], right_on=["method", "size"])
+    if known.empty:
+        return "No method recites nothing and still has the canaries with the most copies at the ceiling."
+    names = "; ".join(f"{SHORT[m]} ({', '.join(part['size'])})" for m, part in known.groupby("first", sort=False))
+    return (
+        f"**Reciting nothing is not knowing nothing.** At the end of training these students recite none of {end['total'].iloc[0]} secrets, and yet every "
+        f"canary with {known['copies'].iloc[0]} copies stands above all its unseen twins in every seed: {names}."
+    )
+
+
 def summary(found: pd.DataFrame) -> list[str]:
     """How many contrasts are decided at the end and at equal loss, and what early stopping does."""
     lines = []
-    for when in ("end", "equal"):
+    for when, column, one, other, words in (
+        ("end", "verdict", "less", "more", "recited"),
+        ("equal", "verdict", "less", "more", "recited"),
+        ("equal", "fit", "less close", "closer", "fit to the members"),
+    ):
         rows = found[found["when"] == when]
-        counts = rows["verdict"].value_counts()
+        counts = rows[column].value_counts()
         lines.append(
-            f"- {WHEN[when][0].upper()}{WHEN[when][1:]}, {counts.get('less', 0)} of {len(rows)} comparisons show less memorization, "
-            f"{counts.get('more', 0)} more, {counts.get('undecided', 0)} are undecided."
+            f"- {WHEN[when][0].upper()}{WHEN[when][1:]}, {words}: {one} in {counts.get(one, 0)} of {len(rows)} comparisons, "
+            f"{other} in {counts.get(other, 0)}, undecided in {counts.get('undecided', 0)}."
         )
     for row in found[found["when"] == "stopped"].itertuples():
         lines.append(

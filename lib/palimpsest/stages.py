@@ -125,7 +125,12 @@ def train_teacher(study: Study, run_dir: str | Path) -> Path:
 
 def _teacher_print(study: Study, run_dir: str | Path) -> str:
     base = _print(Folder.of(run_dir).model("base-teacher"))
-    return fingerprint([base, study.teacher, study.measure, study.seeds[0]])
+    return fingerprint([base, study.teacher, _watched(study), study.seeds[0]])
+
+
+def _watched(study: Study) -> list[int]:
+    """What of the measuring goes into a trajectory; anything else may change without training again."""
+    return [study.measure.window, study.measure.trajectory_every]
 
 
 def _current_teacher(study: Study, run_dir: str | Path) -> str:
@@ -207,7 +212,7 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
     if settings.warm_start_epochs:
         start = warm_start(study, arm.size, arm.seed, settings.warm_start_epochs, run_dir)
         parents.append(_print(paths.model(start)))
-    print_ = fingerprint([parents, arm.method, settings, study.measure, arm.seed])
+    print_ = fingerprint([parents, arm.method, settings, _watched(study), arm.seed])
     with stage(paths.model(arm.name), print_, {"training": settings.model_dump(), "seed": arm.seed}) as facts:
         if facts is not None:
             facts |= _train_on_members(
