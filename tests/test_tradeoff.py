@@ -223,3 +223,18 @@ def test_a_run_of_uncommitted_code_is_not_published(made, tmp_path):
     with pytest.raises(InputError, match="abc1234-dirty; wanted one commit without local changes"):
         published.write(*made, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", sorted((root() / "book" / "published").iterdir()), ids=lambda p: p.name)
+def test_published_tables_make_the_chapter(folder):
+    made = json.loads((folder / "made.json").read_text())
+    study = load_study(f"studies/{made['study']}.yaml")
+    assert made["seeds"] == study.seeds and "dirty" not in made["commit"] + made["tables_commit"]
+    shown = published.choose(study.model_copy(update={"seeds": [0]}), "nowhere", folder)
+    found = shown.effects
+    assert made["commit"] in shown.source and set(found["size"]) == set(study.models.students)
+    assert {c.name for c in grid.CONTRASTS} == set(found["contrast"])
+    assert found["seeds"].eq(len(study.seeds)).all() and found["low"].le(found["high"]).all()
+    assert len(grid.table(found, "distilling")) == 18 and len(grid.dose_table(shown.doses)) == len(study.methods) + 1
+    assert len(shown.paths["seed"].dropna().unique()) == len(study.seeds)
+    grid.figure(found)
