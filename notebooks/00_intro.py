@@ -55,6 +55,7 @@ figures.say(*report.about(plan, run_dir))
 # - [Inheritance](05_inheritance.ipynb): which records a student knows because its teacher did.
 # - [Attacks](06_attacks.ipynb): membership inference and canary exposure.
 # - [What memorization buys](07_tradeoffs.ipynb): the same comparison at equal quality, and what each model costs.
+# - [What the grid says](08_grid.ipynb): methods taken apart over three seeds, the paper's findings checked, simpler measures.
 # - [Every run](../every_run.md): one page per student, as it was executed.
 #
 # A **member** is a record the models were fine-tuned on; a **non-member** comes from the same source and was held out.

@@ -238,3 +238,29 @@ def test_published_tables_make_the_chapter(folder):
     assert len(grid.table(found, "distilling")) == 18 and len(grid.dose_table(shown.doses)) == len(study.methods) + 1
     assert len(shown.paths["seed"].dropna().unique()) == len(study.seeds)
     grid.figure(found)
+
+
+def test_the_readme_quotes_the_published_tables():
+    readme = " ".join((root() / "README.md").read_text().split())
+    found = pd.read_csv(root() / "book" / "published" / "demo-seeds" / "effects.csv")
+    rows = {(r.contrast, r.when): r for r in found[found["size"] == "medium"].itertuples()}
+    word, seq, stop = (
+        rows["Word-KD vs. SFT", "end"],
+        rows["Seq-KD vs. SFT", "end"],
+        rows["SFT, stopped vs. to the end", "stopped"],
+    )
+    assert f"recites {100 * word.second_rate:.1f} % of the secrets" in readme and f"{word.total} secrets" in readme
+    assert f"{-100 * word.difference:.1f} points fewer ({-100 * word.high:.1f} to {-100 * word.low:.1f})" in readme
+    assert f"({100 * seq.difference:+.1f} points, {100 * seq.low:+.1f} to {100 * seq.high:+.1f})" in readme
+    assert f"recites {100 * stop.first_rate:.1f} % instead of {100 * stop.second_rate:.1f} %" in readme
+    gain = [-stop.held_out_loss_difference, -stop.held_out_loss_high, -stop.held_out_loss_low]
+    assert "by {:.2f} nats per token ({:.2f} to {:.2f})".format(*gain) in readme
+    equal = found[found["when"] == "equal"].set_index("contrast")
+    assert (equal[["first_rate", "second_rate"]] < 0.01).all(axis=None)
+    for contrast, fit in (
+        ("forward KL vs. SFT", "less close"),
+        ("reverse KL vs. SFT", "closer"),
+        ("RKLD vs. SFT", "closer"),
+    ):
+        assert (equal.loc[contrast, "fit"] == fit).all()
+    assert (equal.loc["own text vs. references, mean", "fit"] == "less close").all()
