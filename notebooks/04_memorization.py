@@ -160,7 +160,7 @@ figures.say(*readings.nearness_told(near))
 # ## What each model is good for
 #
 # A student that has learned nothing has memorized nothing. Held-out loss and ROUGE {cite}`lin2004rouge` on the test prompts
-# say how much was learned; [the last chapter](sec-tradeoffs) compares methods at equal quality.
+# say how much was learned; [a later chapter](sec-tradeoffs) compares methods at equal quality.
 
 # %%
 quality = memorization.quality(plan, run_dir)

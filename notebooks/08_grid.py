@@ -41,7 +41,7 @@ plan = load_study(study)
 shown = published.choose(plan, run_dir, published_dir)
 found = shown.effects
 write_table(found, locate(run_dir) / "tables" / "effects.csv")
-figures.say(shown.source)
+figures.say(shown.source, "", grid.spread(found))
 
 # %% [markdown]
 # All seeds share one teacher; a seed changes the order of a student's batches and what it samples. Every difference below is
@@ -50,10 +50,6 @@ figures.say(shown.source)
 # first reach the lowest loss that both reach ([the chapter before](sec-tradeoffs)); the members' loss beside it says which of them
 # fits the members closer there, in nats per token. At the end, the held-out loss says which has become the worse model.
 #
-# %%
-figures.say(grid.spread(found))
-
-# %% [markdown]
 # ## The paper's findings
 #
 # At the end of training, the paper finds less memorization with each of three distillation methods than with fine-tuning, and
@@ -72,6 +68,12 @@ grid.table(found, "distilling")
 
 # %% mystnb={"figure": {"caption": "Differences in the share of members' secrets recited, first method minus second, in percentage points, with 95 % intervals over seeds and records. Filled: at the end of training; hollow: at equal held-out loss. Left of the dotted line the first method leaks less. Colours: the question asked.", "name": "fig-effects"}}
 grid.figure(found)
+
+# %% [markdown]
+# At equal held-out loss hardly anybody recites anything. What the models know of the members still differs:
+
+# %% mystnb={"figure": {"caption": "Difference in the loss on members, in nats per response token, of two models at the same held-out loss, with 95 % intervals over seeds and records. Left of the dotted line the first method fits the members closer: it knows more of them at the same quality. Colours: the question asked.", "name": "fig-fit"}}
+grid.figure(found, fit=True)
 
 # %% [markdown]
 # A method that leaks less at the end may just have learned less. The paths show it: each line is the mean over seeds.

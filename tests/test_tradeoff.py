@@ -237,7 +237,9 @@ def test_published_tables_make_the_chapter(folder):
     assert found["seeds"].eq(len(study.seeds)).all() and found["low"].le(found["high"]).all()
     assert len(grid.table(found, "distilling")) == 18 and len(grid.dose_table(shown.doses)) == len(study.methods) + 1
     assert len(shown.paths["seed"].dropna().unique()) == len(study.seeds)
-    grid.figure(found)
+    for fit, moments in ((False, 2), (True, 1)):
+        drawn = grid.figure(found, fit).axes[0].containers
+        assert len(drawn) == moments * 23 + (not fit)
 
 
 def test_the_readme_quotes_the_published_tables():

@@ -263,23 +263,27 @@ def summary(found: pd.DataFrame) -> list[str]:
     return lines
 
 
-def figure(found: pd.DataFrame) -> plt.Figure:
-    """Differences with 95 % intervals, a row per contrast, a panel per size; filled: at the end, hollow: at equal loss."""
+def figure(found: pd.DataFrame, fit: bool = False) -> plt.Figure:
+    """Differences with 95 % intervals, a row per contrast, a panel per size: in secrets recited (filled: at the end, hollow: at
+    equal loss), or with `fit` in the members' loss at equal held-out loss."""
+    found = found[found["when"] == "equal"] if fit else found
     sizes, names = list(found["size"].unique()), list(found["contrast"].unique())[::-1]
-    hues = dict(zip(found["question"].unique(), plt.get_cmap("Dark2").colors, strict=False))
+    hues = dict(zip(found["question"].unique(), plt.get_cmap("Dark2").colors[fit:], strict=False))
+    columns = [f"member_loss_{end}" for end in ("difference", "low", "high")] if fit else ["difference", "low", "high"]
+    scale, label = (1, "members' loss, nats") if fit else (100, f"{found['unit'].iloc[0]} recited, points")
     figure, axes = plt.subplots(
         1, len(sizes), figsize=(4.2 + 2.7 * len(sizes), 1.0 + 0.24 * len(names)), sharey=True, squeeze=False
     )
     for ax, size in zip(axes[0], sizes, strict=True):
-        for row in found[found["size"] == size].itertuples():
-            y = names.index(row.contrast) + (0.16 if row.when != "equal" else -0.16)
-            color, fill = hues[row.question], "white" if row.when == "equal" else hues[row.question]
-            errors = [[row.difference - row.low], [row.high - row.difference]]
-            ax.errorbar(
-                100 * row.difference, y, xerr=100 * np.array(errors).clip(0), fmt="o", color=color, mfc=fill, ms=4
-            )
+        for row in found[found["size"] == size].to_dict("records"):
+            hollow = row["when"] == "equal" and not fit
+            y = names.index(row["contrast"]) + (0 if fit else -0.16 if hollow else 0.16)
+            value, low, high = (scale * row[c] for c in columns)
+            color = hues[row["question"]]
+            errors = np.array([[value - low], [high - value]]).clip(0)
+            ax.errorbar(value, y, xerr=errors, fmt="o", color=color, mfc="white" if hollow else color, ms=4)
         ax.axvline(0, color="#777777", lw=1, ls=":")
-        ax.set(title=f"student: {size}", xlabel=f"difference in {found['unit'].iloc[0]} recited, points")
+        ax.set(title=f"student: {size}", xlabel=f"difference in {label}")
     axes[0, 0].set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
     plt.close(figure)
     return figure
