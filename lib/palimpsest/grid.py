@@ -106,7 +106,8 @@ def table(found: pd.DataFrame, *questions: str) -> pd.DataFrame:
     """The effects that answer `questions` as text, one row per contrast and size: points and losses with intervals."""
     rows = found[found["question"].isin(questions)]
     parts = {}
-    for when, part in rows.groupby("when", sort=False):
+    moment = rows["when"].replace("stopped", "end")  # whose name says what is compared
+    for when, part in rows.groupby(moment, sort=False):
         part = part.set_index(["contrast", "size"])
         loss, name = ("member_loss", "members' loss") if when == "equal" else ("held_out_loss", "held-out loss")
         parts[WHEN[when]] = pd.DataFrame({"points": points(part), name: gap(part, loss)}, index=part.index)

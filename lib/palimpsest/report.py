@@ -129,19 +129,22 @@ def equal_utility(equal: pd.DataFrame) -> list[str]:
     """Which models memorize less than plain fine-tuning at the same held-out loss."""
     if equal.empty:
         return ["- This study has plain fine-tuning alone."]
-    lines = []
-    for words, rows in (
-        ("memorizes less", equal[equal["high"] < 0]),
-        ("memorizes more", equal[equal["low"] > 0]),
-        ("can't be told from it", equal[(equal["high"] >= 0) & (equal["low"] <= 0)]),
-    ):
-        names = "; ".join(f"{r['label']} ({100 * r['difference']:+.1f} points)" for _, r in rows.iterrows())
-        lines.append(f"- {words}: {names or 'none'}.")
-    closer = equal[equal["member_loss_high"] < 0]
-    lines.append(
-        f"- {len(closer)} of {len(equal)} fit the members demonstrably closer than plain fine-tuning does at that loss"
-        f"{': ' if len(closer) else ''}{'; '.join(closer['label'])}. That is knowledge of the members short of reciting them."
-    )
+
+    def named(rows: pd.DataFrame, value: str, form: str) -> str:
+        return "; ".join(f"{r['label']} ({r[value]:{form}})" for _, r in rows.iterrows()) or "none"
+
+    shown = equal.assign(points=100 * equal["difference"])
+    unclear = shown[(shown["high"] >= 0) & (shown["low"] <= 0)]
+    closer, further = shown[shown["member_loss_high"] < 0], shown[shown["member_loss_low"] > 0]
+    lines = [
+        f"- recites less, in points: {named(shown[shown['high'] < 0], 'points', '+.1f')};",
+        f"- recites more: {named(shown[shown['low'] > 0], 'points', '+.1f')};",
+        f"- can't be told from it by what it recites in {len(unclear)} of {len(shown)} cases, whose differences are at most "
+        f"{unclear['points'].abs().max() if len(unclear) else 0:.1f} points;",
+        f"- fits the members demonstrably closer (their loss, in nats): {named(closer, 'member_loss_difference', '+.2f')};",
+        f"- fits them less closely: {named(further, 'member_loss_difference', '+.2f')}. A closer fit at the same quality is knowledge of "
+        "the members short of reciting them.",
+    ]
     return ["At the same held-out loss, compared with plain fine-tuning, the student", "", *lines]
 
 
