@@ -110,9 +110,11 @@ def table(found: pd.DataFrame, *questions: str) -> pd.DataFrame:
     for when, part in rows.groupby(moment, sort=False):
         part = part.set_index(["contrast", "size"])
         loss, name = ("member_loss", "members' loss") if when == "equal" else ("held_out_loss", "held-out loss")
-        parts[WHEN[when]] = pd.DataFrame({"points": points(part), name: gap(part, loss)}, index=part.index)
-    order = rows.set_index(["contrast", "size"]).index.unique()
-    return pd.concat(parts, axis=1).reindex(order).fillna("")
+        columns = {"points": points(part), name: gap(part, loss)}
+        order = list(columns)[:: -1 if when == "equal" else 1]  # what is worth reading first
+        parts[WHEN[when]] = pd.DataFrame(columns, index=part.index)[order]
+    names = rows.set_index(["contrast", "size"]).index.unique()
+    return pd.concat(parts, axis=1).reindex(names).fillna("")
 
 
 def told(found: pd.DataFrame, *questions: str) -> list[str]:

@@ -7,6 +7,7 @@ log p under p, for Min-K%++), and `logprob_<name>` for each sampling setting ask
 """
 
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ from palimpsest.forward import (
 from palimpsest.shards import ScoreFile, describe, examples_digest
 from palimpsest.signals import Sampling, sampling_steps, signals
 
+# Models that have been scored before, and how (`choose_mode`): four short forward passes less each time.
+_MODES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
 
 @dataclass
 class _Pass:
@@ -49,7 +53,9 @@ class _Pass:
         """The score table of `examples`, in their order."""
         check_examples(self.model, examples)
         if not self.mode:
-            self.mode = choose_mode(self.model, examples)
+            self.mode = _MODES.get(self.model) or choose_mode(self.model, examples)
+            if any(len(e.input_ids) > 1 for e in examples):  # else there was nothing to try it on
+                _MODES[self.model] = self.mode
             self.token_budget = self.token_budget or fitting_token_budget(self.model, self.mode)
         todo, order, parts = list(by_length(list(examples), self.token_budget)), [], [_no_columns(self.sampling)]
         while todo:
@@ -127,7 +133,8 @@ def _scoring(
     steps, training = sampling_steps(sampling or {}), model.training
     model.eval()
     try:
-        check_causal(model)
+        if model not in _MODES:
+            check_causal(model)
         with tqdm(total=total, unit=" records", desc="scoring", disable=not progress) as bar:
             yield _Pass(model, steps, token_budget, bar)
     finally:
