@@ -22,9 +22,10 @@ from palimpsest.audit_scores import chunks
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.forward import check_causal
+from palimpsest.membership import lowercased
 from palimpsest.models import context_length, load_model, load_tokenizer, parameter_count
 from palimpsest.records import encode
-from palimpsest.runs import provenance, write_json
+from palimpsest.runs import provenance, write_json, write_parquet
 from palimpsest.score import score_to_parquet
 from palimpsest.shards import describe
 from palimpsest.study import fingerprint
@@ -152,7 +153,7 @@ def audit(
             if approximate:
                 _compare_texts(net, words, records, context, work / f"{group}.parquet", batch_tokens, progress)
             if settings["lowercase"]:
-                score(group, "_lowercase", _cut(_lowered(records, facts[group]["measured"], words, form), context))
+                score(group, "_lowercase", _cut(_lowered(records, words, form), context))
             for k in settings["left_truncated"]:
                 most = settings["left_truncated"][-1]
                 cut = (e for r in records.examples() for e in audit_input.left_truncated(r, k, most, window))
@@ -203,9 +204,9 @@ def _cut(examples: Iterator[Example], context: int) -> Iterator[Example]:
         yield from audit_input.windows(example, context)
 
 
-def _lowered(records: Records, measured: str, words, form) -> Iterator[Example]:
+def _lowered(records: Records, words, form) -> Iterator[Example]:
     for frame in records.frames(["id", *records.texts()]):
-        yield from encode(frame.assign(**{measured: frame[measured].str.lower()}), words, form)
+        yield from encode(lowercased(frame), words, form)
 
 
 def _compare_texts(
@@ -221,8 +222,7 @@ def _compare_texts(
         if not part.exists():
             fitting = [e for e in examples if len(e.input_ids) <= context]
             found = near.approximate(net, words, fitting, table, token_budget=batch_tokens, progress=progress)
-            found.to_parquet(part.with_suffix(".unfinished"))
-            part.with_suffix(".unfinished").replace(part)
+            write_parquet(found, part)
 
 
 def _say(progress: bool, line: str) -> None:

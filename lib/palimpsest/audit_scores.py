@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from palimpsest import extraction, membership
 from palimpsest.audit_records import pick, sample
 from palimpsest.score import flatten
-from palimpsest.statistics import rate, rate_of
+from palimpsest.statistics import newcombe, rate, rate_of
 
 SAMPLES = (1, 10, 100, 1_000)  # n of (n, p)-discoverable extraction
 PROBABILITY = 0.5  # its p
@@ -184,8 +183,6 @@ def excess(rows: Sequence[Mapping]) -> list[dict]:
         b = sides["non_members"].get(setting)
         if b is None or not a["total"] or not b["total"]:
             continue
-        low, high = confint_proportions_2indep(
-            a["count"], a["total"], b["count"], b["total"], method="newcomb", compare="diff"
-        )
-        out.append({**dict(setting), "excess": a["rate"] - b["rate"], "low": float(low), "high": float(high)})
+        low, high = newcombe(a["count"], a["total"], b["count"], b["total"])
+        out.append({**dict(setting), "excess": a["rate"] - b["rate"], "low": low, "high": high})
     return out

@@ -68,10 +68,9 @@ def trajectory(run_dir: str | Path, name: str) -> pd.DataFrame:
     return rows.assign(memorized=rows[what], **limits, counted=rows[total], unit=total)
 
 
-def trajectory_lists(run_dir: str | Path, name: str, split: str) -> pd.DataFrame:
-    """What a split's trajectory is made of, one row per epoch: lists over its records and secrets (see `trajectory.point`)."""
-    lists = pd.read_parquet(locate(run_dir) / "models" / name / "trajectory.parquet")
-    return lists[lists["split"] == split].reset_index(drop=True)
+def trajectory_lists(run_dir: str | Path, name: str) -> pd.DataFrame:
+    """What `trajectory` is made of, a row per epoch and split: lists over records and secrets (see `trajectory.point`)."""
+    return pd.read_parquet(locate(run_dir) / "models" / name / "trajectory.parquet")
 
 
 def label_seeds(table: pd.DataFrame) -> pd.DataFrame:

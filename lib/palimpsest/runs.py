@@ -142,6 +142,13 @@ def write_table(table, path: Path, **options) -> Path:
     return path
 
 
+def write_parquet(table, path: Path) -> None:
+    """A table with lists in it as Parquet, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    table.to_parquet(part)
+    part.replace(path)
+
+
 def remove(folder: Path) -> None:
     """Delete a folder of ours, if it is there."""
     shutil.rmtree(folder, ignore_errors=True)

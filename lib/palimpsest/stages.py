@@ -13,7 +13,7 @@ from palimpsest import models, splits
 from palimpsest.batches import Example
 from palimpsest.errors import InputError
 from palimpsest.forecast import predicted
-from palimpsest.measure import examples_of, load_trained, measure
+from palimpsest.measure import COMPARED, examples_of, letters, load_trained, measure
 from palimpsest.methods import METHODS
 from palimpsest.records import record_ids, training_text
 from palimpsest.results import load_records
@@ -198,16 +198,13 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
         raise InputError(f"{arm.name} is not an arm of {study.name}; it has {', '.join(a.name for a in study.arms())}")
     rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
     parents = [require(train_base(study, arm.size, run_dir), f"base-{arm.size}")["fingerprint"]]
-    if rule.needs_teacher:
+    if rule.needs_teacher or rule.leave_out:
         parents.append(_current_teacher(study, run_dir))
     if rule.text == "teacher":
         parents.append(require(write_teacher_text(study, run_dir), "the teacher text")["fingerprint"])
-    without, why = set(), ""
     if rule.leave_out:
         first = [Arm(arm.size, name, arm.seed).name for name in dict.fromkeys([rule.leave_out, "sft"])]
-        parents += [_current_teacher(study, run_dir)]
         parents += [require(paths.scores / name, f"the stage that trains {name}")["fingerprint"] for name in first]
-        without, why = predicted(study, run_dir, Arm(arm.size, rule.leave_out, arm.seed))
     start = f"base-{arm.size}"
     if settings.warm_start_epochs:
         start = warm_start(study, arm.size, arm.seed, settings.warm_start_epochs, run_dir)
@@ -215,10 +212,13 @@ def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
     print_ = fingerprint([parents, arm.method, settings, _watched(study), arm.seed])
     with stage(paths.model(arm.name), print_, {"training": settings.model_dump(), "seed": arm.seed}) as facts:
         if facts is not None:
+            without = set()
+            if rule.leave_out:
+                without, why = predicted(study, run_dir, Arm(arm.size, rule.leave_out, arm.seed))
+                facts |= {"left_out": len(without), "left_out_note": why}
             facts |= _train_on_members(
                 study, run_dir, arm.name, "student", start, arm.method, settings, arm.seed, without
             )
-            facts |= {"left_out": len(without), "left_out_note": why} if rule.leave_out else {}
     measure(study, arm.name, run_dir)
     return paths.model(arm.name)
 
@@ -246,8 +246,8 @@ def _train_on_members(study, run_dir, name, role, start, method, settings, seed,
             Example(e.id, e.input_ids[: e.prompt_length] + [int(t) for t in written[e.id]], e.prompt_length)
             for e in examples
         ]
-    letters = records[records["kind"] == "letter"]
-    watch = {s: examples_of(study, letters[letters["split"] == s], tokenizer) for s in ("member", "non_member")}
+    asked = letters(records)
+    watch = {s: examples_of(study, asked[asked["split"] == s], tokenizer) for s in COMPARED}
     facts = train(
         model,
         tokenizer,

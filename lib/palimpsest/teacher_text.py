@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from palimpsest.batches import Example
 from palimpsest.generate import decode
 from palimpsest.models import context_length
-from palimpsest.runs import remove
+from palimpsest.runs import remove, write_parquet
 from palimpsest.sections import TeacherText
 from palimpsest.study import fingerprint
 
@@ -55,7 +55,7 @@ def write_corpus(
             temperature=how.temperature,
             seed=seed * 1_000_003 + number,
         )
-        _write(pd.DataFrame({"teacher_tokens": texts}), path)
+        write_parquet(pd.DataFrame({"teacher_tokens": texts}), path)
     written = pd.concat([pd.read_parquet(p) for p in sorted(parts.glob("*.parquet"))], ignore_index=True)
     tokens = [[int(t) for t in text] for text in written["teacher_tokens"]]
     rows = rows.assign(
@@ -63,11 +63,6 @@ def write_corpus(
         teacher_text=tokenizer.batch_decode(tokens, skip_special_tokens=True),
         same=[t == e.response_ids for t, e in zip(tokens, examples, strict=True)],
     )
-    _write(rows, folder / "records.parquet")
+    write_parquet(rows, folder / "records.parquet")
     remove(parts)
     return rows
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)

@@ -80,7 +80,7 @@ class Curves:
         """`held_out` `[epochs]`; `memorized` `[epochs, units]`, `unit_of` (their record's id); `member` and `other`, `[epochs,
         records]`, each record's summed loss; `member_tokens`, `other_tokens` `[records]`."""
         name = Arm(size, method, seed).name
-        lists = {s: results.trajectory_lists(self.run_dir, name, s) for s in ("member", "non_member")}
+        lists = dict(list(results.trajectory_lists(self.run_dir, name).groupby("split")))
         loss = {s: -np.stack(t["logprob"].to_list()) for s, t in lists.items()}
         tokens = {s: np.asarray(t["tokens"].iloc[0]) for s, t in lists.items()}
         member = lists["member"]

@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from palimpsest import extraction
 from palimpsest.batches import Example
-from palimpsest.runs import write_table
+from palimpsest.runs import write_parquet, write_table
 from palimpsest.score import score
 from palimpsest.statistics import rate
 
@@ -88,9 +88,9 @@ class Trajectory(TrainerCallback):
             self.rows.append({**when, **points[split]})
             self.lists.append({**when, **each})
         model.train(training)
-        part = self.lists_path.with_suffix(".part")
-        pd.DataFrame(self.lists).to_parquet(part)
-        part.replace(self.lists_path)  # the lists first: a row of the other file always has its own here
+        write_parquet(
+            pd.DataFrame(self.lists), self.lists_path
+        )  # first: a row of the other file always has its own here
         write_table(pd.DataFrame(self.rows), self.path)
         if epoch == 0:
             print(f"after epoch: loss, records verbatim and secrets recited, {' | '.join(points)}", flush=True)
