@@ -42,13 +42,12 @@ lab: $(READY)
 	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 pairs: $(READY)
-	$(WITH) python -m palimpsest.pairs notebooks
-	cp notebooks/audit_report.ipynb lib/palimpsest/  # the copy that an installed package brings along
+	$(WITH) python -m palimpsest.book.pairs notebooks
 
 lint: $(READY)
 	$(WITH) ruff check .
 	$(WITH) ruff format --check .
-	$(WITH) python -m palimpsest.pairs --check notebooks
+	$(WITH) python -m palimpsest.book.pairs --check notebooks
 
 clean:
 	rm -rf "runs/$(or $(NAME),no-such-run)" _build .pytest_cache .ruff_cache .hypothesis

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from palimpsest.errors import InputError
-from palimpsest.methods import METHODS
+from palimpsest.study.methods import METHODS
 from palimpsest.study import Arm, fingerprint, load_study
 
 STUDY = config.get("study", "studies/demo.yaml")
@@ -47,7 +47,7 @@ def notebook(name, out, log, **parameters):
     given = {"study": STUDY, "run_dir": RUN, **parameters}
     flags = " ".join(f"-p {key} '{value}'" for key, value in given.items())
     return (
-        f"OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.launch notebook notebooks/{name}.ipynb {out} "
+        f"OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.book.launch notebook notebooks/{name}.ipynb {out} "
         f"--log {RUN}/logs/{log}.ipynb {flags} > {RUN}/logs/{log}.txt 2>&1 "
         f"|| (tail -n 15 {RUN}/logs/{log}.txt; exit 1)"
     )
@@ -55,7 +55,7 @@ def notebook(name, out, log, **parameters):
 
 def command(line, log):
     return (
-        f"mkdir -p {RUN}/logs; OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.launch {line} > {RUN}/logs/{log}.txt 2>&1 "
+        f"mkdir -p {RUN}/logs; OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.book.launch {line} > {RUN}/logs/{log}.txt 2>&1 "
         f"|| (tail -n 15 {RUN}/logs/{log}.txt; exit 1)"
     )
 
@@ -180,7 +180,7 @@ rule html:
     output:
         f"{RUN}/html/index.html",
     shell:
-        f"({PYTHON} -m palimpsest.bookstage {RUN} book {RUN}/book"
+        f"({PYTHON} -m palimpsest.book.assembly {RUN} book {RUN}/book"
         f" && jupyter-book build {RUN}/book --config _config.yml --path-output {RUN}/build -W -n --keep-going"
         f" && rm -rf {RUN}/html && mv {RUN}/build/_build/html {RUN}/html) > {RUN}/logs/book.txt 2>&1"
         f" || (tail -n 30 {RUN}/logs/book.txt; exit 1)"

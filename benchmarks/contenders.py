@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from palimpsest.batches import Example, collate
-from palimpsest.completion import completion_batch
-from palimpsest.distill import GKDConfig, GKDTrainer, distill_trainer
+from palimpsest.data.examples import Example, collate
+from palimpsest.train.completion import completion_batch
+from palimpsest.train.distill import GKDConfig, GKDTrainer, distill_trainer
 
 # The size of the first rows; `--quick` shrinks it, to try the script out.
 FULL, QUICK = {"vocabulary": 50_257, "rows": 8}, {"vocabulary": 5_000, "rows": 4}

@@ -29,11 +29,11 @@ from contenders import CONTENDERS, FULL, QUICK, TEACHER, arguments, contender, l
 from torch.nn import functional
 from transformers import PrinterCallback, logging
 
-from palimpsest.batches import collate
-from palimpsest.distill import GKDTrainer, distill_trainer
-from palimpsest.hidden_states import labelled
-from palimpsest.models import build_model
+from palimpsest.data.examples import collate
+from palimpsest.measure.hidden_states import labelled
+from palimpsest.measure.models import build_model
 from palimpsest.study import load_study
+from palimpsest.train.distill import GKDTrainer, distill_trainer
 
 clock = time.perf_counter
 

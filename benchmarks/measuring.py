@@ -29,10 +29,10 @@ from tokenizers.models import WordLevel
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from palimpsest import extraction, membership
-from palimpsest.approximate import approximate, similarity
-from palimpsest.batches import Example, collate
-from palimpsest.score import score
+from palimpsest.data.examples import Example, collate
+from palimpsest.measure import extraction, membership_inference
+from palimpsest.measure.near_verbatim import approximate, similarity
+from palimpsest.measure.scoring import score
 
 COPIES = 4  # of every record where texts are decoded
 PLAIN, SCORING = "generate from the prompt", "scoring alone"
@@ -99,9 +99,9 @@ def everything(model, examples: list[Example], texts: list[str]) -> list[bool]:
     extraction.curve(table, WINDOW)
     extraction.extraction_strength(table)
     extraction.samples_needed(extraction.log_probability(table), 0.5)
-    for attack in (membership.loss, membership.min_k, membership.min_k_plus):
+    for attack in (membership_inference.loss, membership_inference.min_k, membership_inference.min_k_plus):
         attack(table)
-    membership.zlib(table, texts)
+    membership_inference.zlib(table, texts)
     return extraction.reading(table, "whole").tolist()
 
 

@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from palimpsest.models import build_model, train_tokenizer
-from palimpsest.sections import Scratch
+from palimpsest.measure.models import build_model, train_tokenizer
+from palimpsest.study.sections import Scratch
 
 WORDS = "ab be ca do el fa go ha in jo ku la me no or pa qu ra so ta un vi we xo ya zu".split()
 

@@ -24,12 +24,12 @@ study: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %% tags=["remove-input"]
-from palimpsest import figures, memorization, report, tradeoff
+from palimpsest.chapters import figures, memorization, report, tradeoffs
 from palimpsest.study import load_study
 
 figures.set_theme()
 plan = load_study(study)
-table, paths = memorization.rates(plan, run_dir), tradeoff.paths(plan, run_dir)
+table, paths = memorization.rates(plan, run_dir), tradeoffs.paths(plan, run_dir)
 
 # %% [markdown]
 # ## The answer
@@ -38,7 +38,7 @@ table, paths = memorization.rates(plan, run_dir), tradeoff.paths(plan, run_dir)
 figures.rates(table[table["reading"] == report.reading_of(table)[0]])
 
 # %% tags=["remove-input"]
-figures.say(*report.answer(table, paths, tradeoff.matched(plan, run_dir)))
+figures.say(*report.answer(table, paths, tradeoffs.matched(plan, run_dir)))
 
 # %% [markdown]
 # ## This study

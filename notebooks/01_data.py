@@ -35,11 +35,13 @@ run_dir: str = "runs/smoke"  # the study's run folder
 import pandas as pd
 from IPython.display import HTML
 
-from palimpsest import corpus, figures, models, stages
-from palimpsest.measure import examples_of
-from palimpsest.records import training_text
-from palimpsest.runs import Folder, require
+from palimpsest.book import stages
+from palimpsest.chapters import dataset, figures
+from palimpsest.data.records import training_text
+from palimpsest.measure import models
+from palimpsest.measure.finished import examples_of
 from palimpsest.study import load_study
+from palimpsest.study.runs import Folder, require
 
 figures.set_theme()
 plan = load_study(study)
@@ -57,10 +59,10 @@ pd.Series(plan.data.model_dump(exclude_none=True), name="data").astype(str).to_f
 # %%
 records = stages.prepare_data(plan, run_dir)
 written = require(Folder.of(run_dir).data, "this notebook")
-corpus.overview(records)
+dataset.overview(records)
 
 # %%
-splits = corpus.by_split(records)
+splits = dataset.by_split(records)
 dropped = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in written["dropped"].items() if count)
 figures.say(
     f"{len(splits['member'])} members, {len(splits['non_member'])} non-members, {len(splits['test'])} test records. Set aside: "
@@ -76,7 +78,7 @@ figures.say(
 
 # %%
 few = pd.concat([group.head(5) for split, group in splits.items() if split in ("public", "member")])
-HTML(corpus.samples(few, plan.show_secrets))
+HTML(dataset.samples(few, plan.show_secrets))
 
 # %% [markdown]
 # ## Secrets
@@ -85,10 +87,10 @@ HTML(corpus.samples(few, plan.show_secrets))
 # doubt. The rest of a response can be got right by having learned the style.
 
 # %%
-corpus.secret_kinds(records)
+dataset.secret_kinds(records)
 
 # %%
-figures.say(corpus.secrets_sentence(splits["member"]))
+figures.say(dataset.secrets_sentence(splits["member"]))
 
 # %% [markdown]
 # ## How long the records are
@@ -98,8 +100,8 @@ figures.say(corpus.secrets_sentence(splits["member"]))
 
 # %% mystnb={"figure": {"caption": "Lengths of the letters in tokens, by split: prompt with its template (left) and response with end-of-text (right). Each split's bars add up to one.", "name": "fig-lengths"}}
 tokenizer = models.load_tokenizer(Folder.of(run_dir).data / "tokenizer")
-lengths = corpus.token_lengths(records, examples_of(plan, records, tokenizer))
-corpus.length_figure(lengths)
+lengths = dataset.token_lengths(records, examples_of(plan, records, tokenizer))
+dataset.length_figure(lengths)
 
 # %%
 private = lengths[(lengths["kind"] == "letter") & (lengths["split"] != "public")]
@@ -118,10 +120,12 @@ figures.say(
 
 # %%
 both = "public" in splits and plan.show_secrets
-corpus.telling_words(records) if both else figures.say("This study has no public text, or shows no words of its data.")
+dataset.telling_words(records) if both else figures.say(
+    "This study has no public text, or shows no words of its data."
+)
 
 # %%
-figures.say(corpus.style_sentence(splits))
+figures.say(dataset.style_sentence(splits))
 
 # %% [markdown]
 # ## Could a model get it right without memorizing?
@@ -131,7 +135,7 @@ figures.say(corpus.style_sentence(splits))
 # so that a secret can neither make nor hide a difference), and the share of runs of n words that also occur there.
 
 # %%
-shared = corpus.overlap(records)
+shared = dataset.overlap(records)
 shared.round(3)
 
 # %%
@@ -150,10 +154,10 @@ figures.say(
 # Their unseen twins have the same form and are read by nobody: they say how likely a code is by chance.
 
 # %%
-corpus.doses(records)
+dataset.doses(records)
 
 # %%
-figures.say(corpus.canaries_sentence(records))
+figures.say(dataset.canaries_sentence(records))
 
 # %% [markdown]
 # ## Checks
@@ -184,7 +188,7 @@ figures.say(
     f"- Students are fine-tuned on {len(text)} rows: {len(splits['member'])} letters and "
     f"{len(text) - len(splits['member'])} copies of canaries.",
     f"- {held_out['responses']:.0f} of {len(splits['non_member'])} held-out responses could be had from the members' wording.",
-    f"- {corpus.secrets_sentence(splits['member'])}",
+    f"- {dataset.secrets_sentence(splits['member'])}",
 )
 
 # %% [markdown]

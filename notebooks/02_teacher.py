@@ -33,7 +33,9 @@ run_dir: str = "runs/smoke"  # the study's run folder
 # %%
 import pandas as pd
 
-from palimpsest import figures, report, results, stages
+from palimpsest.book import stages
+from palimpsest.chapters import figures, report
+from palimpsest.measure import results
 from palimpsest.study import load_study
 
 figures.set_theme()

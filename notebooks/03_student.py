@@ -34,8 +34,10 @@ arm: str = "small-word_kd-s0"  # size-method-sSEED
 # %%
 import pandas as pd
 
-from palimpsest import figures, memorization, methods, results, stages
-from palimpsest.study import Arm, load_study
+from palimpsest.book import stages
+from palimpsest.chapters import figures, memorization
+from palimpsest.measure import results
+from palimpsest.study import Arm, load_study, methods
 
 figures.set_theme()
 plan, this = load_study(study), Arm.parse(arm)

@@ -32,9 +32,9 @@ study: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest import figures, memorization, readings, report
-from palimpsest.runs import locate, write_table
+from palimpsest.chapters import figures, memorization, readings, report
 from palimpsest.study import load_study
+from palimpsest.study.runs import locate, write_table
 
 figures.set_theme()
 plan = load_study(study)

@@ -30,9 +30,10 @@ study: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest import attacks, figures, membership
-from palimpsest.runs import locate, write_table
+from palimpsest.chapters import attacks, figures
+from palimpsest.measure import membership_inference
 from palimpsest.study import load_study
+from palimpsest.study.runs import locate, write_table
 
 figures.set_theme()
 plan = load_study(study)
@@ -49,7 +50,7 @@ tables = locate(run_dir) / "tables"
 # %%
 records = attacks.letters(run_dir)
 texts = records.groupby("split")["response"].agg(list)
-blind = membership.blind_baseline(texts["member"], texts["non_member"])
+blind = membership_inference.blind_baseline(texts["member"], texts["non_member"])
 figures.say(
     f"Word counts alone reach an AUC of {blind['auc']:.2f} (95 % interval {blind['low']:.2f} to {blind['high']:.2f}) on "
     f"{blind['members']} members and {blind['non_members']} non-members. "

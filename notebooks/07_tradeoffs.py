@@ -30,9 +30,9 @@ study: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest import cost, figures, report, tradeoff
-from palimpsest.runs import locate, write_table
+from palimpsest.chapters import cost, figures, report, tradeoffs
 from palimpsest.study import load_study
+from palimpsest.study.runs import locate, write_table
 
 figures.set_theme()
 plan = load_study(study)
@@ -46,7 +46,7 @@ tables = locate(run_dir) / "tables"
 # student begins to learn single letters by heart.
 
 # %%
-paths = tradeoff.paths(plan, run_dir)
+paths = tradeoffs.paths(plan, run_dir)
 write_table(paths, tables / "trajectories.csv")
 students = paths[paths["role"] != "teacher"]
 
@@ -60,7 +60,7 @@ figures.tradeoff(students)
 # loss and after the last one; plain fine-tuning, stopped early, is a row of its own.
 
 # %%
-best, end = tradeoff.stopped(paths), tradeoff.final(paths)
+best, end = tradeoffs.stopped(paths), tradeoffs.final(paths)
 write_table(best, tables / "early_stopped.csv")
 figures.stopped_table(best, end)
 
@@ -77,7 +77,7 @@ figures.say(*report.early_stopping(best, end))
 # *members* at that point: below zero, the student fits them closer than fine-tuning does, at the same quality on others' letters.
 
 # %%
-equal = tradeoff.matched(plan, run_dir)
+equal = tradeoffs.matched(plan, run_dir)
 write_table(equal, tables / "equal_utility.csv")
 figures.matched_table(equal)
 

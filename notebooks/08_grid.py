@@ -32,16 +32,17 @@ run_dir: str = "runs/smoke"  # the study's run folder
 published_dir: str = "book/published/demo-seeds"  # shown where the study has one seed
 
 # %%
-from palimpsest import figures, grid, published
-from palimpsest.runs import locate, write_table
+from palimpsest.book import published
+from palimpsest.chapters import comparisons, figures
 from palimpsest.study import load_study
+from palimpsest.study.runs import locate, write_table
 
 figures.set_theme()
 plan = load_study(study)
 shown = published.choose(plan, run_dir, published_dir)
 found = shown.effects
 write_table(found, locate(run_dir) / "tables" / "effects.csv")
-figures.say(shown.source, "", grid.spread(found))
+figures.say(shown.source, "", comparisons.spread(found))
 
 # %% [markdown]
 # All seeds share one teacher; a seed changes the order of a student's batches and what it samples. Every difference below is
@@ -58,46 +59,46 @@ figures.say(shown.source, "", grid.spread(found))
 # recites anything, by the finer measure: which of the two has the lower loss on the members.
 
 # %%
-figures.say(*grid.paper_told(found))
+figures.say(*comparisons.paper_told(found))
 
 # %%
-grid.table(found, "distilling")
+comparisons.table(found, "distilling")
 
 # %% [markdown]
 # ## Everything at a glance
 
 # %% mystnb={"figure": {"caption": "Differences in the share of members' secrets recited, first method minus second, in percentage points, with 95 % intervals over seeds and records. Filled: at the end of training; hollow: at equal held-out loss. Left of the dotted line the first method leaks less. Colours: the question asked.", "name": "fig-effects"}}
-grid.figure(found)
+comparisons.figure(found)
 
 # %% [markdown]
 # At equal held-out loss hardly anybody recites anything. What the models know of the members still differs:
 
 # %% mystnb={"figure": {"caption": "Difference in the loss on members, in nats per response token, of two models at the same held-out loss, with 95 % intervals over seeds and records. Left of the dotted line the first method fits the members closer: it knows more of them at the same quality. Colours: the question asked.", "name": "fig-fit"}}
-grid.figure(found, fit=True)
+comparisons.figure(found, fit=True)
 
 # %% [markdown]
 # A method that leaks less at the end may just have learned less. The paths show it: each line is the mean over seeds.
 
 # %% mystnb={"figure": {"caption": "Share of members' secrets recited against held-out loss (nats per response token of non-members), mean over seeds, one line per method, one point per epoch; the large marker is the last epoch.", "name": "fig-grid-paths"}}
-figures.tradeoff(grid.mean_paths(shown.paths))
+figures.tradeoff(comparisons.mean_paths(shown.paths))
 
 # %% [markdown]
 # ## Reverse or forward divergence
 
 # %%
-grid.table(found, "divergence")
+comparisons.table(found, "divergence")
 
 # %%
-figures.say(*grid.told(found, "divergence"))
+figures.say(*comparisons.told(found, "divergence"))
 
 # %% [markdown]
 # ## Own text or references
 
 # %%
-grid.table(found, "text")
+comparisons.table(found, "text")
 
 # %%
-figures.say(*grid.told(found, "text"))
+figures.say(*comparisons.told(found, "text"))
 
 # %% [markdown]
 # ## Stopping early, and other simple measures
@@ -109,16 +110,16 @@ figures.say(*grid.told(found, "text"))
 # at the end of training, that alone means less memorization, even of letters that stand in the data once.
 
 # %%
-grid.table(found, "early stopping", "mitigation", "distilling or masking")
+comparisons.table(found, "early stopping", "mitigation", "distilling or masking")
 
 # %%
-figures.say(*grid.told(found, "early stopping", "mitigation"))
+figures.say(*comparisons.told(found, "early stopping", "mitigation"))
 
 # %% [markdown]
 # Is distilling better than the simplest alternative, one line of code that masks tokens?
 
 # %%
-figures.say(*grid.told(found, "distilling or masking"))
+figures.say(*comparisons.told(found, "distilling or masking"))
 
 # %% [markdown]
 # ## Secrets that are repeated
@@ -127,10 +128,10 @@ figures.say(*grid.told(found, "distilling or masking"))
 # among unseen ones, in bits, moves long before anything is recited. Intervals are bootstraps over seeds and canaries; canaries are few.
 
 # %%
-grid.dose_table(shown.doses) if len(shown.doses) else None
+comparisons.dose_table(shown.doses) if len(shown.doses) else None
 
 # %%
-figures.say(*grid.dose_told(shown.doses), "", grid.hidden_told(found, shown.doses))
+figures.say(*comparisons.dose_told(shown.doses), "", comparisons.hidden_told(found, shown.doses))
 
 # %% [markdown]
 # ## Checks
@@ -143,7 +144,7 @@ assert (found["low"] <= found["difference"] + 1e-9).all() and (found["difference
 # ## Summary
 
 # %%
-figures.say(*grid.summary(found))
+figures.say(*comparisons.summary(found))
 
 # %% [markdown]
 # **Next**: [every run](../every_run.md), one page per student; or [your own models and data](../use_your_own.md).

@@ -19,7 +19,9 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML
 
-from palimpsest import audit_report, audit_scores, figures, redact
+from palimpsest.audit import report, scores
+from palimpsest.chapters import figures
+from palimpsest.data import masking
 
 figures.set_theme()
 
@@ -29,7 +31,7 @@ folder: str = "audit"  # where summary.json and records.parquet lie; figures go 
 # %%
 here = Path(folder)
 summary = json.loads((here / "summary.json").read_text())
-records = audit_scores.numbers(here / "records.parquet", audit_report.DRAWN)
+records = scores.numbers(here / "records.parquet", report.DRAWN)
 settings = summary["settings"]
 
 
@@ -45,14 +47,14 @@ def keep(figure, name):
 figures.say(*(f"- {line}" for line in summary["headline"]))
 
 # %%
-warned = [f"<li>{redact.escape(line)}</li>" for line in summary["warnings"]]
+warned = [f"<li>{masking.escape(line)}</li>" for line in summary["warnings"]]
 HTML(f"<p>Read with it:</p><ul>{''.join(warned)}</ul>" if warned else "")
 
 # %% [markdown]
 # ## What was audited
 
 # %%
-HTML(redact.table(audit_report.facts(summary)) + redact.table(audit_report.files(summary)))
+HTML(masking.table(report.facts(summary)) + masking.table(report.files(summary)))
 
 # %% [markdown]
 # ## Verbatim extraction
@@ -62,10 +64,10 @@ HTML(redact.table(audit_report.facts(summary)) + redact.table(audit_report.files
 # one forward pass, and equals what decoding would give in the same arithmetic.
 
 # %%
-HTML(redact.table(audit_report.rates(summary, "verbatim", ["k", "m"])))
+HTML(masking.table(report.rates(summary, "verbatim", ["k", "m"])))
 
 # %% alt="Share of records recited against the number of tokens given"
-keep(audit_report.curve(summary), "verbatim")
+keep(report.curve(summary), "verbatim")
 
 # %% [markdown]
 # Three more views of the same pass: **extraction strength** is the share of a record that comes out, to its end, from the shortest
@@ -78,10 +80,10 @@ views = {
     "longest_span": "longest span, tokens",
     "loss": "loss, nats per token",
 }
-keep(audit_report.distributions(records, views, summary), "distributions")
+keep(report.distributions(records, views, summary), "distributions")
 
 # %%
-HTML(redact.table(audit_report.means(summary)))
+HTML(masking.table(report.means(summary)))
 
 # %% [markdown]
 # ## Less context before the same target
@@ -90,8 +92,8 @@ HTML(redact.table(audit_report.means(summary)))
 # same records at every *k*: those with *m* tokens and the largest *k* before them.
 
 # %%
-left = audit_report.rates(summary, "left-truncated", ["k", "m"]) if settings["left_truncated"] else None
-HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else redact.table(left))
+left = report.rates(summary, "left-truncated", ["k", "m"]) if settings["left_truncated"] else None
+HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else masking.table(left))
 
 # %% [markdown]
 # ## Extraction by sampling
@@ -100,7 +102,7 @@ HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else
 # the prompt, at least one is exact with probability *p*.
 
 # %%
-HTML(redact.table(audit_report.rates(summary, "discoverable", ["sampling", "n", "p", "m"])))
+HTML(masking.table(report.rates(summary, "discoverable", ["sampling", "n", "p", "m"])))
 
 # %% [markdown]
 # ## Nearly verbatim
@@ -109,8 +111,8 @@ HTML(redact.table(audit_report.rates(summary, "discoverable", ["sampling", "n", 
 # true text. It counts as nearly verbatim from an edit similarity of 0.9.
 
 # %%
-near = audit_report.rates(summary, "nearly verbatim") if settings["approximate"] else None
-HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else redact.table(near))
+near = report.rates(summary, "nearly verbatim") if settings["approximate"] else None
+HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else masking.table(near))
 
 # %% [markdown]
 # ## Membership
@@ -119,15 +121,15 @@ HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else
 # privacy is the share of members found while few non-members are accused.
 
 # %%
-attacks = audit_report.attacks(summary)
-HTML(redact.table(attacks) if len(attacks) else "<p>Not measurable without <code>--non-members</code>.</p>")
+attacks = report.attacks(summary)
+HTML(masking.table(attacks) if len(attacks) else "<p>Not measurable without <code>--non-members</code>.</p>")
 
 # %% alt="True against false positive rate of every membership attack, on log axes"
-keep(audit_report.roc(here / "records.parquet"), "roc") if len(attacks) else None
+keep(report.roc(here / "records.parquet"), "roc") if len(attacks) else None
 
 # %%
 blind = summary["blind"]
-figures.say(audit_report.blind(blind) if blind else "")
+figures.say(report.blind(blind) if blind else "")
 
 # %% [markdown]
 # ## The most memorized records
@@ -135,7 +137,7 @@ figures.say(audit_report.blind(blind) if blind else "")
 # By extraction strength, then by the longest span. `row` is the record's place in its file.
 
 # %%
-HTML(redact.table(pd.DataFrame(summary["most_memorized"]), ["text"], show_secrets=True))
+HTML(masking.table(pd.DataFrame(summary["most_memorized"]), ["text"], show_secrets=True))
 
 # %% [markdown]
 # ## How sure are the verdicts?
@@ -143,10 +145,10 @@ HTML(redact.table(pd.DataFrame(summary["most_memorized"]), ["text"], show_secret
 # A verdict may flip where the two likeliest tokens are nearly tied, and another precision or device may break the tie otherwise.
 
 # %%
-HTML(redact.table(audit_report.rates(summary, "near-tie", ["m"])))
+HTML(masking.table(report.rates(summary, "near-tie", ["m"])))
 
 # %% [markdown]
 # ## What made these numbers
 
 # %%
-HTML(redact.table(audit_report.versions(summary)))
+HTML(masking.table(report.versions(summary)))

@@ -3,9 +3,11 @@
 import random
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from palimpsest.batches import Example, collate
+from palimpsest.data.examples import Example, collate
 
 WORDS, END = 60, 0
 
@@ -21,6 +23,13 @@ def texts(count: int, seed: int = 0, shortest: int = 6, longest: int = 40) -> li
         secret = [third <= t < 2 * third for t in range(len(response))]
         examples.append(Example(f"{i:016x}", prompt + response, len(prompt), secret))
     return examples
+
+
+def words(count=WORDS):
+    """A tokenizer whose token `w7` has the id 7; end-of-text is 0 and pads too."""
+    vocabulary = {"<end>": END} | {f"w{i}": i for i in range(1, count)}
+    model = Tokenizer(WordLevel(vocabulary, unk_token="<end>"))
+    return PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>", pad_token="<end>")
 
 
 def untrained(kind: str, seed: int = 0, **config):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from palimpsest import audit_command, cli
+from palimpsest import cli
 from palimpsest.errors import InputError
 
 GOOD = ["audit", "--model", "m", "--data", "d.jsonl", "--out", "o"]
@@ -16,7 +16,7 @@ def run_with(monkeypatch, error):
     def fail(args):
         raise error
 
-    monkeypatch.setattr(audit_command, "run", fail)
+    monkeypatch.setattr("palimpsest.audit.command.run", fail)
     return cli.main(GOOD)
 
 
@@ -75,7 +75,7 @@ def test_arguments_are_checked_before_anything_is_loaded(capsys, more, said):
 
 
 def test_arguments_reach_the_audit(monkeypatch):
-    from palimpsest import audit as module
+    from palimpsest.audit import auditing as module
 
     seen = {}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from palimpsest.corpus import forms, ngram_share
-from palimpsest.records import read_records
+from palimpsest.chapters.dataset import forms, ngram_share
+from palimpsest.data.records import read_records
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "data" / "helpdesk" / "records.jsonl"

@@ -5,7 +5,7 @@ import errno
 import sys
 import traceback
 
-from palimpsest import audit_command
+from palimpsest.audit import command
 from palimpsest.errors import InputError
 
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="`palimpsest COMMAND --help` explains a command.",
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    audit_command.add_parser(commands)
+    command.add_parser(commands)
     check = commands.add_parser("check", help="validate a study file, without torch or data")
     check.add_argument("study", help="a YAML file such as studies/smoke.yaml")
     check.set_defaults(run=run_check)

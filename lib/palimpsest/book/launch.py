@@ -1,0 +1,82 @@
+"""How the runner starts a stage: a notebook through papermill, or a plain command for a stage with no story.
+
+Unknown notebook parameters are refused; an executed copy is moved into place only on success.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from palimpsest.errors import InputError
+from palimpsest.study import load_study, near
+
+
+def run_notebook(source: Path, out: Path, log: Path, parameters: dict) -> None:
+    """Execute `source` into `log`, cell by cell, then move it to `out`.
+
+    A failed notebook stays readable at `log` up to and including the cell that failed; `out` is never half-written.
+
+    Raises:
+        InputError: a parameter the notebook does not have (papermill itself would only print a line).
+        papermill.PapermillExecutionError: a cell failed.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in known:
+            raise InputError(f"{source} has no parameter {name!r}{near(name, known)}; it has {', '.join(known)}")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(
+        str(source), str(log), parameters, progress_bar=False, stdout_file=sys.stdout, log_output=True
+    )
+    shutil.move(log, out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m palimpsest.book.launch notebook | base | teacher-text ...`; exit code 2 for bad input, 1 for a failed cell."""
+    parser = argparse.ArgumentParser(prog="palimpsest.book.launch", description="Run one stage of a study.")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    notebook = kinds.add_parser("notebook", help="execute a notebook")
+    notebook.add_argument("source", type=Path)
+    notebook.add_argument("out", type=Path)
+    notebook.add_argument("--log", type=Path, required=True, help="where the copy being executed is kept")
+    notebook.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    for name, text in (
+        ("base", "make and measure a model before fine-tuning"),
+        ("teacher-text", "let the teacher write"),
+    ):
+        stage = kinds.add_parser(name, help=text)
+        stage.add_argument("--study", required=True)
+        stage.add_argument("--run-dir", required=True)
+        if name == "base":
+            stage.add_argument("--size", required=True)
+    given = parser.parse_args(arguments)
+    try:
+        if given.kind == "notebook":
+            run_notebook(given.source, given.out, given.log, {k: yaml.safe_load(v) for k, v in given.parameters})
+            return 0
+        from palimpsest.book import stages
+
+        study = load_study(given.study)
+        if given.kind == "base":
+            stages.train_base(study, given.size, given.run_dir)
+        else:
+            stages.write_teacher_text(study, given.run_dir)
+        return 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # a cell may raise anything; the executed copy says where
+        if given.kind != "notebook":
+            raise
+        print(f"{error}\nerror: {given.source} failed; executed up to the failing cell: {given.log}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Records: read from any source, checked and named, and turned into prompts and token lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+
+from palimpsest.data.examples import Example
+from palimpsest.data.sources import chunks
+from palimpsest.errors import InputError
+
+TEXTS = ("instruction", "context", "response")
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a prompt is written; the response follows it directly."""
+
+    with_context: str
+    without_context: str
+
+    def prompt(self, instruction: str, context: str) -> str:
+        form = self.with_context if context else self.without_context
+        return form.replace("{context}", context).replace("{instruction}", instruction)
+
+
+_ALPACA_HEAD = (
+    "Below is an instruction that describes a task{}. Write a response that appropriately completes the request.\n\n"
+)
+TEMPLATES = {
+    # the wording of the Alpaca prompt, as MiniLLM's protocol uses it
+    "alpaca": Template(
+        _ALPACA_HEAD.format(", paired with an input that provides further context")
+        + "### Instruction:\n{instruction}\n\n### Input:\n{context}\n\n### Response:\n",
+        _ALPACA_HEAD.format("") + "### Instruction:\n{instruction}\n\n### Response:\n",
+    ),
+    "plain": Template("{instruction}\n{context}\n> ", "{instruction}\n> "),
+}
+
+
+def template(given: str | dict[str, str]) -> Template:
+    """The named template, or one written out with `with_context` and `without_context`."""
+    if isinstance(given, str):
+        if given not in TEMPLATES:
+            raise InputError(f"unknown template {given!r}; known: {', '.join(TEMPLATES)}, or write one out")
+        return TEMPLATES[given]
+    try:
+        return Template(**given)
+    except TypeError:
+        raise InputError(f"a template needs with_context and without_context; found {', '.join(given)}") from None
+
+
+def read_records(
+    source: str | Path, *, columns: dict[str, str] | None = None, limit: int | None = None
+) -> pd.DataFrame:
+    """Read JSONL, JSON, CSV, Parquet or a hub data set into records.
+
+    Args:
+        source: a file, or a hub id such as `databricks/databricks-dolly-15k` (its `train` split).
+        columns: our name -> the source's name, for `instruction`, `context`, `response`, `text`. A mapped name wins over a
+            column of the source that is called the same, and mapping `text` alone makes the records plain texts.
+        limit: keep the first so many rows.
+
+    Returns:
+        One row per record with `id` and either `instruction`, `context`, `response` or `text`; further columns are kept.
+
+    Raises:
+        InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing text (row named).
+    """
+    frames, wanted = list(chunks(source, limit)), dict(columns or {})
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    for ours, theirs in wanted.items():
+        if theirs not in frame:
+            raise InputError(
+                f"{source} has no column {theirs!r} (asked for as {ours}); it has {', '.join(map(str, frame.columns))}"
+            )
+    if frame.empty:
+        raise InputError(f"{source} holds no records")
+    ousted = {*wanted, *(TEXTS if set(wanted) == {"text"} else ())} - set(wanted.values())
+    frame = frame.drop(columns=[c for c in frame if c in ousted])
+    frame = frame.rename(columns={theirs: ours for ours, theirs in wanted.items()})
+    if "response" in frame or "text" not in frame:
+        for name in ("instruction", "response"):
+            if name not in frame:
+                raise InputError(
+                    f"{source} has no column {name!r}; it has {', '.join(map(str, frame.columns))}. Wanted instruction "
+                    "and response (context if any), or text: map the file's names with columns"
+                )
+        given = frame["context"] if "context" in frame else [None] * len(frame)
+        frame = frame.assign(context=[v if isinstance(v, str) else "" for v in given])
+    for name in ("instruction", "response") if "response" in frame else ("text",):
+        refuse_missing(frame.index[not_text(frame[name])], name, source)
+    return frame.assign(id=record_ids(frame))
+
+
+def not_text(column: pd.Series) -> pd.Series:
+    """Which entries are no text: missing, a number, a list; booleans."""
+    return ~column.map(lambda v: isinstance(v, str)).astype(bool)
+
+
+def refuse_missing(rows: Sequence[int], name: str, source) -> None:
+    """Raise `InputError` if there are `rows` (counted from 0) without a text in the column `name`."""
+    if len(rows):
+        raise InputError(f"{source}: record {rows[0] + 1} has no {name} ({len(rows)} such record(s))")
+
+
+def record_ids(frame: pd.DataFrame) -> list[str]:
+    """A stable id per record: the first 16 hex digits of SHA-256 over its text."""
+    names = list(TEXTS) if "response" in frame else ["text"]
+    joined = ("\x1f".join(row) for row in frame[names].itertuples(index=False))
+    return [sha256(text.encode()).hexdigest()[:16] for text in joined]
+
+
+def encode(
+    records: pd.DataFrame, tokenizer, form: Template | None = None, context_length: int | None = None
+) -> list[Example]:
+    """Tokenize records; prompt and response apart, so that a prompt is always a prefix when the model generates.
+
+    End-of-text closes a response. A plain `text` record is scored whole: its first token (the tokenizer's own
+    beginning-of-text where it adds one) is given, everything after it is labelled, and nothing is appended.
+
+    Args:
+        records: `id` and `instruction`, `context`, `response` (needs `form`) or `text`; `secrets` spans if known.
+        context_length: the model's limit in tokens.
+
+    Raises:
+        InputError: a record is longer than `context_length` (how many, the longest, what to do).
+    """
+    if "response" in records:
+        prompts = [form.prompt(i, c) for i, c in zip(records["instruction"], records["context"], strict=True)]
+        heads = tokenizer(prompts)["input_ids"]
+        marked = "secrets" in records  # offsets cost more than the tokens
+        bodies = tokenizer(list(records["response"]), add_special_tokens=False, return_offsets_mapping=marked)
+        flags = (
+            [
+                [any(a < s["end"] and z > s["start"] for s in secrets) for a, z in offsets] + [False]
+                for offsets, secrets in zip(bodies["offset_mapping"], records["secrets"], strict=True)
+            ]
+            if marked
+            else [[False] * (len(b) + 1) for b in bodies["input_ids"]]
+        )
+        end, examples = tokenizer.eos_token_id, []
+        for i, h, b, flag in zip(records["id"], heads, bodies["input_ids"], flags, strict=True):
+            head = _without_end(h, end)
+            examples.append(Example(i, head + b + [end], len(head), flag))
+    else:
+        rows = tokenizer(list(records["text"]))["input_ids"]
+        examples = [Example(i, row, 1, [False] * (len(row) - 1)) for i, row in zip(records["id"], rows, strict=True)]
+    if context_length:
+        long = [e for e in examples if len(e.input_ids) > context_length]
+        if long:
+            worst = max(long, key=lambda e: len(e.input_ids))
+            raise InputError(
+                f"{len(long)} of {len(examples)} records are longer than the model's context of {context_length} tokens "
+                f"(record {worst.id}: {len(worst.input_ids)}): drop or cut them (too_long), or take a longer-context model"
+            )
+    return examples
+
+
+def _without_end(ids: list[int], eos: int) -> list[int]:
+    return ids[:-1] if ids and ids[-1] == eos else ids  # some tokenizers close every text
+
+
+def training_text(records: pd.DataFrame, role: str) -> pd.DataFrame:
+    """The rows a model is fine-tuned on, repeated as `copies` says.
+
+    `role` is "teacher" (all members) or "student" (members without the `teacher_only` canaries).
+    """
+    members = records[records["split"] == "member"]
+    if role == "student":
+        members = members[~members["teacher_only"]]
+    return members.loc[members.index.repeat(members["copies"])].reset_index(drop=True)

@@ -1,0 +1,148 @@
+"""How near is the greedy continuation to the true response, when it isn't verbatim?
+
+Nearness needs text, so it needs decoding, but not from the prompt: up to the first token a model misses, what it writes *is* the
+response. Decoding starts there and stops at the response's length; a recited record costs nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rapidfuzz.distance import LCSseq, Levenshtein
+from rouge_score.tokenizers import DefaultTokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from palimpsest.data.examples import Example
+from palimpsest.errors import InputError
+from palimpsest.measure.generation import greedy, until_end
+
+_words = DefaultTokenizer(use_stemmer=False).tokenize
+
+
+def continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    table: pd.DataFrame,
+    *,
+    token_budget: int | None = None,
+    progress: bool = False,
+) -> list[list[int]]:
+    """The greedy continuation of every prompt, as long as the response at most: what decoding from the prompt gives.
+
+    Args:
+        examples: the scored examples.
+        table: this model's score table of them (`id`, `hit`), from the same weights and precision.
+
+    Returns:
+        One list of token ids per example, cut after the first end-of-text (kept).
+
+    Raises:
+        InputError: an example is missing from the table or has another length there.
+    """
+    hits = dict(zip(table["id"], table["hit"], strict=True))
+    texts, rows, prefixes, limits = [], [], [], []
+    for i, example in enumerate(examples):
+        response, hit = example.response_ids, hits.get(example.id)
+        if hit is None or len(hit) != len(response):
+            raise InputError(
+                f"example {example.id} has {len(response)} response tokens and "
+                f"{'no row' if hit is None else f'{len(hit)}'} in the score table: score these examples with this model first"
+            )
+        known = first_miss(hit)
+        text = until_end(response[:known], tokenizer.eos_token_id)
+        texts.append(text)
+        if known < len(response) and len(text) == known and tokenizer.eos_token_id not in text:
+            rows.append(i)
+            prefixes.append(example.input_ids[: example.prompt_length + known])
+            limits.append(len(response) - known)
+    written = greedy(model, tokenizer, prefixes, limits, token_budget=token_budget, progress=progress)
+    for i, tokens in zip(rows, written, strict=True):
+        texts[i] = texts[i] + tokens
+    return texts
+
+
+def approximate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    table: pd.DataFrame,
+    *,
+    token_budget: int | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Approximate memorization of every example under greedy decoding.
+
+    Arguments and errors as in `continuations`.
+
+    Returns:
+        One row per example: `id`, `first_miss` (response tokens before the first wrong one), `continuation` (text, special
+        tokens left out), and `similarity`'s columns against the response's own tokens decoded the same way.
+    """
+    columns = ["id", "first_miss", "continuation", *SIMILARITIES]
+    if not examples:  # a tokenizer takes no empty batch
+        return pd.DataFrame({name: [] for name in columns})
+    texts = continuations(model, tokenizer, examples, table, token_budget=token_budget, progress=progress)
+    written = tokenizer.batch_decode(texts, skip_special_tokens=True)
+    wanted = tokenizer.batch_decode([e.response_ids for e in examples], skip_special_tokens=True)
+    hits = dict(zip(table["id"], table["hit"], strict=True))
+    rows = [
+        {"id": e.id, "first_miss": first_miss(hits[e.id]), "continuation": text, **similarity(text, reference)}
+        for e, text, reference in zip(examples, written, wanted, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+SIMILARITIES = ("rouge_l", "edit_similarity", "longest_common")
+
+
+def similarity(text: str, reference: str) -> dict[str, float]:
+    """How alike two texts are.
+
+    Returns:
+        `rouge_l`: F-measure of the longest common subsequence of words, 0 to 1 (Lin 2004; the library's tokenizer
+        keeps the letters a-z and digits, in lower case). `edit_similarity`: 1 - Levenshtein distance / length of the longer
+        text, in characters, 0 to 1. `longest_common`: the longest run of characters found in both, in characters.
+    """
+    if text == reference:
+        return {"rouge_l": 1.0, "edit_similarity": 1.0, "longest_common": len(text)}
+    return {
+        "rouge_l": _rouge_l(_words(text), _words(reference)),
+        "edit_similarity": Levenshtein.normalized_similarity(text, reference),
+        "longest_common": _longest_common(text, reference),
+    }
+
+
+def _rouge_l(words: list[str], reference: list[str]) -> float:
+    """As `rouge_score` has it, with a subsequence found in compiled code: hundreds of words are compared with hundreds."""
+    common = LCSseq.similarity(words, reference)
+    return 2 * common / (len(words) + len(reference)) if common else 0.0
+
+
+def _longest_common(text: str, reference: str) -> int:
+    """Length of the longest run of characters in both: where a run of n is common, so is one of n - 1, so n is bisected.
+
+    Faster than `difflib`, which compares every pair of equal characters; runs are kept as hashes, so long ones need no
+    memory.
+    """
+
+    def common(n: int) -> bool:
+        runs = {hash(text[i : i + n]) for i in range(len(text) - n + 1)}
+        windows = (reference[i : i + n] for i in range(len(reference) - n + 1))
+        return any(hash(w) in runs and w in text for w in windows)
+
+    longest = min(len(text), len(reference))
+    high = 8
+    while high <= longest and common(high):
+        high *= 2
+    low, high = (high // 2 if high > 8 else 0), min(high - 1, longest)
+    while low < high:
+        n = (low + high + 1) // 2
+        low, high = (n, high) if common(n) else (low, n - 1)
+    return low
+
+
+def first_miss(hit: Sequence[bool]) -> int:
+    """How many tokens come before the first one that greedy decoding gets wrong; all of them if none is."""
+    hit = np.asarray(hit, dtype=bool)
+    return len(hit) if hit.all() else int(hit.argmin())

@@ -1,0 +1,210 @@
+"""One forward pass of a model over the records, written down token by token. Everything measured is arithmetic on this table.
+
+One row per record: `id`, `prompt_length`, `length` (response tokens, end-of-text included) and lists with one value per
+response token: `token`, `logprob` (nats), `hit` (the model's first choice is the true token), `rank` (0 = first choice),
+`margin` (logit of the first choice minus the second's), `mean_logprob` and `std_logprob` (mean and standard deviation of
+log p under p, for Min-K%++), and `logprob_<name>` for each sampling setting asked for (-inf where that setting cuts the token).
+"""
+
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from tqdm import tqdm
+
+from palimpsest.data.examples import Example, by_length
+from palimpsest.errors import InputError
+from palimpsest.measure.forward import (
+    check_causal,
+    check_examples,
+    choose_mode,
+    fitting_token_budget,
+    labelled_inputs,
+    labelled_logits,
+)
+from palimpsest.measure.score_file import ScoreFile, describe, examples_digest
+from palimpsest.measure.token_stats import Sampling, sampling_steps, signals
+
+# Models that have been scored before, and how (`choose_mode`): four short forward passes less each time.
+_MODES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class _Pass:
+    """A model being scored: its settings, and what was found out on the way (`mode`, a smaller `token_budget`)."""
+
+    model: Any
+    sampling: Sampling
+    token_budget: int | None
+    bar: tqdm
+    mode: str = ""
+
+    @torch.no_grad()
+    def table(self, examples: Sequence[Example]) -> pa.Table:
+        """The score table of `examples`, in their order."""
+        check_examples(self.model, examples)
+        if not self.mode:
+            self.mode = _MODES.get(self.model) or choose_mode(self.model, examples)
+            if any(len(e.input_ids) > 1 for e in examples):  # else there was nothing to try it on
+                _MODES[self.model] = self.mode
+            self.token_budget = self.token_budget or fitting_token_budget(self.model, self.mode)
+        todo, order, parts = list(by_length(list(examples), self.token_budget)), [], [_no_columns(self.sampling)]
+        while todo:
+            rows = [examples[i] for i in todo[0]]
+            try:
+                parts.append(self._batch(rows))
+            except RuntimeError as error:  # torch.OutOfMemoryError, or a plain RuntimeError of the CPU allocator
+                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                    raise
+                todo = self._halve(todo, rows)
+                continue
+            order += todo.pop(0)
+            self.bar.update(len(rows))
+        return _assemble(examples, order, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    def _batch(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
+        """The list columns of one batch, flat, in the order of `examples`."""
+        inputs, where, target = labelled_inputs(self.model, examples)
+        parts, start = [], 0
+        for logits in labelled_logits(self.model, inputs, where, self.mode) if len(target) else ():
+            parts.append(signals(logits, target[start : start + len(logits)].to(logits.device), self.sampling))
+            start += len(logits)
+        if not parts:
+            return _no_columns(self.sampling)
+        columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+        broken = np.isnan(columns["logprob"]) | np.isnan(columns["std_logprob"])
+        if broken.any():
+            record = examples[int(where.nonzero()[int(broken.argmax()), 0])].id
+            raise InputError(
+                f"the model gives NaN for record {record} ({int(broken.sum())} of {len(broken)} tokens in its batch); wanted"
+                f" finite logits. Its weights are damaged or {self.model.dtype} is too narrow for them: try float32."
+            )
+        return columns
+
+    def _halve(self, todo: list[list[int]], rows: Sequence[Example]) -> list[list[int]]:
+        """Out of memory on `rows`, the first of `todo`: go on with batches of half the size."""
+        longest = max(len(e.input_ids) for e in rows)
+        if len(rows) == 1:
+            raise InputError(
+                f"record {rows[0].id} of {longest} tokens does not fit in memory alone. Use a narrower dtype, a larger device,"
+                " or cut the record into windows."
+            )
+        self.token_budget = len(rows) * longest // 2
+        warnings.warn(f"out of memory: going on with at most {self.token_budget} tokens a batch", stacklevel=2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return [half for b in todo for half in (b[: len(b) // 2], b[len(b) // 2 :]) if half]
+
+
+def _no_columns(sampling: Sampling) -> dict[str, np.ndarray]:
+    """The list columns of no token at all: names and types."""
+    columns = signals(torch.zeros(0, 64), torch.zeros(0, dtype=torch.long), sampling)
+    return {name: value.numpy() for name, value in columns.items()}
+
+
+def _assemble(examples: Sequence[Example], order: list[int], flat: dict[str, np.ndarray]) -> pa.Table:
+    """Cut flat columns, whose records come in `order`, into lists and put the records back in their own order."""
+    lengths = np.array([len(e.input_ids) - e.prompt_length for e in examples], dtype=np.int32)
+    back = pa.array(np.argsort(order))
+    ends = pa.array(np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int32))
+    columns = {
+        "id": pa.array([e.id for e in examples], pa.string()),
+        "prompt_length": pa.array([e.prompt_length for e in examples], pa.int32()),
+        "length": pa.array(lengths),
+    }
+    columns |= {name: pa.ListArray.from_arrays(ends, pa.array(values)).take(back) for name, values in flat.items()}
+    return pa.table(columns)
+
+
+@contextmanager
+def _scoring(
+    model: Any, sampling: Mapping | None, token_budget: int | None, progress: bool, total: int | None
+) -> Iterator[_Pass]:
+    """A `_Pass` over a checked model in evaluation mode; the mode it was in is put back at the end."""
+    steps, training = sampling_steps(sampling or {}), model.training
+    model.eval()
+    try:
+        if model not in _MODES:
+            check_causal(model)
+        with tqdm(total=total, unit=" records", desc="scoring", disable=not progress) as bar:
+            yield _Pass(model, steps, token_budget, bar)
+    finally:
+        model.train(training)
+
+
+def score(
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    token_budget: int | None = None,
+    sampling: Mapping[str, Mapping[str, float]] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Score `examples` with a causal language model, in memory, in one forward pass.
+
+    The numbers do not depend on the batch size or the padding (in fp32, to about 1e-6).
+
+    Args:
+        model: any decoder-only `AutoModelForCausalLM`, on any device, in fp32, bf16 or fp16.
+        examples: records of at most the model's context length.
+        token_budget: padded tokens per batch; sized to the free memory if None, and halved when memory runs out.
+        sampling: ways of sampling, each with some of `temperature`, `top_k`, `top_p`, under which the true token's
+            log-probability is wanted as well: `{"t07": {"temperature": 0.7}}` adds the column `logprob_t07`.
+
+    Returns:
+        The score table described at the head of this module, rows in the order of `examples`, lists as NumPy arrays.
+
+    Raises:
+        InputError: a model that is not causal or gives NaN; a record that is too long or tokenized for another model.
+    """
+    with _scoring(model, sampling, token_budget, progress, len(examples)) as run:
+        return run.table(examples).to_pandas()
+
+
+def score_to_parquet(
+    model: Any,
+    examples: Iterable[Example],
+    path: str | Path,
+    *,
+    shard_rows: int = 2_000,
+    token_budget: int | None = None,
+    sampling: Mapping[str, Mapping[str, float]] | None = None,
+    progress: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """As `score`, in constant memory: `examples` is read `shard_rows` at a time, and the table goes to the Parquet file `path`.
+
+    Finished shards wait in the folder `<path>.parts` and are merged when all are there, so `path` is always whole. Called
+    again after a kill, with the same model and settings, shards whose records are the same are not scored again; this also
+    holds for the shards of a `path` already written. `read_metadata(path)` says what was scored how; `metadata` adds to it.
+
+    Raises:
+        InputError: as `score`; also unfinished shards of another model or other settings, and a path that can't be written.
+    """
+    file = ScoreFile(path, describe(model, sampling or {}))
+    source, total = iter(examples), len(examples) if isinstance(examples, Sequence) else None
+    with _scoring(model, sampling, token_budget, progress, total) as run:
+        while (shard := list(islice(source, shard_rows))) or not file.digests:  # of no records: one empty shard
+            digest = examples_digest(shard)
+            if file.has(digest):
+                run.bar.update(len(shard))
+                file.add(digest)
+            else:
+                file.add(digest, run.table(shard))
+    file.finish(metadata or {})
+    return file.path
+
+
+def flatten(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """All values `[tokens]` of a list column end to end, and where each record starts `[records + 1]` (the last is the end)."""
+    starts = np.concatenate([[0], np.cumsum(table["length"].to_numpy(dtype=np.int64))])
+    return (np.concatenate(table[column].to_numpy()) if len(table) else np.zeros(0)), starts

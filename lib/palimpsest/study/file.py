@@ -1,0 +1,196 @@
+"""A study is one YAML file: data, models, methods, seeds and how to train and measure.
+
+Reading it needs neither torch nor the data, so the runner and `palimpsest check` start at once. Unknown keys are
+refused and a near name is suggested; a study may `extends:` another file and state only what differs.
+"""
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from palimpsest.errors import InputError
+from palimpsest.study.methods import METHODS
+from palimpsest.study.runs import locate
+from palimpsest.study.sections import Data, Measure, Model, Models, Section, TeacherText, Tokenizer, Training
+
+
+class Study(Section):
+    """Everything in one study file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")  # also the run folder's name, so it can't leave runs/
+    title: str
+    synthetic: bool = False  # invented data: the book may show it unmasked
+    show_secrets: bool = False
+    seeds: list[int] = Field(default=[0], min_length=1)
+    data: Data
+    tokenizer: Tokenizer = Tokenizer()
+    models: Models
+    methods: list[str] = Field(min_length=1)
+    pretrain: Training | None = None
+    pretrain_by_size: dict[str, dict[str, Any]] = {}
+    teacher: Training
+    student: Training
+    by_size: dict[str, dict[str, Any]] = {}
+    by_method: dict[str, dict[str, Any]] = {}
+    teacher_text: TeacherText = TeacherText()
+    measure: Measure = Measure()
+
+    @field_validator("methods")
+    @classmethod
+    def known_methods(cls, methods):
+        for name in methods:
+            if name not in METHODS:
+                raise ValueError(f"unknown method {name!r}{near(name, METHODS)}; known: {', '.join(METHODS)}")
+        if "sft" not in methods:
+            raise ValueError("methods must include 'sft': it is the baseline every distilled student is held against")
+        return methods
+
+    @model_validator(mode="after")
+    def consistent(self):
+        starts = {"teacher": self.models.teacher, **self.models.students}
+        if any(m.scratch for m in starts.values()) and not (self.pretrain and self.data.public):
+            raise ValueError("models from scratch need a `pretrain` section and `data.public` records")
+        if self.models.teacher.scratch and not self.tokenizer.vocabulary:
+            raise ValueError("a teacher from scratch needs `tokenizer.vocabulary`")
+        if self.tokenizer.vocabulary and any(m.path for m in starts.values()):
+            raise ValueError("a model given by `path` brings its own tokenizer: leave `tokenizer.vocabulary` out")
+        for where, given, known in (
+            ("by_size", self.by_size, self.models.students),
+            ("pretrain_by_size", self.pretrain_by_size, starts),
+            ("by_method", self.by_method, self.methods),
+        ):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"{where} names {name!r}{near(name, known)}; this study has {', '.join(known)}")
+        for method in self.methods:
+            other = METHODS[method].leave_out
+            if other and other not in self.methods:
+                raise ValueError(f"method {method} leaves out what {other} recites: add {other} to methods")
+        for arm in self.arms():
+            self.training(arm.size, arm.method)
+        return self
+
+    def arms(self) -> list["Arm"]:
+        """Every size x method x seed, largest study order: as written in the file."""
+        return [
+            Arm(size, method, seed) for seed in self.seeds for size in self.models.students for method in self.methods
+        ]
+
+    def training(self, size: str, method: str) -> Training:
+        """The `student` section with this size's and then this method's changes on top."""
+        return Training(
+            **{**self.student.model_dump(), **self.by_size.get(size, {}), **self.by_method.get(method, {})}
+        )
+
+    def pretraining(self, size: str) -> Training:
+        """The `pretrain` section with this size's changes on top; `size` may be "teacher"."""
+        return Training(**{**self.pretrain.model_dump(), **self.pretrain_by_size.get(size, {})})
+
+    def start(self, size: str) -> Model:
+        """Where the model of this size starts; `size` may be "teacher"."""
+        return self.models.teacher if size == "teacher" else self.models.students[size]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One student: size x method x seed."""
+
+    size: str
+    method: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.size}-{self.method}-s{self.seed}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Arm":
+        """Read `size-method-sN` back."""
+        try:
+            size, method, seed = name.split("-")
+            return cls(size, method, int(seed.removeprefix("s")))
+        except ValueError:
+            raise InputError(
+                f"{name!r} is not an arm; an arm is written size-method-sSEED, e.g. small-sft-s0"
+            ) from None
+
+
+def near(name: str, known) -> str:
+    """' (did you mean ...?)' or nothing."""
+    match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits that change when `value` (pydantic models, dictionaries, lists, numbers) does."""
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    text = json.dumps(plain, sort_keys=True, default=lambda v: v.model_dump() if isinstance(v, BaseModel) else str(v))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and validate a study file.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or does not validate; every fault is listed with its place in the
+            file, and unknown keys with the nearest known one.
+    """
+    tree = _read(locate(path), [])
+    try:
+        study = Study(**tree)
+    except ValidationError as error:
+        lines = [_explain(e) for e in error.errors()]
+        raise InputError(
+            f"study {path}: {len(lines)} fault(s)\n" + "\n".join(f"  - {line}" for line in lines)
+        ) from None
+    if study.name != locate(path).stem:
+        raise InputError(
+            f"study {path} has the name {study.name!r}; name it {locate(path).stem!r}, as its file, so that run folders "
+            "and files can't be mistaken for one another"
+        )
+    return study
+
+
+def _read(path: Path, seen: list[Path]) -> dict:
+    if path in seen:
+        raise InputError(f"study {path} extends itself: {' -> '.join(str(p) for p in [*seen, path])}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no study file {path}; the project's own are in studies/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"study {path} is not readable YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"study {path}: wanted keys and values, found {type(tree).__name__}")
+    parent = tree.pop("extends", None)
+    return _merge(_read((path.parent / parent).resolve(), [*seen, path]), tree) if parent else tree
+
+
+def _merge(base: dict, changes: dict) -> dict:
+    """Changes win; sections merge key by key, except `models`, replaced whole because a model has exactly one start."""
+    merged = {**base, **changes}
+    for key, value in changes.items():
+        if key != "models" and isinstance(value, dict) and isinstance(base.get(key), dict):
+            merged[key] = {**base[key], **value}
+    return merged
+
+
+def _explain(error: dict) -> str:
+    place = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = [name for section in _sections() for name in section.model_fields]
+        return f"unknown key {place!r}{near(error['loc'][-1], known)}"
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    found = "" if isinstance(error["input"], dict) or not place else f" (found {error['input']!r})"
+    return f"{place + ': ' if place else ''}{error['msg'].removeprefix('Value error, ')}{found}"
+
+
+def _sections() -> list[type[Section]]:
+    return Section.__subclasses__()

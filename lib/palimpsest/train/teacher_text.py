@@ -1,0 +1,68 @@
+"""The corpus of sequence-level distillation: the teacher's answer to every prompt, written once and part by part."""
+
+from pathlib import Path
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from palimpsest.data.examples import Example
+from palimpsest.measure.generation import decode
+from palimpsest.measure.models import context_length
+from palimpsest.study import fingerprint
+from palimpsest.study.runs import remove, write_parquet
+from palimpsest.study.sections import TeacherText
+
+PART = 512  # records; what a kill in the middle of writing can cost at most
+
+
+def write_corpus(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pd.DataFrame,
+    examples: list[Example],
+    how: TeacherText,
+    seed: int,
+    folder: Path,
+    made_from: str,
+    part: int = PART,
+) -> pd.DataFrame:
+    """Decode every prompt; write `records.parquet` in `folder`, whole or not at all.
+
+    Finished parts wait in `folder/parts-<key>`, whose key is a hash of `made_from` (the teacher and the decoding), the
+    seed and the prompts, so an interrupted corpus goes on with its first unwritten part and never mixes two teachers.
+
+    Args:
+        rows, examples: the records and their tokens, in the same order.
+
+    Returns:
+        `rows` with `teacher_tokens` (end-of-text included), `teacher_text`, and `same`: token for token the reference.
+    """
+    prompts = [e.input_ids[: e.prompt_length] for e in examples]
+    parts = folder / f"parts-{fingerprint([made_from, how, seed, part, prompts])}"
+    parts.mkdir(parents=True, exist_ok=True)
+    for number, at in enumerate(range(0, len(prompts), part)):
+        path = parts / f"{number:06d}.parquet"
+        if path.exists():
+            continue
+        some = prompts[at : at + part]
+        texts = decode(
+            model,
+            tokenizer,
+            some,
+            max_new_tokens=[min(how.max_new_tokens, context_length(model) - len(p)) for p in some],
+            num_beams=how.beams if how.decode == "beam" else 1,
+            do_sample=how.decode == "sample",
+            temperature=how.temperature,
+            seed=seed * 1_000_003 + number,
+        )
+        write_parquet(pd.DataFrame({"teacher_tokens": texts}), path)
+    written = pd.concat([pd.read_parquet(p) for p in sorted(parts.glob("*.parquet"))], ignore_index=True)
+    tokens = [[int(t) for t in text] for text in written["teacher_tokens"]]
+    rows = rows.assign(
+        teacher_tokens=tokens,
+        teacher_text=tokenizer.batch_decode(tokens, skip_special_tokens=True),
+        same=[t == e.response_ids for t, e in zip(tokens, examples, strict=True)],
+    )
+    write_parquet(rows, folder / "records.parquet")
+    remove(parts)
+    return rows

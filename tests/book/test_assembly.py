@@ -1,0 +1,156 @@
+"""The smoke study end to end: its tables are the expected ones, and its book holds up in a browser."""
+
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from browser import chromium, walk
+from expected_tables import differences
+
+from palimpsest.book import assembly
+from palimpsest.errors import InputError
+from palimpsest.study import load_study
+
+ROOT = Path(__file__).parents[2]
+EXPECTED = Path(__file__).parents[1] / "expected"
+# Table -> the columns that name a row, and how far the others may lie from the committed value. Training on another
+# processor adds in another order, and over some hundred steps that moves rates by several records.
+TABLES: dict[str, tuple[list[str], dict[str, float]]] = {
+    "memorization": (["model", "split", "reading"], {"rate": 0.15}),
+    "quality": (["model"], {"test_loss": 0.1}),
+    "cost": (["model"], {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("smoke")
+class TestSmoke:
+    @pytest.mark.parametrize("name", TABLES)
+    def test_tables_are_the_expected_ones(self, smoke_run, name):
+        keys, tolerance = TABLES[name]
+        found, expected = (pd.read_csv(folder / f"{name}.csv") for folder in (smoke_run / "tables", EXPECTED))
+        assert differences(found, expected, keys, tolerance) == []
+
+    def test_every_expected_table_is_compared(self):
+        assert {path.stem for path in EXPECTED.glob("*.csv")} == set(TABLES)
+
+    def test_the_book_has_a_page_per_chapter_and_arm(self, smoke_run):
+        pages = {
+            p.relative_to(smoke_run / "html").with_suffix("").as_posix() for p in smoke_run.rglob("html/**/*.html")
+        }
+        toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+        arms = {f"runs/{arm.name}" for arm in load_study(ROOT / "studies" / "smoke.yaml").arms()}
+        assert set(assembly.pages(toc)) | arms <= pages
+
+    @pytest.mark.skipif(chromium() is None, reason="no Chromium installed (Debian: apt-get install chromium)")
+    def test_every_page_holds_up_in_a_browser(self, smoke_run):
+        pages, faults = walk(smoke_run / "html")
+        assert faults == []
+        arms = load_study(ROOT / "studies" / "smoke.yaml").arms()
+        assert len(pages) >= len(arms) + 10, f"only {pages} could be reached by links"
+
+
+KEYS = ["model", "split"]
+TABLE = pd.DataFrame(
+    {"model": ["a", "a", "b"], "split": ["m", "n", "m"], "total": [9, 9, 9], "rate": [0.5, 0.1, float("nan")]}
+)
+
+
+def changed(row, column, value):
+    table = TABLE.copy()
+    table.loc[row, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (TABLE.sample(frac=1, random_state=1).assign(seconds=3), None),
+        (changed(0, "rate", 0.54), None),
+        (changed(0, "rate", 0.56), "row ('a', 'm'): rate is 0.56, expected 0.5 +- 0.05"),
+        (changed(0, "rate", float("nan")), "rate is nan"),
+        (changed(2, "rate", 0.2), "rate is 0.2, expected nan"),
+        (changed(0, "total", 8), "total is 8, expected 9"),
+        (TABLE.drop(columns="rate"), "column rate is missing"),
+        (TABLE.head(2), "row ('b', 'm') is missing"),
+        (pd.concat([TABLE, TABLE.head(1).assign(model="c")]), "row ('c', 'm') is unexpected"),
+        (pd.concat([TABLE, TABLE.head(1)]), "rows are not told apart"),
+    ],
+)
+def test_tables_are_compared_row_by_row(found, message):
+    lines = differences(found, TABLE, KEYS, {"rate": 0.05})
+    assert (lines == []) if message is None else any(message in line for line in lines), lines
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with small executed notebooks: the first page, one chapter, two arms of one notebook."""
+
+    def page(path, *cells):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
+
+    text = nbformat.v4.new_markdown_cell
+    page(tmp_path / "notebooks" / "00_intro.ipynb", text("# Intro"))
+    page(tmp_path / "notebooks" / "04_memorization.ipynb", text("(sec-memorization)=\n# Memorization"))
+    for arm in ("small-sft-s1", "small-word_kd-s0", "small-sft-s0"):
+        figure = nbformat.v4.new_code_cell(
+            "draw()", metadata={"mystnb": {"figure": {"caption": "C", "name": "fig-a"}}}
+        )
+        markdown = text(
+            "(sec-student)=\n# Train\n\n{numref}`fig-a`, [here](#sec-student), {ref}`x <fig-a>`, sec-students."
+        )
+        page(tmp_path / "notebooks" / "runs" / f"{arm}.ipynb", markdown, figure)
+    return tmp_path
+
+
+def test_staging_keeps_chapters_that_exist_and_lists_arms_in_order(run, tmp_path):
+    pages = assembly.stage(run, ROOT / "book", tmp_path / "out")
+    arms = ["runs/small-sft-s0", "runs/small-word_kd-s0", "runs/small-sft-s1"]
+    assert pages[:6] == ["notebooks/00_intro", "notebooks/04_memorization", "every_run", *arms]
+    assert "methods" in pages and "notebooks/06_attacks" not in pages
+    titles = yaml.safe_load((tmp_path / "out" / "_toc.yml").read_text())["parts"][0]["chapters"][1]["sections"]
+    assert titles[1]["title"] == "small, Word-KD, seed 0"
+
+
+def test_each_arm_has_targets_of_its_own(run, tmp_path):
+    assembly.stage(run, ROOT / "book", tmp_path / "out")
+    nb = nbformat.read(tmp_path / "out" / "runs" / "small-sft-s1.ipynb", as_version=4)
+    assert nb.cells[0].source == (
+        "(small-sft-s1-sec-student)=\n# small, SFT, seed 1\n\n"
+        "{numref}`small-sft-s1-fig-a`, [here](#small-sft-s1-sec-student), {ref}`x <small-sft-s1-fig-a>`, sec-students."
+    )
+    assert nb.cells[1].metadata["mystnb"]["figure"]["name"] == "small-sft-s1-fig-a"
+
+
+def test_staging_again_leaves_nothing_of_the_last_time(run, tmp_path):
+    assembly.stage(run, ROOT / "book", tmp_path / "out")
+    (run / "notebooks" / "runs" / "small-sft-s1.ipynb").unlink()
+    assert "runs/small-sft-s1" not in assembly.stage(run, ROOT / "book", tmp_path / "out")
+    assert not (tmp_path / "out" / "runs" / "small-sft-s1.ipynb").exists()
+
+
+def test_a_failed_cell_is_refused(run, tmp_path):
+    path = run / "notebooks" / "04_memorization.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    nb.cells.append(nbformat.v4.new_code_cell("1/0", outputs=[nbformat.v4.new_output("error", ename="E", evalue="v")]))
+    nbformat.write(nb, path)
+    with pytest.raises(InputError, match=r"04_memorization\.ipynb: cell 1 failed with E: v"):
+        assembly.stage(run, ROOT / "book", tmp_path / "out")
+
+
+def test_a_missing_first_page_is_refused(run, tmp_path):
+    (run / "notebooks" / "00_intro.ipynb").unlink()
+    with pytest.raises(InputError, match="first page was not executed"):
+        assembly.stage(run, ROOT / "book", tmp_path / "out")
+
+
+def test_the_library_pages_name_every_module():
+    library = ROOT / "lib" / "palimpsest"
+    modules = {
+        ".".join(p.relative_to(library).with_suffix("").parts) for p in library.rglob("*.py") if p.stem != "__init__"
+    }
+    text = "".join(page.read_text() for page in (ROOT / "book" / "api").glob("*.md"))
+    assert {name for name in modules if f"automodule:: palimpsest.{name}\n" not in text} == set()

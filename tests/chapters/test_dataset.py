@@ -1,0 +1,107 @@
+"""What the data chapter says of a study's records, on records small enough to count by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from palimpsest.chapters import dataset
+
+
+def record(split, response, instruction="Ask?", secrets=(), kind="letter", copies=0, teacher_only=False, context=""):
+    spans = [
+        {"start": response.index(text), "end": response.index(text) + len(text), "kind": k} for k, text in secrets
+    ]
+    return {
+        "id": f"{split}{instruction}{response}", "instruction": instruction, "context": context, "response": response,
+        "category": "c", "split": split, "kind": kind, "secrets": spans, "copies": copies, "teacher_only": teacher_only,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def records():
+    return pd.DataFrame(
+        [
+            record("public", "you just wait", "How?"),
+            record("public", "you just ring", "When?"),
+            record("member", "shall ring 12 now", "A", [("phone", "12")], copies=1),
+            record("member", "shall wait for Ann", "B", [("name", "Ann")], copies=1),
+            record("non_member", "shall ring 77 now", "C", [("phone", "77")]),
+            record("non_member", "shall ring Ann now", "A", [("name", "Ann")]),
+            record("member", "code Q", "K", [("access_code", "Q")], "canary", 4),
+            record("member", "code R", "L", [("access_code", "R")], "canary", 8, True),
+            record("twin", "code S", "M", [("access_code", "S")], "twin"),
+        ]
+    )
+
+
+def test_forms_replace_secrets_by_their_kind():
+    row = record("member", "Ring 12 or Ann.", secrets=[("n", "12"), ("x", "Ann")])
+    assert dataset.forms(pd.DataFrame([row])).tolist() == ["Ring <n> or <x>."]
+
+
+def test_ngrams_and_their_share():
+    assert dataset.ngrams("a b c", 2) == [("a", "b"), ("b", "c")] and dataset.ngrams("a", 2) == []
+    assert dataset.ngram_share(["a b c", "b c"], ["x b c"], 2) == pytest.approx(2 / 3)
+    assert math.isnan(dataset.ngram_share(["a"], ["a"], 2))
+
+
+def test_overlap_sees_a_response_that_differs_only_in_its_secret_and_a_repeated_prompt(records):
+    table = dataset.overlap(records)
+    assert list(table.index) == ["public", "non_member"]
+    assert table.loc["non_member", ["prompts", "responses"]].tolist() == [1, 1]
+    assert table.loc["public", ["prompts", "responses"]].tolist() == [0, 0]
+    # of "shall ring <phone> now" both three-word runs are known, of "shall ring <name> now" none
+    assert table.loc["non_member", "3-word runs"] == pytest.approx(2 / 4)
+    assert math.isnan(table.loc["public", "5-word runs"])
+
+
+def test_overview_counts_rows_of_training_text(records):
+    table = dataset.overview(records)
+    assert table.loc[("member", "letter"), ["records", "rows of training text"]].tolist() == [2, 2]
+    assert table.loc[("member", "canary"), "rows of training text"] == 12
+    assert table.loc[("public", "letter"), "secrets per record"] == 0
+
+
+def test_doses_keep_the_teachers_own_canaries_apart(records):
+    assert dataset.doses(records)["records"].to_dict() == {
+        ("teacher and students", 4): 1,
+        ("the teacher alone", 8): 1,
+        ("nobody (unseen twins)", 0): 1,
+    }
+    assert dataset.doses(records[records["kind"] == "letter"]).empty
+    assert dataset.canaries_sentence(records) == (
+        "1 canaries take 4 rows of every student's training text; 1 more take 8 rows of the teacher's alone. "
+        "1 twins are read by nobody."
+    )
+    assert "no canaries" in dataset.canaries_sentence(records[records["kind"] == "letter"])
+
+
+def test_samples_escape_text_and_mask_it_unless_shown():
+    rows = pd.DataFrame([record("member", "<b>Ann</b> & co", "a<i>", [("name", "Ann")])])
+    shown, hidden = dataset.samples(rows, True), dataset.samples(rows, False)
+    assert "&lt;b&gt;<mark>Ann</mark>&lt;/b&gt; &amp; co" in shown and "a&lt;i&gt;" in shown
+    assert "Ann" not in hidden and "a&lt;" not in hidden and "<b>" not in shown + hidden
+
+
+def test_telling_words_leave_secrets_out(records):
+    table = dataset.telling_words(records, count=2)
+    assert set(table["public"]) == {"you", "just"} and table["private"].iloc[0] == "shall"
+    words = dataset.telling_words(records, count=6)["private"]
+    assert not set(words) & {"12", "ann", "phone", "name"}
+
+
+def test_secret_kinds_and_sentences(records):
+    table = dataset.secret_kinds(records)
+    assert table.loc["phone", ["member", "non_member", "characters"]].tolist() == [1, 1, 2.0]
+    splits = dataset.by_split(records)
+    assert dataset.secrets_sentence(splits["member"]).startswith("The 2 members hold 2 secrets, 14%")  # 5 of 35
+    assert "does not say" in dataset.secrets_sentence(splits["public"])
+    assert "25%" in dataset.style_sentence(splits)  # "ring", "wait" of eight words
+    assert "not part of this study" in dataset.style_sentence({"member": splits["member"]})
+
+
+def test_records_without_anything_special(records):
+    plain = records[records["kind"] == "letter"].assign(secrets=[[]] * 6)
+    assert dataset.secret_kinds(plain).empty
+    assert "shall ring 12 now" in dataset.samples(plain, True)

@@ -1,0 +1,209 @@
+"""Reading records: every common format gives the same rows, and bad input is named by line, row or column."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from palimpsest.data import records, sources, splits
+from palimpsest.errors import InputError
+from palimpsest.measure.models import train_tokenizer
+from palimpsest.study import load_study
+from palimpsest.study.runs import locate
+
+ROWS = [
+    {"instruction": "Where is it?", "context": "", "response": "In Öland, at 4 Fern Road."},
+    {"instruction": "Who has it?", "context": "The blue one.", "response": "Mina."},
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([r["response"] + r["instruction"] for r in ROWS] * 20, 300)
+
+
+def lines(path, rows):
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows), encoding="utf-8")
+    return path
+
+
+def test_formats_agree(tmp_path):
+    frame = pd.DataFrame(ROWS)
+    lines(tmp_path / "a.jsonl", ROWS)
+    (tmp_path / "a.json").write_text(json.dumps(ROWS))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    read = [records.read_records(tmp_path / f"a.{end}") for end in ("jsonl", "json", "csv", "parquet")]
+    for other in read[1:]:
+        pd.testing.assert_frame_equal(read[0], other)
+    assert list(read[0]["response"]) == [r["response"] for r in ROWS] and read[0]["id"].is_unique
+
+
+def test_columns_are_mapped_and_text_is_plain(tmp_path):
+    path = lines(tmp_path / "a.jsonl", [{"q": "a", "a": "b"}])
+    frame = records.read_records(path, columns={"instruction": "q", "response": "a"})
+    assert frame[["instruction", "context", "response"]].to_numpy().tolist() == [["a", "", "b"]]
+    (tmp_path / "t.json").write_text('["one", "two"]')
+    assert list(records.read_records(tmp_path / "t.json")["text"]) == ["one", "two"]
+
+
+def test_a_mapped_column_wins_over_a_namesake(tmp_path):
+    path = lines(tmp_path / "a.jsonl", [{"text": "t", "response": "r", "instruction": "i", "story": "s", "n": 1}])
+    plain = records.read_records(path, columns={"text": "story"})
+    assert plain["text"].tolist() == ["s"] and "response" not in plain and plain["n"].tolist() == [1]
+    assert records.read_records(path, columns={"text": "text"})["id"].tolist() == records.record_ids(
+        pd.DataFrame({"text": ["t"]})
+    )
+    swapped = records.read_records(path, columns={"response": "story"})
+    assert swapped[["instruction", "response"]].to_numpy().tolist() == [["i", "s"]] and swapped.columns.is_unique
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_rows_come_in_pieces_with_their_places(tmp_path, name):
+    frame, path = (
+        pd.DataFrame({"text": [f"no {i}" for i in range(11)], "code": [f"{i:03d}" for i in range(11)]}),
+        tmp_path / name,
+    )
+    write = {
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".csv": lambda: frame.to_csv(path, index=False),
+    }
+    write |= {".json": lambda: frame.to_json(path, orient="records"), ".parquet": lambda: frame.to_parquet(path)}
+    write[path.suffix]()
+    pieces = list(sources.chunks(path, 9, size=4))
+    assert [list(p.index) for p in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    assert pd.concat(pieces)["text"].tolist() == frame["text"][:9].tolist()
+    if path.suffix == ".csv":  # no field of it is a number
+        assert pieces[0]["code"].tolist() == ["000", "001", "002", "003"]
+
+
+def test_a_key_may_appear_late_in_json_lines(tmp_path):
+    path = lines(tmp_path / "a.jsonl", [{"text": "one"}] * 2_500 + [{"text": "two", "note": "late"}])
+    assert sources.column_names(path) == ["text", "note"] and sources.column_names(path, 10) == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"instruction": "a", "response": "b"}\n{"instruction": ', "broken JSON at line 2"),
+        ("a.jsonl", b'{"instruction": "a", "response": "\xff"}', "not UTF-8"),
+        ("a.jsonl", b'{"instruction": "a"}', "no column 'response'"),
+        ("a.jsonl", b'{"instruction": "a", "response": "b"}\n{"instruction": "a"}', "record 2 has no response"),
+        ("a.jsonl", b'{"response": "a"}', "no column 'instruction'"),
+        ("a.jsonl", b"[1]", "line 1 holds list"),
+        ("a.jsonl", b"", "holds no records"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}', "holds '\\ud800', half of a surrogate pair"),
+        ("a.json", b'{"instruction": "a"}', "wanted a JSON list"),
+        ("a.txt", b"hello", "cannot read .txt"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as error:
+        records.read_records(tmp_path / name)
+    assert message in str(error.value)
+
+
+def test_missing_file_and_hub_without_network(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no file"):
+        records.read_records(tmp_path / "none.jsonl")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="neither a file here nor a data set the hub would give"):
+        records.read_records("nobody/nothing-of-this-name")
+
+
+def test_encoding_keeps_prompt_a_prefix_and_closes_the_response(tokenizer):
+    frame = pd.DataFrame(ROWS).assign(secrets=[[{"start": 13, "end": 24, "kind": "address"}], []])
+    frame["id"] = records.record_ids(frame)
+    form = records.template("plain")
+    first, second = records.encode(frame, tokenizer, form)
+    assert tokenizer.decode(first.input_ids[: first.prompt_length]) == "Where is it?\n> "
+    assert second.input_ids[: second.prompt_length] == tokenizer("Who has it?\nThe blue one.\n> ")["input_ids"]
+    assert first.response_ids[-1] == tokenizer.eos_token_id and len(first.secret) == len(first.response_ids)
+    assert (
+        tokenizer.decode([t for t, s in zip(first.response_ids, first.secret, strict=True) if s]).strip(" .")
+        == "4 Fern Road"
+    )
+    assert not first.secret[-1] and not any(second.secret)
+
+
+def test_text_is_scored_whole_and_nothing_is_appended(tokenizer):
+    frame = pd.DataFrame({"text": ["one two"], "id": ["x"]})
+    (example,) = records.encode(frame, tokenizer)
+    assert example.prompt_length == 1 and example.input_ids == tokenizer("one two")["input_ids"]
+
+
+def test_too_long_for_the_model_is_refused_with_count(tokenizer):
+    frame = pd.DataFrame(ROWS).assign(id=["a", "b"])
+    with pytest.raises(InputError, match=r"2 of 2 records are longer than the model's context of 5 tokens"):
+        records.encode(frame, tokenizer, records.template("plain"), 5)
+
+
+def test_copies_and_the_counterfactual():
+    frame = pd.DataFrame(
+        {
+            "id": list("abc"),
+            "split": ["member", "member", "test"],
+            "copies": [2, 3, 0],
+            "teacher_only": [False, True, False],
+        }
+    )
+    assert list(records.training_text(frame, "teacher")["id"]) == list("aabbb")
+    assert list(records.training_text(frame, "student")["id"]) == list("aa")
+
+
+def study_on(tmp_path, rows, **data):
+    (tmp_path / "mine.yaml").write_text(
+        "extends: {}\nname: mine\ndata: {}\n".format(
+            locate("studies/smoke.yaml"),
+            json.dumps({"source": str(lines(tmp_path / "d.jsonl", rows)), "public": 1, **data}),
+        )
+    )
+    return load_study(tmp_path / "mine.yaml")
+
+
+def rows(count):
+    return [{"instruction": f"ask {i}", "context": "", "response": f"say {i}"} for i in range(count)]
+
+
+def test_splits_are_drawn_once_and_disjoint(tmp_path):
+    study = study_on(tmp_path, rows(40), members=10, non_members=10, test=5)
+    drawn = splits.draw_splits(splits.read_study_records(study), study)
+    assert drawn["split"].value_counts().to_dict() == {"member": 10, "non_member": 10, "test": 5, "public": 1}
+    assert drawn["id"].is_unique and set(drawn.loc[drawn["split"] == "member", "copies"]) == {1}
+    again = splits.draw_splits(splits.read_study_records(study), study)
+    assert list(again["id"]) == list(drawn["id"])
+
+
+def test_fewer_records_than_asked_for(tmp_path):
+    study = study_on(tmp_path, rows(12), members=10, non_members=10, test=5)
+    with pytest.raises(InputError, match=r"26 records asked for .* 12 usable ones found"):
+        splits.draw_splits(splits.read_study_records(study), study)
+
+
+def test_empty_responses_and_duplicates(tmp_path):
+    bad = [*rows(3), {"instruction": "a", "context": "", "response": " "}, rows(1)[0]]
+    with pytest.raises(InputError, match=r"1 record\(s\) have an empty response, first at record 4"):
+        splits.read_study_records(study_on(tmp_path, bad, members=1, non_members=1, test=1))
+    dropped = splits.read_study_records(
+        study_on(tmp_path, bad, members=1, non_members=1, test=1, empty_responses="drop")
+    )
+    assert len(dropped) == 3 and dropped.attrs["dropped"] == {"empty": 1, "duplicates": 1}
+
+
+@pytest.mark.parametrize("how", ["refuse", "drop", "cut"])
+def test_long_records_are_never_cut_silently(tmp_path, tokenizer, how):
+    long = {"instruction": "ask", "context": "", "response": "say " * 60}
+    study = study_on(tmp_path, [*rows(3), long], members=1, non_members=1, test=1, too_long=how)
+    frame = splits.read_study_records(study)
+    if how == "refuse":
+        with pytest.raises(InputError, match=r"1 of 4 records do not fit"):
+            splits.fit_lengths(frame, study, tokenizer, 40)
+        return
+    kept = splits.fit_lengths(frame, study, tokenizer, 40)
+    assert kept.attrs["dropped"]["too_long"] == (1 if how == "drop" else 0) and kept.attrs["cut"] == (
+        1 if how == "cut" else 0
+    )
+    longest = max(len(e.input_ids) for e in records.encode(kept, tokenizer, records.template("plain"), 40))
+    assert longest <= 40 and (how == "drop" or longest >= 38)
