@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from palimpsest.data.examples import Example, collate
 from palimpsest.measure import extraction, membership_inference
-from palimpsest.measure.near_verbatim import approximate, similarity
+from palimpsest.measure.near_verbatim import near_misses, similarity
 from palimpsest.measure.scoring import score
 
 COPIES = 4  # of every record where texts are decoded
@@ -95,9 +95,9 @@ def words(vocabulary: int) -> PreTrainedTokenizerFast:
 def everything(model, examples: list[Example], texts: list[str]) -> list[bool]:
     """One pass and all that follows from it; returns the verdicts of the whole response from the prompt."""
     table = score(model, examples)
-    extraction.verdicts(table, WINDOW)
-    extraction.curve(table, WINDOW)
-    extraction.extraction_strength(table)
+    extraction.verbatim_at_every_prefix(table, WINDOW)
+    extraction.verbatim_by_prefix(table, WINDOW)
+    extraction.strength(table)
     extraction.samples_needed(extraction.log_probability(table), 0.5)
     for attack in (membership_inference.loss, membership_inference.min_k, membership_inference.min_k_plus):
         attack(table)
@@ -108,7 +108,7 @@ def everything(model, examples: list[Example], texts: list[str]) -> list[bool]:
 def all_prefixes(model, examples: list[Example]) -> list[list[bool]]:
     """Verdicts at PREFIXES from one pass that decides all prefix lengths."""
     table = score(model, examples)
-    extraction.verdicts(table, WINDOW)
+    extraction.verbatim_at_every_prefix(table, WINDOW)
     return [extraction.verbatim(table, k, WINDOW).tolist() for k in PREFIXES]
 
 
@@ -209,8 +209,8 @@ def main() -> None:
         many = [replace(e, id=f"{e.id}-{copy}") for copy in range(COPIES) for e in examples]
         table = score(model, many)
         runs[SCORING] = lambda: [score(model, many)] and None
-        runs["from the first miss, scores at hand"] = lambda: approximate(model, tokenizer, many, table)
-        runs["scoring, then from the first miss"] = lambda: approximate(model, tokenizer, many, score(model, many))
+        runs["from the first miss, scores at hand"] = lambda: near_misses(model, tokenizer, many, table)
+        runs["scoring, then from the first miss"] = lambda: near_misses(model, tokenizer, many, score(model, many))
         for batch in (32, 64, 128):
             decode = partial(generated, model, batch=batch)
             runs[f"{PLAIN}, batch {batch}"] = partial(from_prompts, model, tokenizer, many, decode)

@@ -34,7 +34,7 @@ reading: str = "auto"  # window, whole, secret, or auto: secret where the data m
 
 # %%
 from palimpsest.chapters import claims, figures, inheritance, memorization
-from palimpsest.measure import origins
+from palimpsest.measure import lineage
 from palimpsest.study import load_study
 from palimpsest.study.runs import locate, write_table
 
@@ -51,8 +51,8 @@ tables = locate(run_dir) / "tables"
 
 # %%
 letters = memorization.letters(plan, run_dir)
-chosen = origins.choose_reading(letters, reading)
-memorized = origins.verdicts(plan, run_dir, letters, chosen)
+chosen = lineage.choose_reading(letters, reading)
+memorized = lineage.verbatim_matrix(plan, run_dir, letters, chosen)
 members = inheritance.sets(plan, memorized, letters, "member")
 others = inheritance.sets(plan, memorized, letters, "non_member")
 figures.say(
@@ -69,9 +69,9 @@ figures.say(
 # seeds; the 95 % intervals resample seeds, then letters.
 
 # %%
-pooled = origins.across_seeds(members)
+pooled = lineage.across_seeds(members)
 write_table(pooled, tables / "inheritance.csv")
-write_table(origins.count_sets(members), tables / "inheritance_by_seed.csv")
+write_table(lineage.count_sets(members), tables / "inheritance_by_seed.csv")
 inheritance.set_table(pooled)
 
 # %% mystnb={"figure": {"caption": "Members by which of teacher, student and baseline recite them, per size and method, mean over seeds. Red: inherited. Light grey: recited by the teacher alone. Letters that none of the three recites are not drawn.", "name": "fig-sets"}}
@@ -81,7 +81,7 @@ inheritance.set_figure(pooled)
 # The same sets of letters that nobody was fine-tuned on say how much of this is chance or common wording.
 
 # %%
-chance = origins.across_seeds(others)
+chance = lineage.across_seeds(others)
 figures.say(*inheritance.inherited_told(pooled, chance))
 
 # %% [markdown]
@@ -92,12 +92,12 @@ figures.say(*inheritance.inherited_told(pooled, chance))
 # seed. With many pairs, a few small p-values come by chance.
 
 # %%
-compared = origins.compare(members)
+compared = lineage.compare(members)
 write_table(compared, tables / "inheritance_paired.csv")
 inheritance.pair_table(compared)
 
 # %%
-with_teacher = origins.compare(members, "teacher")
+with_teacher = lineage.compare(members, "teacher")
 figures.say(
     inheritance.fewer_told(compared, "their baseline"), "", inheritance.fewer_told(with_teacher, "the teacher")
 )
@@ -161,7 +161,7 @@ figures.say(*inheritance.claims_told(checked))
 # ## Checks
 
 # %%
-per_arm = origins.count_sets(members).groupby(["size", "method", "seed"])["count"].sum()
+per_arm = lineage.count_sets(members).groupby(["size", "method", "seed"])["count"].sum()
 assert (per_arm == members["id"].nunique()).all(), "the sets of an arm must add up to all letters"
 assert not set(members["id"]) & set(others["id"])
 assert compared["difference"].between(-1, 1).all()

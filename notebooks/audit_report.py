@@ -54,7 +54,7 @@ HTML(f"<p>Read with it:</p><ul>{''.join(warned)}</ul>" if warned else "")
 # ## What was audited
 
 # %%
-HTML(masking.table(report.facts(summary)) + masking.table(report.files(summary)))
+HTML(masking.to_html(report.facts(summary)) + masking.to_html(report.files(summary)))
 
 # %% [markdown]
 # ## Verbatim extraction
@@ -64,7 +64,7 @@ HTML(masking.table(report.facts(summary)) + masking.table(report.files(summary))
 # one forward pass, and equals what decoding would give in the same arithmetic.
 
 # %%
-HTML(masking.table(report.rates(summary, "verbatim", ["k", "m"])))
+HTML(masking.to_html(report.rates(summary, "verbatim", ["k", "m"])))
 
 # %% alt="Share of records recited against the number of tokens given"
 keep(report.curve(summary), "verbatim")
@@ -83,7 +83,7 @@ views = {
 keep(report.distributions(records, views, summary), "distributions")
 
 # %%
-HTML(masking.table(report.means(summary)))
+HTML(masking.to_html(report.means(summary)))
 
 # %% [markdown]
 # ## Less context before the same target
@@ -93,7 +93,7 @@ HTML(masking.table(report.means(summary)))
 
 # %%
 left = report.rates(summary, "left-truncated", ["k", "m"]) if settings["left_truncated"] else None
-HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else masking.table(left))
+HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else masking.to_html(left))
 
 # %% [markdown]
 # ## Extraction by sampling
@@ -102,7 +102,7 @@ HTML("<p>Not measured (<code>--left-truncated</code>).</p>" if left is None else
 # the prompt, at least one is exact with probability *p*.
 
 # %%
-HTML(masking.table(report.rates(summary, "discoverable", ["sampling", "n", "p", "m"])))
+HTML(masking.to_html(report.rates(summary, "discoverable", ["sampling", "n", "p", "m"])))
 
 # %% [markdown]
 # ## Nearly verbatim
@@ -112,7 +112,7 @@ HTML(masking.table(report.rates(summary, "discoverable", ["sampling", "n", "p", 
 
 # %%
 near = report.rates(summary, "nearly verbatim") if settings["approximate"] else None
-HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else masking.table(near))
+HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else masking.to_html(near))
 
 # %% [markdown]
 # ## Membership
@@ -122,7 +122,7 @@ HTML("<p>Not measured (<code>--no-approximate</code>).</p>" if near is None else
 
 # %%
 attacks = report.attacks(summary)
-HTML(masking.table(attacks) if len(attacks) else "<p>Not measurable without <code>--non-members</code>.</p>")
+HTML(masking.to_html(attacks) if len(attacks) else "<p>Not measurable without <code>--non-members</code>.</p>")
 
 # %% alt="True against false positive rate of every membership attack, on log axes"
 keep(report.roc(here / "records.parquet"), "roc") if len(attacks) else None
@@ -137,7 +137,7 @@ figures.say(report.blind(blind) if blind else "")
 # By extraction strength, then by the longest span. `row` is the record's place in its file.
 
 # %%
-HTML(masking.table(pd.DataFrame(summary["most_memorized"]), ["text"], show_secrets=True))
+HTML(masking.to_html(pd.DataFrame(summary["most_memorized"]), ["text"], show_secrets=True))
 
 # %% [markdown]
 # ## How sure are the verdicts?
@@ -145,10 +145,10 @@ HTML(masking.table(pd.DataFrame(summary["most_memorized"]), ["text"], show_secre
 # A verdict may flip where the two likeliest tokens are nearly tied, and another precision or device may break the tie otherwise.
 
 # %%
-HTML(masking.table(report.rates(summary, "near-tie", ["m"])))
+HTML(masking.to_html(report.rates(summary, "near-tie", ["m"])))
 
 # %% [markdown]
 # ## What made these numbers
 
 # %%
-HTML(masking.table(report.versions(summary)))
+HTML(masking.to_html(report.versions(summary)))

@@ -616,7 +616,7 @@ def test_no_more_than_a_shard_of_records_is_held(place, tmp_path, no_report, mon
     held, near = [], module.near
     in_shards(monkeypatch, 6)
     monkeypatch.setattr(scoring._Pass, "table", counted(scoring._Pass.table))
-    monkeypatch.setattr(near, "approximate", counted(near.approximate))
+    monkeypatch.setattr(near, "near_misses", counted(near.near_misses))
     before = examples_alive()
     audit(place / "tuned", write(tmp_path / "many.jsonl", people(60, 4)), tmp_path / "out")
     assert len(held) == 20 and max(held) - before <= 6 + 6  # a shard, and the piece that is read

@@ -10,7 +10,7 @@ import pytest
 
 from palimpsest.chapters import claims, inheritance, memorization
 from palimpsest.data.records import encode, record_ids, template
-from palimpsest.measure import origins
+from palimpsest.measure import lineage
 from palimpsest.measure.models import train_tokenizer
 from palimpsest.study import Study
 
@@ -96,22 +96,22 @@ def run_dir(tmp_path_factory, study):
 @pytest.fixture(scope="module")
 def found(study, run_dir):
     rows = memorization.letters(study, run_dir)
-    memorized = origins.verdicts(study, run_dir, rows, "secret")
+    memorized = lineage.verbatim_matrix(study, run_dir, rows, "secret")
     members = inheritance.sets(study, memorized, rows, "member")
     return rows, memorized, members, inheritance.predictions(study, run_dir, rows, members)
 
 
 def test_reading_is_chosen_by_the_data(found):
     rows = found[0]
-    assert origins.choose_reading(rows) == "secret" and origins.choose_reading(rows, "window") == "window"
-    assert origins.choose_reading(rows.assign(secrets=[[] for _ in range(len(rows))])) == "window"
+    assert lineage.choose_reading(rows) == "secret" and lineage.choose_reading(rows, "window") == "window"
+    assert lineage.choose_reading(rows.assign(secrets=[[] for _ in range(len(rows))])) == "window"
 
 
 def test_sets_are_those_written_down(found, study):
     rows, memorized, members, _ = found
-    counts = origins.count_sets(members).set_index(["method", "set"])["count"]
+    counts = lineage.count_sets(members).set_index(["method", "set"])["count"]
     assert counts["word_kd"].to_dict() == {
-        **dict.fromkeys(origins.MEANING, 0),
+        **dict.fromkeys(lineage.MEANING, 0),
         "easy": 16,
         "inherited": 4,
         "teacher_only": 12,
@@ -123,7 +123,7 @@ def test_sets_are_those_written_down(found, study):
 
 
 def test_readings_differ_in_what_they_ask(found, study, run_dir):
-    whole = origins.verdicts(study, run_dir, found[0], "whole")
+    whole = lineage.verbatim_matrix(study, run_dir, found[0], "whole")
     assert whole.shape == (60, 6) and whole["teacher"].sum() == 32
 
 
@@ -152,7 +152,7 @@ def test_what_is_recited_is_foretold_from_teacher_and_baseline(found):
 
 def test_tables_sentences_and_figures_of_the_chapter(found):
     rows, _, members, foretold = found
-    pooled, compared = origins.across_seeds(members), origins.compare(members)
+    pooled, compared = lineage.across_seeds(members), lineage.compare(members)
     checked = claims.check(members, foretold)
     assert inheritance.set_table(pooled).loc[("small", "Word-KD"), "inherited"].startswith("10.0 % (")
     assert inheritance.pair_table(compared).shape == (2, 4)

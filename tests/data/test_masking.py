@@ -57,7 +57,7 @@ def test_direction_changes_are_spelled_out():
 
 def test_table_masks_unless_told_and_always_escapes():
     frame = pd.DataFrame({"id": ["a<b>"], "text": ["<img src=x onerror=alert(1)>"], "rate": [0.12345]})
-    masked = masking.table(frame, ["text"])
+    masked = masking.to_html(frame, ["text"])
     assert "onerror" not in masked and masking.BLOCK in masked and "0.123" in masked and "a&lt;b&gt;" in masked
-    shown = masking.table(frame, ["text"], show_secrets=True)
+    shown = masking.to_html(frame, ["text"], show_secrets=True)
     assert "onerror" in shown and "<img" not in shown

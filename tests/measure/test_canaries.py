@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
-from palimpsest.measure.canaries import chance, dose_response, exposure_by_rank, exposures, secret_logprob
+from palimpsest.measure.canaries import chance, dose_response, exposure, exposure_by_rank, secret_logprob
 
 logprobs = st.floats(-50, 0, allow_nan=False)
 
@@ -76,7 +76,7 @@ def test_only_the_secret_counts():
 
 def test_exposures_of_all_canaries():
     table, records, examples = setting([-0.5, -4.0, -20.0], [-3.0, -5.0, -6.0], [16, 2, 1], [False, False, True])
-    found = exposures(table.sample(frac=1, random_state=0), records, examples)
+    found = exposure(table.sample(frac=1, random_state=0), records, examples)
     assert list(found["rank"]) == [1, 2, 4] and (found["twins"] == 3).all()
     assert list(found["exposure"]) == [2.0, 1.0, 0.0]
     assert list(found["copies"]) == [16, 2, 1] and list(found["recited"]) == [True, False, False]
@@ -86,27 +86,27 @@ def test_a_canary_is_ranked_among_twins_of_its_own_form():
     table, records, examples = setting([-4.0], [-3.0, -5.0])
     other = [{"start": 0, "end": 1, "kind": "phone"}]
     records["secrets"] = [KIND, other, KIND, []]
-    assert list(exposures(table, records, examples)["rank"]) == [1]  # the likelier twin is a phone number
+    assert list(exposure(table, records, examples)["rank"]) == [1]  # the likelier twin is a phone number
     records["secrets"] = [KIND, other, other, []]
     with pytest.raises(InputError, match="no unseen twin"):
-        exposures(table, records, examples)
+        exposure(table, records, examples)
 
 
 def test_what_is_missing_is_named():
     table, records, examples = setting([-4.0], [-3.0, -5.0])
     with pytest.raises(InputError, match="lacks 1 canaries and twins"):
-        exposures(table[1:], records, examples)
+        exposure(table[1:], records, examples)
     with pytest.raises(InputError, match="no example"):
-        exposures(table, records, examples[1:])
+        exposure(table, records, examples[1:])
     with pytest.raises(InputError, match="3 secret flags"):
-        exposures(table, records, [Example(e.id, e.input_ids, 2, SECRET[1:]) for e in examples])
+        exposure(table, records, [Example(e.id, e.input_ids, 2, SECRET[1:]) for e in examples])
 
 
 def test_dose_response_keeps_teacher_only_canaries_apart():
     table, records, examples = setting(
         [-0.5, -4.0, -20.0, -0.2, -0.3], [-3.0, -5.0, -6.0], [1, 1, 8, 8, 8], [False, False, False, True, True]
     )
-    dose = dose_response(exposures(table, records, examples)).set_index(["teacher_only", "copies"])
+    dose = dose_response(exposure(table, records, examples)).set_index(["teacher_only", "copies"])
     assert list(dose.index) == [(False, 1), (False, 8), (True, 8)]
     first, alone, only = (row for _, row in dose.iterrows())
     assert first["exposure"] == 1.5 and first["exposure_low"] == 1.0 and first["exposure_high"] == 2.0
@@ -118,14 +118,14 @@ def test_dose_response_keeps_teacher_only_canaries_apart():
 
 def test_dose_response_repeats():
     table, records, examples = setting(list(np.linspace(-9, 0, 12)), list(np.linspace(-10, -1, 7)))
-    exposed = exposures(table, records, examples)
+    exposed = exposure(table, records, examples)
     pd.testing.assert_frame_equal(dose_response(exposed, seed=3), dose_response(exposed, seed=3))
 
 
 def test_dose_response_of_two_seeds_counts_canaries_once():
     table, records, examples = setting([-0.5, -4.0], [-3.0, -5.0, -6.0])
     other, *_ = setting([-20.0, -4.0], [-3.0, -5.0, -6.0])
-    both = pd.concat([exposures(t, records, examples) for t in (table, other)])
+    both = pd.concat([exposure(t, records, examples) for t in (table, other)])
     (row,) = dose_response(both).to_dict("records")
     assert row["canaries"] == 2 and row["total"] == 4 and row["exposure"] == (2 + 1 + 0 + 1) / 4
     assert row["exposure_low"] <= row["exposure"] <= row["exposure_high"]

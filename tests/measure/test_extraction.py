@@ -56,7 +56,7 @@ def scored(request):
 def test_every_verdict_equals_greedy_decoding(scored):
     """All prefix lengths of 50 records, to the end of the response and for a window of 5: over 2,000 decisions a model."""
     model, examples, table = scored
-    whole, short = extraction.verdicts(table), extraction.verdicts(table, 5)
+    whole, short = extraction.verbatim_at_every_prefix(table), extraction.verbatim_at_every_prefix(table, 5)
     prefixes, targets = [], []
     for e in examples:
         for k in range(len(e.response_ids)):
@@ -138,7 +138,7 @@ def test_verbatim_is_all_hits_in_the_window(hits, k, m, full):
 @given(HITS, st.one_of(st.none(), st.integers(1, 13)), st.booleans())
 def test_curve_is_the_rate_at_every_k(hits, m, full):
     table = table_of(hits)
-    points = extraction.curve(table, m, full_window=full)
+    points = extraction.verbatim_by_prefix(table, m, full_window=full)
     for point in points.to_dict("records"):
         wanted = rate(extraction.verbatim(table, int(point.pop("k")), m, full_window=full))
         assert point == pytest.approx(wanted, abs=1e-12)
@@ -148,7 +148,7 @@ def test_curve_is_the_rate_at_every_k(hits, m, full):
 
 @given(HITS)
 def test_longest_span_and_strength(hits):
-    spans, strength = extraction.longest_span(table_of(hits)), extraction.extraction_strength(table_of(hits))
+    spans, strength = extraction.longest_span(table_of(hits)), extraction.strength(table_of(hits))
     for i, h in enumerate(hits):
         best = max((n, -s) for s in range(len(h) + 1) for n in range(len(h) - s + 1) if all(h[s : s + n]))
         tokens, start = spans.iloc[i]
@@ -165,7 +165,7 @@ def test_first_and_last_token_count():
     assert list(extraction.verbatim(table)) == [False, False, True]
     assert list(extraction.verbatim(table, 1)) == [True, False, True]
     assert list(extraction.verbatim(table, 3)) == [True, False, True]
-    assert list(extraction.extraction_strength(table)) == [0.75, 0, 1]
+    assert list(extraction.strength(table)) == [0.75, 0, 1]
     assert extraction.longest_span(table).to_numpy().tolist() == [[3, 1], [3, 0], [4, 0]]
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from palimpsest.errors import InputError
 from palimpsest.measure import membership_inference
-from palimpsest.measure.membership_inference import all_attacks, blind_baseline, evaluate, roc, tpr_at_fpr
+from palimpsest.measure.membership_inference import blind_baseline, evaluate, membership, roc, tpr_at_fpr
 
 LENGTHS = [1, 2, 5, 9, 30, 70, 0, 12]  # one-token and empty records among them
 TEXTS = ["", "a", "Ünïcode 文", "the same the same the same", *["some words here"] * 4]
@@ -143,8 +143,8 @@ def test_wbc_counts_windows():
 
 
 def test_all_attacks_leaves_out_what_it_lacks_inputs_for():
-    assert list(all_attacks(TABLE)) == ["id", "loss", "min_k", "min_k_plus"]
-    full = all_attacks(TABLE, TEXTS, REFERENCE, REFERENCE)
+    assert list(membership(TABLE)) == ["id", "loss", "min_k", "min_k_plus"]
+    full = membership(TABLE, TEXTS, REFERENCE, REFERENCE)
     assert list(full) == ["id", *membership_inference.LABELS]
     assert full["wbc"].equals(pd.Series(membership_inference.wbc(TABLE, REFERENCE)))
     assert list(full["id"]) == list(TABLE["id"])
@@ -152,11 +152,11 @@ def test_all_attacks_leaves_out_what_it_lacks_inputs_for():
 
 def test_tables_that_do_not_match_are_refused():
     with pytest.raises(InputError, match="lacks 1 of 8"):
-        all_attacks(TABLE, reference_table=REFERENCE[1:])
+        membership(TABLE, reference_table=REFERENCE[1:])
     with pytest.raises(InputError, match="same tokenizer"):
-        all_attacks(TABLE, reference_table=REFERENCE.assign(token=[t + 1 for t in REFERENCE["token"]]))
+        membership(TABLE, reference_table=REFERENCE.assign(token=[t + 1 for t in REFERENCE["token"]]))
     with pytest.raises(InputError, match="1 texts for 8 records"):
-        all_attacks(TABLE, texts=["one"])
+        membership(TABLE, texts=["one"])
 
 
 scores_of = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40).map(np.array)  # integers: many ties

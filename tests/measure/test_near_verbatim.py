@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
 from palimpsest.measure.generation import greedy
-from palimpsest.measure.near_verbatim import SIMILARITIES, approximate, continuations, first_miss, similarity
+from palimpsest.measure.near_verbatim import SIMILARITIES, continuations, first_miss, near_misses, similarity
 
 VOCABULARY, CONTEXT, END = 64, 96, 0
 LETTERS = [" ", *(chr(ord("0") + i) for i in range(VOCABULARY - 1))]
@@ -112,7 +112,7 @@ def test_end_of_text_inside_the_response_ends_the_continuation(setting):
 
 def test_recited_records_score_one_and_others_less(setting):
     model, examples, table = setting
-    found = approximate(model, TOKENIZER, examples, table)
+    found = near_misses(model, TOKENIZER, examples, table)
     assert list(found["id"]) == [e.id for e in examples]
     recited = np.array([np.all(h) for h in table["hit"]])
     assert (found.loc[recited, ["rouge_l", "edit_similarity"]] == 1).all(axis=None)
@@ -146,7 +146,7 @@ def test_no_decoding_at_all_where_everything_is_recited():
 
 
 def test_no_examples_give_an_empty_table_with_its_columns():
-    found = approximate(None, None, [], pd.DataFrame({"id": [], "hit": []}))
+    found = near_misses(None, None, [], pd.DataFrame({"id": [], "hit": []}))
     assert found.empty and list(found) == ["id", "first_miss", "continuation", *SIMILARITIES]
 
 

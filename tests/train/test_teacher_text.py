@@ -14,7 +14,7 @@ from memorizers import WORDS, untrained, words
 
 from palimpsest.data.examples import Example
 from palimpsest.study.sections import TeacherText
-from palimpsest.train.teacher_text import write_corpus
+from palimpsest.train.teacher_text import write_teacher_text
 
 SCRIPT = """
 import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:]
@@ -33,7 +33,7 @@ def corpus(folder, made_from="teacher", how=None, wait=0.0):
         inner = model.forward
         model.forward = lambda *a, **k: time.sleep(wait / 10) or inner(*a, **k)
     how = how or TeacherText(decode="sample", max_new_tokens=6)
-    return write_corpus(model, tokenizer, rows, examples, how, 0, folder, made_from, part=8)
+    return write_teacher_text(model, tokenizer, rows, examples, how, 0, folder, made_from, part=8)
 
 
 def test_one_part_or_many_write_the_same_greedy_text(tmp_path):

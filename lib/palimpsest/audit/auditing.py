@@ -223,7 +223,7 @@ def _compare_texts(
         part = folder / f"{number:06d}.parquet"
         if not part.exists():
             fitting = [e for e in examples if len(e.input_ids) <= context]
-            found = near.approximate(net, words, fitting, table, token_budget=batch_tokens, progress=progress)
+            found = near.near_misses(net, words, fitting, table, token_budget=batch_tokens, progress=progress)
             write_parquet(found, part)
 
 

@@ -84,14 +84,14 @@ def per_record(
         "verbatim_whole": extraction.verbatim(table),
         "longest_span": spans["tokens"],
         "longest_start": spans["start"],
-        "extraction_strength": extraction.extraction_strength(table),
+        "extraction_strength": extraction.strength(table),
         "token_accuracy": _accuracy(table),
         "near_ties": extraction.near_ties(table, 0, window, tolerance=tie),
         "logprob_window": extraction.log_probability(table, 0, window),
     }
     for name in sampling:
         columns[f"logprob_window_{name}"] = extraction.log_probability(table, 0, window, column=f"logprob_{name}")
-    attacks = membership_inference.all_attacks(table, texts, reference).drop(columns=["id", "loss"])
+    attacks = membership_inference.membership(table, texts, reference).drop(columns=["id", "loss"])
     numbers = pd.DataFrame({name: v if name == "token_accuracy" else v.array for name, v in columns.items()})
     numbers["loss"] = -membership_inference.loss(
         table
@@ -135,7 +135,7 @@ def scores(path: str | Path, attack: str) -> list[np.ndarray]:
 
 def add_curve(total: dict[int, np.ndarray], table: pd.DataFrame, window: int) -> None:
     """Add a chunk's verbatim counts and totals for every k to `total`, k -> [count, total]."""
-    for row in extraction.curve(table, window).itertuples(index=False):
+    for row in extraction.verbatim_by_prefix(table, window).itertuples(index=False):
         total[row.k] = total.get(row.k, np.zeros(2, dtype=int)) + (row.count, row.total)
 
 

@@ -20,7 +20,7 @@ from palimpsest.measure.results import load_records
 from palimpsest.study import Arm, Study, fingerprint
 from palimpsest.study.methods import METHODS
 from palimpsest.study.runs import Folder, locate, require, stage
-from palimpsest.train.teacher_text import write_corpus
+from palimpsest.train import teacher_text
 
 
 def prepare_data(study: Study, run_dir: str | Path) -> pd.DataFrame:
@@ -165,7 +165,7 @@ def write_teacher_text(study: Study, run_dir: str | Path) -> Path:
             rows = records[(records["split"] == "member") & ~records["teacher_only"]].reset_index(drop=True)
             model, tokenizer = load_trained(run_dir, "teacher")
             examples = examples_of(study, rows, tokenizer)
-            rows = write_corpus(
+            rows = teacher_text.write_teacher_text(
                 model, tokenizer, rows, examples, how, study.seeds[0], paths.teacher_text, made_from=print_
             )
             facts |= {

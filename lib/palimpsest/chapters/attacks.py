@@ -41,7 +41,7 @@ def scores(study: Study, run_dir: str | Path) -> pd.DataFrame:
         before = None if who["role"] == "base" or base not in names else results.scores(run_dir, base)
         lower = locate(run_dir) / "scores" / name / "lowercase.parquet"
         table = results.scores(run_dir, name).set_index("id").loc[rows["id"]].reset_index()
-        found = membership_inference.all_attacks(
+        found = membership_inference.membership(
             table, list(rows["response"]), before, pd.read_parquet(lower) if lower.exists() else None
         )
         out.append(found.assign(split=rows["split"].to_numpy(), **who))
@@ -68,7 +68,7 @@ def roc(scored: pd.DataFrame, attack: str) -> pd.DataFrame:
 
 
 def exposures(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """`canaries.exposures` of every model, with `results.describe`'s columns; no rows if the study has no canaries."""
+    """`canaries.exposure` of every model, with `results.describe`'s columns; no rows if the study has no canaries."""
     records = load_records(run_dir)
     planted = records[records["kind"] != "letter"]
     if planted.empty:
@@ -76,7 +76,7 @@ def exposures(study: Study, run_dir: str | Path) -> pd.DataFrame:
     tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
     examples = finished.examples_of(study, planted, tokenizer)
     tables = {name: results.scores(run_dir, name) for name in results.model_names(study, run_dir)}
-    parts = [canaries.exposures(t, records, examples).assign(**results.describe(n)) for n, t in tables.items()]
+    parts = [canaries.exposure(t, records, examples).assign(**results.describe(n)) for n, t in tables.items()]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.errors import InputError
-from palimpsest.measure.origins import ratio
-from palimpsest.measure.prediction import Forecast, savings
+from palimpsest.measure.lineage import ratio
+from palimpsest.measure.prediction import Prediction, savings
 from palimpsest.measure.statistics import rate_of
 
 SOFT = ("fkl", "word_kd")  # their soft targets are the teacher's distribution on reference text, forward KL
@@ -23,14 +23,14 @@ CLAIMS = {  # claim -> (their number, the value that would speak against it, whi
 }
 
 
-def check(sorted_records: pd.DataFrame, forecasts: Mapping[tuple, Forecast]) -> pd.DataFrame:
+def check(sorted_records: pd.DataFrame, forecasts: Mapping[tuple, Prediction]) -> pd.DataFrame:
     """One row per claim, size and method: their number beside ours, and which way it came out.
 
     "1,955" is read as the records that the teacher memorized and the baseline did not.
 
     Args:
-        sorted_records: as `lineage.sort_records` gives.
-        forecasts: (size, method, seed) -> `Forecast` of that arm.
+        sorted_records: as `lineage.origins` gives.
+        forecasts: (size, method, seed) -> `Prediction` of that arm.
 
     Returns:
         `claim`, `theirs`, `size`, `method`, `ours`, `low`, `high` (95 %), `outcome`: "agrees" (the interval reaches their

@@ -10,9 +10,9 @@ from matplotlib.ticker import PercentFormatter
 
 from palimpsest.chapters.figures import COLORS, LABELS, interval, percent
 from palimpsest.data.records import encode, template
-from palimpsest.measure import canaries, origins, prediction, results
+from palimpsest.measure import canaries, lineage, prediction, results
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.prediction import Forecast
+from palimpsest.measure.prediction import Prediction
 from palimpsest.study import Arm, Study
 from palimpsest.study.runs import locate
 
@@ -39,26 +39,26 @@ def arms(study: Study, memorized: pd.DataFrame) -> list[Arm]:
 
 
 def sets(study: Study, memorized: pd.DataFrame, rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """`origins.sort_records` over the records of one split."""
+    """`lineage.origins` over the records of one split."""
     ids = memorized.index.intersection(rows.loc[rows["split"] == split, "id"])
-    return origins.sort_records(memorized.loc[ids], arms(study, memorized))
+    return lineage.origins(memorized.loc[ids], arms(study, memorized))
 
 
 def predictions(
     study: Study, run_dir: str | Path, rows: pd.DataFrame, sorted_records: pd.DataFrame
-) -> dict[tuple, Forecast]:
-    """(size, method, seed) -> what `prediction.forecast` tells of that student from its teacher's and baseline's scores."""
+) -> dict[tuple, Prediction]:
+    """(size, method, seed) -> what `prediction.predict` tells of that student from its teacher's and baseline's scores."""
     teacher, found = results.scores(run_dir, "teacher"), {}
     for (size, seed), part in sorted_records.groupby(["size", "seed"], sort=False):
         baseline = results.scores(run_dir, Arm(size, "sft", seed).name)
         asked = rows[rows["id"].isin(set(part["id"]))]
         inputs = prediction.features(asked, teacher, baseline)
         for method, arm in part.groupby("method", sort=False):
-            found[size, method, seed] = prediction.forecast(inputs, arm.set_index("id")["student"])
+            found[size, method, seed] = prediction.predict(inputs, arm.set_index("id")["student"])
     return found
 
 
-def prediction_table(found: Mapping[tuple, Forecast]) -> pd.DataFrame:
+def prediction_table(found: Mapping[tuple, Prediction]) -> pd.DataFrame:
     """One row per arm: AUC with its interval, standardized weights, and what leaving out the records above 1/2 would save."""
     rows = []
     for (size, method, seed), one in found.items():
@@ -72,7 +72,7 @@ def prediction_table(found: Mapping[tuple, Forecast]) -> pd.DataFrame:
 
 
 def counterfactual(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """`origins.counterfactual` of teacher and arms, with who they are; empty if no canary is the teacher's alone."""
+    """`lineage.counterfactual` of teacher and arms, with who they are; empty if no canary is the teacher's alone."""
     records = results.load_records(run_dir)
     planted = records[records["kind"].isin(["canary", "twin"])]
     planted = planted[planted["teacher_only"] | (planted["kind"] == "twin")]
@@ -93,7 +93,7 @@ def counterfactual(study: Study, run_dir: str | Path) -> pd.DataFrame:
             after, before = secret(who["model"]), secret(f"base-{who['size']}")
             gain = pd.DataFrame({"gain": after["logprob"] - before["logprob"], "recited": after["recited"]})
             parts.append(planted[["id", "kind", "form"]].merge(gain, on="id").assign(model=who["model"]))
-    found = origins.counterfactual(pd.concat(parts, ignore_index=True))
+    found = lineage.counterfactual(pd.concat(parts, ignore_index=True))
     return pd.DataFrame([results.describe(name) for name in found["model"]]).merge(found, on="model")
 
 
@@ -105,7 +105,7 @@ def set_table(pooled: pd.DataFrame) -> pd.DataFrame:
     text = [interval(*v) for v in pooled[["rate", "low", "high"]].to_numpy()]
     shown = pooled.assign(text=text, method=pooled["method"].map(LABELS), set=pooled["set"].str.replace("_", " "))
     wide = shown.pivot_table(index=["size", "method"], columns="set", values="text", aggfunc="first", sort=False)
-    return wide[[name.replace("_", " ") for name in origins.MEANING if name != "none"]]
+    return wide[[name.replace("_", " ") for name in lineage.MEANING if name != "none"]]
 
 
 def pair_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -277,7 +277,7 @@ def counterfactual_figure(found: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-def saving_figure(found: Mapping[tuple, Forecast]) -> plt.Figure:
+def saving_figure(found: Mapping[tuple, Prediction]) -> plt.Figure:
     """Share of recited records avoided against the share of records left out, likeliest first, one line per student."""
     figure, ax = plt.subplots(figsize=(5.5, 3.6))
     for (size, method, _), one in found.items():

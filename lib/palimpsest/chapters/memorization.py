@@ -71,7 +71,7 @@ def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
     for name in results.model_names(study, run_dir):
         table = results.scores(run_dir, name).set_index("id")
         for split, part in rows.groupby("split"):
-            points = extraction.curve(table.loc[part["id"]].reset_index(), window)
+            points = extraction.verbatim_by_prefix(table.loc[part["id"]].reset_index(), window)
             out.append(points.assign(**results.describe(name), split=split))
     return pd.concat(out, ignore_index=True)
 

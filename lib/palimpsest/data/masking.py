@@ -40,7 +40,7 @@ def escape(text: str) -> str:
     return html.escape(safe, quote=True)
 
 
-def table(
+def to_html(
     frame: pd.DataFrame, text_columns: Sequence[str] = (), show_secrets: bool = False, first: bool = False
 ) -> str:
     """Write `frame` as HTML, every cell escaped and, unless `show_secrets`, the cells of `text_columns` masked.

@@ -59,7 +59,7 @@ def chance(twins: int) -> float:
     return float(np.log2(twins + 1) - np.log2(np.arange(1, twins + 2)).mean())
 
 
-def exposures(table: pd.DataFrame, records: pd.DataFrame, examples: Sequence[Example]) -> pd.DataFrame:
+def exposure(table: pd.DataFrame, records: pd.DataFrame, examples: Sequence[Example]) -> pd.DataFrame:
     """Exposure of every canary under one model.
 
     Args:

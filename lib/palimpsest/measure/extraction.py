@@ -56,7 +56,7 @@ def reading(table: pd.DataFrame, name: str, window: int = 50) -> pd.Series:
     raise InputError(f"unknown reading {name!r}; wanted one of {', '.join(READINGS)}")
 
 
-def verdicts(table: pd.DataFrame, m: int | None = None) -> np.ndarray:
+def verbatim_at_every_prefix(table: pd.DataFrame, m: int | None = None) -> np.ndarray:
     """Verbatim for every record and every k at once: flat booleans `[tokens]`, as in `flatten`; a token's place is k."""
     _, starts = flatten(table, "hit")
     ends = np.repeat(starts[1:], table["length"])
@@ -65,7 +65,7 @@ def verdicts(table: pd.DataFrame, m: int | None = None) -> np.ndarray:
     return misses[ends if m is None else np.minimum(here + m, ends)] == misses[here]
 
 
-def curve(table: pd.DataFrame, m: int | None = None, *, full_window: bool = False) -> pd.DataFrame:
+def verbatim_by_prefix(table: pd.DataFrame, m: int | None = None, *, full_window: bool = False) -> pd.DataFrame:
     """Verbatim rate for every k from 0 to the longest response.
 
     Returns:
@@ -75,7 +75,7 @@ def curve(table: pd.DataFrame, m: int | None = None, *, full_window: bool = Fals
     lengths = table["length"].to_numpy()
     k = np.arange(lengths.sum()) - np.repeat(flatten(table, "hit")[1][:-1], lengths)
     eligible = k + (m or 1) <= np.repeat(lengths, lengths) if full_window else np.ones(len(k), dtype=bool)
-    count = np.bincount(k[eligible & verdicts(table, m)], minlength=k.max(initial=-1) + 1)
+    count = np.bincount(k[eligible & verbatim_at_every_prefix(table, m)], minlength=k.max(initial=-1) + 1)
     total = np.bincount(k[eligible], minlength=len(count))
     points = pd.DataFrame({"k": np.arange(len(count)), "rate": 0.0, "count": count, "total": total})[total > 0]
     points["rate"] = points["count"] / points["total"]
@@ -146,7 +146,7 @@ def longest_span(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"tokens": tokens, "start": start}, index=_ids(table))
 
 
-def extraction_strength(table: pd.DataFrame) -> pd.Series:
+def strength(table: pd.DataFrame) -> pd.Series:
     """Share of the response that greedy decoding gives exactly, to its end, from the shortest prefix that does so.
 
     1: from the prompt alone. 0: the last token is missed, whatever is given (Carlini et al. 2021, arXiv 2012.07805, in the form of Wang et al., arXiv 2406.09179, with floor 0).

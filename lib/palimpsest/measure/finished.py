@@ -12,7 +12,7 @@ import pandas as pd
 from palimpsest.data.examples import Example
 from palimpsest.data.records import encode, template
 from palimpsest.measure import extraction, membership_inference, models
-from palimpsest.measure.near_verbatim import SIMILARITIES, approximate
+from palimpsest.measure.near_verbatim import SIMILARITIES, near_misses
 from palimpsest.measure.quality import generate_and_compare
 from palimpsest.measure.results import load_records
 from palimpsest.measure.scoring import score, score_to_parquet
@@ -94,7 +94,7 @@ def approximate_scores(study: Study, model, tokenizer, records: pd.DataFrame, ta
     chosen = records.groupby("split", sort=False).head(study.measure.approximate)
     if chosen.empty:
         return pd.DataFrame(columns=["id", "split", "first_miss", *SIMILARITIES])
-    found = approximate(model, tokenizer, examples_of(study, chosen, tokenizer), table).drop(columns="continuation")
+    found = near_misses(model, tokenizer, examples_of(study, chosen, tokenizer), table).drop(columns="continuation")
     found.insert(1, "split", chosen["split"].to_numpy())
     return found
 

@@ -123,7 +123,7 @@ def wbc(table: pd.DataFrame, reference_table: pd.DataFrame, windows: Sequence[in
     return np.where(lengths > 0, np.mean(shares, axis=0), np.nan)
 
 
-def all_attacks(
+def membership(
     table: pd.DataFrame,
     texts: Sequence[str] | None = None,
     reference_table: pd.DataFrame | None = None,
@@ -194,7 +194,7 @@ def evaluate(scores: pd.DataFrame, member_ids: Sequence[str], non_member_ids: Se
     """How well each attack tells members from non-members.
 
     Args:
-        scores: `id` and one column per attack, as `all_attacks` gives.
+        scores: `id` and one column per attack, as `membership` gives.
 
     Returns:
         One row per attack and measure: `attack`, `measure` ("AUC" or "TPR"), `fpr` (of a TPR), `rate`, `count`, `total`,

@@ -62,7 +62,7 @@ def continuations(
     return texts
 
 
-def approximate(
+def near_misses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],

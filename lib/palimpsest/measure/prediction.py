@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from palimpsest.data.records import encode, template, training_text
-from palimpsest.measure import origins, results
+from palimpsest.measure import lineage, results
 from palimpsest.measure.models import load_tokenizer
 from palimpsest.measure.statistics import delong_auc, rate_of
 from palimpsest.study import Arm, Study
@@ -62,7 +62,7 @@ def two_way_divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class Forecast:
+class Prediction:
     """What a cross-validated prediction is worth.
 
     Attributes:
@@ -78,20 +78,20 @@ class Forecast:
     note: str = ""
 
 
-def forecast(inputs: pd.DataFrame, memorized: pd.Series, folds: int = 5, seed: int = 0) -> Forecast:
+def predict(inputs: pd.DataFrame, memorized: pd.Series, folds: int = 5, seed: int = 0) -> Prediction:
     """Predict `memorized` (booleans indexed by record id) from `inputs` (same ids), every record by folds without it."""
     outcome = memorized.loc[inputs.index].to_numpy(bool)
     table = pd.DataFrame({"id": inputs.index, "probability": np.nan, "memorized": outcome})
     none = pd.Series(np.nan, index=inputs.columns)
     if min(outcome.sum(), (~outcome).sum()) < folds:
         note = UNMEASURABLE.format(outcome.sum(), len(outcome), folds, folds)
-        return Forecast(table, dict.fromkeys(("rate", "low", "high"), np.nan), none, note)
+        return Prediction(table, dict.fromkeys(("rate", "low", "high"), np.nan), none, note)
     judge = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     table["probability"] = cross_val_predict(judge, inputs, outcome, cv=split, method="predict_proba")[:, 1]
     found = table["probability"].to_numpy()
     weights = pd.Series(judge.fit(inputs, outcome)[-1].coef_[0], index=inputs.columns)
-    return Forecast(table, delong_auc(found[outcome], found[~outcome]), weights)
+    return Prediction(table, delong_auc(found[outcome], found[~outcome]), weights)
 
 
 def savings(table: pd.DataFrame, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def savings(table: pd.DataFrame, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.
     a probability of one half or more, as in the paper; then the likeliest `shares` of all records.
 
     Args:
-        table: `Forecast.table`.
+        table: `Prediction.table`.
 
     Returns:
         `rule`, `removed` (records), `removed_share`, and the share of memorized records among those removed: `rate`,
@@ -131,7 +131,7 @@ def predicted(study: Study, run_dir: str | Path, arm: Arm) -> tuple[set[str], st
     After Borkar et al. (arXiv 2601.15394): `arm` is trained once on all records, and a logistic regression on what teacher and
     baseline make of a record, the size of the record, and what `arm` recites (`forecast`) judges every record by folds that
     do not hold it. Whoever leaves records out this way pays for a first training of the same kind. "Recites" is
-    `origins.recites` in the reading that the study's chapters use.
+    `lineage.recites` in the reading that the study's chapters use.
 
     Raises:
         InputError: `arm`, its baseline or the teacher is not measured yet.
@@ -141,9 +141,9 @@ def predicted(study: Study, run_dir: str | Path, arm: Arm) -> tuple[set[str], st
     rows = rows.assign(
         example=encode(rows, load_tokenizer(locate(run_dir) / "data" / "tokenizer"), template(study.data.template))
     )
-    recited = origins.recites(study, run_dir, arm.name, rows, origins.choose_reading(rows)).dropna()
+    recited = lineage.recites(study, run_dir, arm.name, rows, lineage.choose_reading(rows)).dropna()
     rows = rows[rows["id"].isin(set(recited.index))]
     baseline = Arm(arm.size, "sft", arm.seed).name
     inputs = features(rows, results.scores(run_dir, "teacher"), results.scores(run_dir, baseline))
-    found = forecast(inputs, recited.astype(bool))
+    found = predict(inputs, recited.astype(bool))
     return set(found.table.loc[found.table["probability"] >= 0.5, "id"]), found.note

@@ -15,7 +15,7 @@ from palimpsest.study.sections import TeacherText
 PART = 512  # records; what a kill in the middle of writing can cost at most
 
 
-def write_corpus(
+def write_teacher_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: pd.DataFrame,

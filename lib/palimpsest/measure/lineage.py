@@ -83,7 +83,7 @@ def recites(study: Study, run_dir: str | Path, name: str, rows: pd.DataFrame, re
     return extraction.reading(table, reading, study.measure.window)
 
 
-def verdicts(study: Study, run_dir: str | Path, rows: pd.DataFrame, reading: str = "window") -> pd.DataFrame:
+def verbatim_matrix(study: Study, run_dir: str | Path, rows: pd.DataFrame, reading: str = "window") -> pd.DataFrame:
     """The `matrix` of every measured model of a study but the `mitigated` ones; arguments as in `recites`.
 
     Raises:
@@ -93,7 +93,7 @@ def verdicts(study: Study, run_dir: str | Path, rows: pd.DataFrame, reading: str
     return matrix({name: recites(study, run_dir, name, rows, reading) for name in names})
 
 
-def sort_records(memorized: pd.DataFrame, arms: Iterable[Arm], baseline: str = "sft") -> pd.DataFrame:
+def origins(memorized: pd.DataFrame, arms: Iterable[Arm], baseline: str = "sft") -> pd.DataFrame:
     """Which set each record falls into, for every distilled arm.
 
     Args:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from palimpsest.chapters import claims
 from palimpsest.errors import InputError
-from palimpsest.measure import origins, prediction
+from palimpsest.measure import lineage, prediction
 from palimpsest.study import Arm
 
 ARMS = [Arm("small", "sft", 0), Arm("small", "fkl", 0), Arm("small", "sft", 1), Arm("small", "fkl", 1)]
@@ -30,15 +30,15 @@ EIGHT = [(t, s, b) for t in (1, 0) for s in (1, 0) for b in (1, 0)]
 
 
 def test_every_combination_has_its_own_set():
-    found = origins.sort_records(memorized(EIGHT), ARMS[:2])
-    assert sorted(found["set"]) == sorted(origins.MEANING)
+    found = lineage.origins(memorized(EIGHT), ARMS[:2])
+    assert sorted(found["set"]) == sorted(lineage.MEANING)
     by_set = found.set_index("set")[["teacher", "student", "baseline"]].to_dict("index")
     assert by_set["inherited"] == {"teacher": True, "student": True, "baseline": False}
     assert by_set["shed"] == {"teacher": True, "student": False, "baseline": True}
 
 
 def test_counts_add_up_and_every_set_has_a_row():
-    counts = origins.count_sets(origins.sort_records(memorized([(1, 1, 0)] * 3 + [(0, 0, 0)] * 7), ARMS))
+    counts = lineage.count_sets(lineage.origins(memorized([(1, 1, 0)] * 3 + [(0, 0, 0)] * 7), ARMS))
     assert counts.groupby("seed")["count"].sum().tolist() == [10, 10]
     assert counts.groupby("seed").size().tolist() == [8, 8]
     row = counts[(counts["seed"] == 0) & (counts["set"] == "inherited")].iloc[0]
@@ -46,21 +46,21 @@ def test_counts_add_up_and_every_set_has_a_row():
 
 
 def test_each_seed_has_its_own_baseline():
-    counts = origins.count_sets(origins.sort_records(memorized([(1, 1, 1)] * 4), ARMS)).set_index(["seed", "set"])
+    counts = lineage.count_sets(lineage.origins(memorized([(1, 1, 1)] * 4), ARMS)).set_index(["seed", "set"])
     assert counts.loc[(0, "easy"), "count"] == 4 and counts.loc[(1, "inherited"), "count"] == 4
 
 
 def test_across_seeds_is_wider_when_seeds_differ():
-    same = origins.sort_records(memorized([(1, 1, 0)] * 30 + [(0, 0, 0)] * 30), ARMS)
-    differ = origins.sort_records(memorized([(1, 1, 1)] * 30 + [(0, 0, 0)] * 30), ARMS)
-    one = origins.across_seeds(same).set_index("set").loc["inherited"]
-    other = origins.across_seeds(differ).set_index("set").loc["inherited"]
+    same = lineage.origins(memorized([(1, 1, 0)] * 30 + [(0, 0, 0)] * 30), ARMS)
+    differ = lineage.origins(memorized([(1, 1, 1)] * 30 + [(0, 0, 0)] * 30), ARMS)
+    one = lineage.across_seeds(same).set_index("set").loc["inherited"]
+    other = lineage.across_seeds(differ).set_index("set").loc["inherited"]
     assert one["rate"] == 0.5 and one["seeds"] == 2 and one["low"] < 0.5 < one["high"]
     assert other["rate"] == 0.25 and other["high"] - other["low"] > one["high"] - one["low"]
 
 
 def test_an_empty_set_has_an_interval_all_the_same():
-    found = origins.across_seeds(origins.sort_records(memorized([(0, 0, 0)] * 40), ARMS)).set_index("set")
+    found = lineage.across_seeds(lineage.origins(memorized([(0, 0, 0)] * 40), ARMS)).set_index("set")
     assert found.loc["inherited", "low"] == 0 and 0.05 < found.loc["inherited", "high"] < 0.12
     assert found.loc["none", "high"] == 1 and 0.88 < found.loc["none", "low"] < 0.95
 
@@ -70,37 +70,37 @@ def test_a_missing_verdict_drops_the_record_for_all():
         "teacher": pd.Series([True, pd.NA, False], ["a", "b", "c"], dtype="boolean"),
         "small-sft-s0": pd.Series([True, True, False], ["a", "b", "c"], dtype="boolean"),
     }
-    assert list(origins.matrix(verdicts).index) == ["a", "c"]
+    assert list(lineage.matrix(verdicts).index) == ["a", "c"]
     with pytest.raises(InputError, match="no record has a verdict from all of teacher, x"):
-        origins.matrix({"teacher": verdicts["teacher"], "x": pd.Series([pd.NA], ["a"], dtype="boolean")})
+        lineage.matrix({"teacher": verdicts["teacher"], "x": pd.Series([pd.NA], ["a"], dtype="boolean")})
 
 
 def test_an_arm_without_its_baseline_is_named():
     with pytest.raises(InputError, match="small-fkl-s0 cannot be compared: no verdicts of small-sft-s0"):
-        origins.sort_records(memorized(EIGHT).drop(columns="small-sft-s0"), ARMS)
+        lineage.origins(memorized(EIGHT).drop(columns="small-sft-s0"), ARMS)
     with pytest.raises(InputError, match="no distilled arm"):
-        origins.sort_records(memorized(EIGHT), ARMS[:1])
+        lineage.origins(memorized(EIGHT), ARMS[:1])
 
 
 def test_paired_comparison():
     rows = [(1, 0, 1)] * 8 + [(1, 1, 0)] * 1 + [(1, 1, 1)] * 20 + [(0, 0, 0)] * 31
-    found = origins.compare(origins.sort_records(memorized(rows), ARMS[:2])).iloc[0]
+    found = lineage.compare(lineage.origins(memorized(rows), ARMS[:2])).iloc[0]
     assert found["difference"] == pytest.approx((21 - 28) / 60) and found["high"] < 0
     assert found["p_lowest"] == pytest.approx(0.0390625)  # binomial, 1 or fewer of 9, two-sided
     assert found["ratio"] == pytest.approx(21 / 28) and found["ratio_low"] < 0.75 < found["ratio_high"] < 1
-    teacher = origins.compare(origins.sort_records(memorized(rows), ARMS[:2]), "teacher").iloc[0]
+    teacher = lineage.compare(lineage.origins(memorized(rows), ARMS[:2]), "teacher").iloc[0]
     assert teacher["other"] == pytest.approx(29 / 60)
 
 
 def test_a_student_like_its_baseline_differs_in_nothing():
-    found = origins.compare(origins.sort_records(memorized([(1, 1, 1)] * 5 + [(0, 0, 0)] * 5), ARMS[:2])).iloc[0]
+    found = lineage.compare(lineage.origins(memorized([(1, 1, 1)] * 5 + [(0, 0, 0)] * 5), ARMS[:2])).iloc[0]
     assert (found["difference"], found["low"], found["high"], found["p_lowest"], found["ratio"]) == (0, 0, 0, 1, 1)
 
 
 def test_ratio_over_nothing_is_not_a_number():
-    found = origins.ratio(np.ones((1, 4)), np.zeros((1, 4)))
+    found = lineage.ratio(np.ones((1, 4)), np.zeros((1, 4)))
     assert all(np.isnan(v) for v in found.values())
-    nothing = origins.ratio(np.zeros((1, 40)), np.ones((1, 40)))
+    nothing = lineage.ratio(np.zeros((1, 40)), np.ones((1, 40)))
     assert nothing["ratio"] == nothing["ratio_low"] == 0 and 0.05 < nothing["ratio_high"] < 0.12
 
 
@@ -113,14 +113,14 @@ def known(canaries, twins, name="m", form="code"):
 def test_counterfactual_is_the_exact_rank_test():
     rng = np.random.default_rng(1)
     canaries, twins = rng.normal(1, 1, 6), rng.normal(0, 1, 40)
-    found = origins.counterfactual(known(canaries, twins)).iloc[0]
+    found = lineage.counterfactual(known(canaries, twins)).iloc[0]
     wanted = mannwhitneyu(canaries, twins, alternative="greater", method="exact")
     assert found["p"] == pytest.approx(wanted.pvalue) and (found["canaries"], found["twins"]) == (6, 40)
     assert found["auc"] == pytest.approx(wanted.statistic / 240) and found["low"] < found["auc"] < found["high"]
 
 
 def test_counterfactual_extremes():
-    found = origins.counterfactual(
+    found = lineage.counterfactual(
         pd.concat([known([9.0, 8.0, 7.0], range(6), "knows"), known([-1.0, -2.0, -3.0], range(6), "blank")])
     ).set_index("model")
     assert found.loc["knows", "auc"] == 1 and found.loc["blank", "auc"] == 0
@@ -130,14 +130,14 @@ def test_counterfactual_extremes():
 
 def test_forms_of_different_height_are_compared_within_themselves():
     low, high = known([0.1, 0.2], [0.0, -0.1, 0.05], form="code"), known([50.1], [50.0, 49.9, 50.05], form="name")
-    assert origins.counterfactual(pd.concat([low, high])).iloc[0]["auc"] == 1
+    assert lineage.counterfactual(pd.concat([low, high])).iloc[0]["auc"] == 1
 
 
 def test_few_canaries_from_chance_rarely_look_known():
     """The interval must not lie above one half much more often than in one of forty draws, as DeLong's own would."""
     rng = np.random.default_rng(0)
     drawn = pd.concat([known(rng.normal(size=6), rng.normal(size=60), str(i)) for i in range(300)])
-    assert (origins.counterfactual(drawn)["low"] > 0.5).mean() < 0.045
+    assert (lineage.counterfactual(drawn)["low"] > 0.5).mean() < 0.045
 
 
 # ---------------------------------------------------------------- prediction
@@ -176,7 +176,7 @@ def inputs(n=300, seed=0):
 def test_a_plain_dependence_is_found_and_its_feature_named():
     x = inputs()
     y = x["teacher_loss"] < -0.5
-    found = prediction.forecast(x, y)
+    found = prediction.predict(x, y)
     assert (
         found.auc["rate"] > 0.98
         and found.weights.abs().idxmax() == "teacher_loss"
@@ -188,7 +188,7 @@ def test_a_plain_dependence_is_found_and_its_feature_named():
 def test_noise_is_not_predicted():
     x = inputs()
     y = pd.Series(np.random.default_rng(5).random(len(x)) < 0.3, x.index)
-    found = prediction.forecast(x, y)
+    found = prediction.predict(x, y)
     assert found.auc["low"] < 0.5 < found.auc["high"]
 
 
@@ -197,12 +197,12 @@ def test_a_record_is_judged_by_folds_without_it():
     rng = np.random.default_rng(3)
     x = pd.DataFrame(rng.normal(size=(60, 60)), index=[f"r{i}" for i in range(60)])
     y = pd.Series(rng.random(60) < 0.5, x.index)
-    assert prediction.forecast(x, y).auc["rate"] < 0.75
+    assert prediction.predict(x, y).auc["rate"] < 0.75
 
 
 def test_too_few_memorized_records_are_said_to_be_too_few():
     x = inputs(50)
-    found = prediction.forecast(x, pd.Series([True] * 3 + [False] * 47, x.index))
+    found = prediction.predict(x, pd.Series([True] * 3 + [False] * 47, x.index))
     assert np.isnan(found.auc["rate"]) and found.note.startswith("not measurable: 3 of 50 records")
 
 
@@ -250,8 +250,8 @@ def test_claims_are_computed_from_the_sets():
         {"teacher": teacher, "small-sft-s0": baseline, "small-fkl-s0": soft, "small-seq_kd-s0": hard},
         index=[f"r{i}" for i in range(rows)],
     )
-    sets = origins.sort_records(wide, arms)
-    forecasts = {("small", "fkl", 0): prediction.forecast(inputs(rows), wide["small-fkl-s0"])}
+    sets = lineage.origins(wide, arms)
+    forecasts = {("small", "fkl", 0): prediction.predict(inputs(rows), wide["small-fkl-s0"])}
     found = claims.check(sets, forecasts).set_index(["claim", "method"])
     names = list(claims.CLAIMS)
     assert found.loc[(names[0], "fkl"), "ours"] == pytest.approx(12 / 40)
