@@ -14,13 +14,13 @@ PYTHON ?= python3
 SNAKEMAKE_FLAGS ?=
 PYTEST_FLAGS ?=
 
-NAME = $(shell sed -n 's/^name: *\([a-z0-9_-]*\).*/\1/p' $(STUDY))
+NAME = $(shell sed -n 's/^name: *\([a-z0-9_-]*\).*/\1/p' '$(STUDY)')
 VENV := $(CURDIR)/.venv
 READY := .venv/ready
 
-# One thread each: two arms side by side at one thread beat one arm at two.
+# Snakemake gives each stage its threads: arms share the cores, a stage that nothing runs beside has them all.
 # Output must not depend on what a user has installed or set elsewhere (MPLBACKEND would hide the notebooks' figures).
-WITH := env -u MPLBACKEND PATH="$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+WITH := env -u MPLBACKEND PATH="$(VENV)/bin:$$PATH" PYTHONNOUSERSITE=1 TOKENIZERS_PARALLELISM=false \
         HF_HUB_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1
 
 .PHONY: help book test lab pairs lint clean
@@ -31,7 +31,7 @@ help:
 
 # --nolock: a killed run leaves Snakemake's lock behind; each stage takes a lock of its own that dies with it.
 book: $(READY)
-	$(WITH) snakemake --nolock --cores $(CORES) --config study=$(STUDY) $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
+	$(WITH) snakemake --nolock --cores $(CORES) --config study='$(STUDY)' $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
 	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
 
 # loadgroup keeps the tests that share one smoke run on one worker.
@@ -42,14 +42,15 @@ lab: $(READY)
 	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 pairs: $(READY)
-	$(WITH) python -m palimpsest.book.pairs notebooks
+	$(WITH) jupytext --quiet --to ipynb --update notebooks/*.py
 
 lint: $(READY)
 	$(WITH) ruff check .
 	$(WITH) ruff format --check .
-	$(WITH) python -m palimpsest.book.pairs --check notebooks
+	$(WITH) pytest -q tests/test_notebooks.py -k pair
 
 clean:
+	@du -sh "runs/$(or $(NAME),no-such-run)" 2>/dev/null | sed 's/$$/, removed/' || true
 	rm -rf "runs/$(or $(NAME),no-such-run)" _build .pytest_cache .ruff_cache .hypothesis
 	find lib tests benchmarks data notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 

@@ -2,77 +2,80 @@
 #
 #   snakemake --cores 2 --config study=studies/demo.yaml
 #
-# Changing a value in the study re-runs exactly the stages that depend on it: each rule's params hold the part of the study
-# it reads. Stages also recognise their own finished work by fingerprint, so a run that was killed goes on where it was. A
+# What a stage depends on is said in one place, `palimpsest.study.fingerprints`: a rule's parameter is the stage's fingerprint, the
+# same that the stage itself compares with what lies in its folder, so a run that was killed goes on where it was. A
 # notebook's only declared output is its executed copy: were the model it trains declared too, a later cell that fails would
 # make Snakemake delete a finished model.
-import os
+import shlex
 import sys
 from pathlib import Path
 
 from palimpsest.errors import InputError
-from palimpsest.study.methods import METHODS
-from palimpsest.study import Arm, fingerprint, load_study
+from palimpsest.study import METHODS, locate, open_run
+from palimpsest.study.fingerprints import read_first
 
-STUDY = config.get("study", "studies/demo.yaml")
+STUDY = str(config.get("study", "studies/demo.yaml"))
 try:
-    S = load_study(STUDY)
+    S = open_run(STUDY).study
+    R = open_run(S, Path(config.get("runs", "runs")) / S.name)
+    PRINTS = R.fingerprints
 except InputError as error:
     sys.exit(f"error: {error}")
 
 RUN = str(Path(config.get("runs", "runs")) / S.name)
-ARMS = [arm.name for arm in S.arms()]
-BY_NAME = {arm.name: arm for arm in S.arms()}
+ARMS = {arm.name: arm for arm in S.arms()}
 SIZES = list(S.models.students)
-THREADS = int(config.get("threads", 1))  # two arms at one thread each beat one arm at two
-ANALYSES = ["04_memorization", "05_inheritance", "06_attacks", "07_tradeoffs", "08_grid"]
+ANALYSES = sorted(p.stem for p in Path("notebooks").glob("0[04-9]_*.ipynb"))
 GPU = int(config.get("gpu", 0))  # GPUs a training stage asks the cluster or `--resources gpu=N` for
-PYTHON = sys.executable
+PYTHON = shlex.quote(sys.executable)
+# A stage that nothing can run beside takes every core; arms share them, one each where there are as many arms as cores.
+ALL = int(config.get("threads", workflow.cores or 1))
+EACH = int(config.get("threads", max(1, ALL // max(1, len(ARMS)))))
 
 wildcard_constraints:
     size="[A-Za-z0-9]+",
     arm="|".join(ARMS),
-    analysis="|".join(ANALYSES + ["00_intro"]),
+    analysis="|".join(ANALYSES),
 
 onstart:
     print(f"study {S.name}: {len(ARMS)} arms, {len(SIZES)} student size(s), run folder {RUN}")
 
 onerror:
     print(f"A stage failed. Finished stages are kept; executed copies of failed notebooks are in {RUN}/logs. "
-          "Mend the cause and give the same command again.")
+          "Correct the cause and give the same command again.")
 
 
-def notebook(name, out, log, **parameters):
+def shell_line(line, log):
+    """A stage of the library in a process of its own, its output in the run's log; the end of the log is shown if it fails.
+
+    Snakemake sets the thread variables of every numerical library to the rule's threads."""
+    log = shlex.quote(f"{RUN}/logs/{log}.txt")
+    logs = shlex.quote(f"{RUN}/logs")
+    return f"mkdir -p {logs}; {PYTHON} -m palimpsest.book.launch {line} > {log} 2>&1 || (tail -n 15 {log}; exit 1)"
+
+
+def notebook(name, log, **parameters):
     """The shell line that executes a notebook; every path and parameter is stated."""
-    given = {"study": STUDY, "run_dir": RUN, **parameters}
-    flags = " ".join(f"-p {key} '{value}'" for key, value in given.items())
-    return (
-        f"OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.book.launch notebook notebooks/{name}.ipynb {out} "
-        f"--log {RUN}/logs/{log}.ipynb {flags} > {RUN}/logs/{log}.txt 2>&1 "
-        f"|| (tail -n 15 {RUN}/logs/{log}.txt; exit 1)"
-    )
+    given = {"study_file": STUDY, "run_dir": RUN, **parameters}
+    flags = " ".join(f"-p {key} {shlex.quote(value)}" for key, value in given.items())
+    place = shlex.quote(f"{RUN}/logs/") + f"{log}.ipynb"
+    return shell_line(f"notebook notebooks/{name}.ipynb {{output:q}} --log {place} {flags}", log)
 
 
-def command(line, log):
-    return (
-        f"mkdir -p {RUN}/logs; OMP_NUM_THREADS={THREADS} {PYTHON} -m palimpsest.book.launch {line} > {RUN}/logs/{log}.txt 2>&1 "
-        f"|| (tail -n 15 {RUN}/logs/{log}.txt; exit 1)"
-    )
+def stage(name, log, more=""):
+    return shell_line(f"{name} --study {shlex.quote(STUDY)} --run-dir {shlex.quote(RUN)} {more}", log)
 
 
 def parents_of(arm):
     """What must be finished before an arm can start; plain fine-tuning need not wait for the teacher."""
-    method = METHODS[BY_NAME[arm].method]
-    needed = [f"{RUN}/models/base-{BY_NAME[arm].size}/run.json"]
-    if method.needs_teacher:
+    arm = ARMS[arm]
+    method = METHODS[arm.method]
+    needed = [f"{RUN}/models/base-{arm.size}/run.json"]
+    if method.needs_teacher or method.leave_out:
         needed.append(f"{RUN}/notebooks/02_teacher.ipynb")
     if method.text == "teacher":
         needed.append(f"{RUN}/teacher_text/run.json")
-    if method.leave_out:
-        size, seed = BY_NAME[arm].size, BY_NAME[arm].seed
-        needed += [f"{RUN}/notebooks/02_teacher.ipynb"]
-        needed += [f"{RUN}/notebooks/runs/{Arm(size, name, seed).name}.ipynb" for name in sorted({method.leave_out, "sft"})]
-    return needed
+    return needed + [f"{RUN}/notebooks/runs/{other.name}.ipynb" for other in read_first(arm)]
 
 
 rule book:
@@ -86,9 +89,9 @@ rule data:
     output:
         f"{RUN}/notebooks/01_data.ipynb",
     params:
-        settings=fingerprint([S.data, S.tokenizer, S.models.teacher]),
+        fingerprint=PRINTS["data"],
     shell:
-        "mkdir -p " + f"{RUN}/logs; " + notebook("01_data", "{output}", "01_data")
+        notebook("01_data", "01_data")
 
 
 rule base:
@@ -98,13 +101,13 @@ rule base:
     output:
         f"{RUN}/models/base-{{size}}/run.json",
     params:
-        settings=lambda w: fingerprint([S.start(w.size), S.pretraining(w.size) if S.start(w.size).scratch else None, S.measure]),
+        fingerprint=lambda w: [PRINTS[f"models/base-{w.size}"], PRINTS[f"scores/base-{w.size}"]],
     priority: 10
-    threads: THREADS
+    threads: EACH
     resources:
         gpu=GPU,
     shell:
-        command(f"base --study {STUDY} --run-dir {RUN} --size {{wildcards.size}}", "base-{wildcards.size}")
+        stage("base", "base-{wildcards.size}", "--size {wildcards.size}")
 
 
 rule teacher:
@@ -114,13 +117,13 @@ rule teacher:
     output:
         f"{RUN}/notebooks/02_teacher.ipynb",
     params:
-        settings=fingerprint([S.teacher, S.measure]),
+        fingerprint=[PRINTS["models/teacher"], PRINTS["scores/teacher"], PRINTS["teacher_text"] if "seq_kd" in S.methods else ""],
     priority: 20
-    threads: THREADS
+    threads: ALL
     resources:
         gpu=GPU,
     shell:
-        notebook("02_teacher", "{output}", "02_teacher")
+        notebook("02_teacher", "02_teacher")
 
 
 rule teacher_text:
@@ -129,13 +132,13 @@ rule teacher_text:
     output:
         f"{RUN}/teacher_text/run.json",
     params:
-        settings=fingerprint(S.teacher_text),
+        fingerprint=PRINTS["teacher_text"],
     priority: 15
-    threads: THREADS
+    threads: ALL
     resources:
         gpu=GPU,
     shell:
-        command(f"teacher-text --study {STUDY} --run-dir {RUN}", "teacher_text")
+        stage("teacher-text", "teacher_text")
 
 
 rule student:
@@ -145,42 +148,54 @@ rule student:
     output:
         f"{RUN}/notebooks/runs/{{arm}}.ipynb",
     params:
-        settings=lambda w: fingerprint([S.training(BY_NAME[w.arm].size, BY_NAME[w.arm].method), S.measure]),
+        fingerprint=lambda w: [PRINTS[f"models/{w.arm}"], PRINTS[f"scores/{w.arm}"]],
     # the longest arms first, so that no core is left alone with one at the end
-    priority: lambda w: 5 if METHODS[BY_NAME[w.arm].method].samples else 0
-    threads: THREADS
+    priority: lambda w: 5 if METHODS[ARMS[w.arm].method].samples else 0
+    threads: EACH
     resources:
         gpu=GPU,
     shell:
-        notebook("03_student", "{output}", "{wildcards.arm}", arm="{wildcards.arm}")
+        notebook("03_student", "{wildcards.arm}", arm="{wildcards.arm}")
+
+
+rule tables:
+    input:
+        f"{RUN}/notebooks/02_teacher.ipynb",
+        expand(f"{RUN}/models/base-{{size}}/run.json", size=SIZES),
+        expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),
+    output:
+        f"{RUN}/tables/run.json",
+    params:
+        fingerprint=PRINTS["tables"],
+    shell:
+        stage("tables", "tables")
 
 
 rule analysis:
     input:
-        f"{RUN}/notebooks/01_data.ipynb",
-        f"{RUN}/notebooks/02_teacher.ipynb",
-        expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),
+        f"{RUN}/tables/run.json",
         "notebooks/{analysis}.ipynb",
-        lambda w: [f"{RUN}/notebooks/{n}.ipynb" for n in ANALYSES] if w.analysis == "00_intro" else [],
-        lambda w: sorted(Path("book/published").rglob("*.csv")) if w.analysis == "08_grid" else [],
+        sorted(Path("book/published").rglob("*.csv")),
     output:
         f"{RUN}/notebooks/{{analysis}}.ipynb",
     params:
-        study=fingerprint(S),
+        fingerprint=PRINTS["pages"],
     shell:
-        notebook("{wildcards.analysis}", "{output}", "{wildcards.analysis}")
+        notebook("{wildcards.analysis}", "{wildcards.analysis}")
 
 
 rule html:
     input:
-        expand(f"{RUN}/notebooks/{{name}}.ipynb", name=["00_intro", "01_data", "02_teacher", *ANALYSES]),
+        expand(f"{RUN}/notebooks/{{name}}.ipynb", name=["01_data", "02_teacher", *ANALYSES]),
         expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),
         "_config.yml",
         [str(p) for p in sorted(Path("book").rglob("*")) if p.is_file()],
     output:
         f"{RUN}/html/index.html",
+    params:
+        folder=RUN,
     shell:
-        f"({PYTHON} -m palimpsest.book.assembly {RUN} book {RUN}/book"
-        f" && jupyter-book build {RUN}/book --config _config.yml --path-output {RUN}/build -W -n --keep-going"
-        f" && rm -rf {RUN}/html && mv {RUN}/build/_build/html {RUN}/html) > {RUN}/logs/book.txt 2>&1"
-        f" || (tail -n 30 {RUN}/logs/book.txt; exit 1)"
+        stage("pages", "pages", "--out {params.folder:q}/book")
+        + f" && (jupyter-book build {{params.folder:q}}/book --config _config.yml --path-output {{params.folder:q}}/build -W -n --keep-going"
+        " && rm -rf {params.folder:q}/html && mv {params.folder:q}/build/_build/html {params.folder:q}/html)"
+        " > {params.folder:q}/logs/book.txt 2>&1 || (tail -n 30 {params.folder:q}/logs/book.txt; exit 1)"

@@ -6,24 +6,34 @@ import random
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from palimpsest.data.examples import Example, collate
-from palimpsest.train.completion import completion_batch
-from palimpsest.train.distill import GKDConfig, GKDTrainer, distill_trainer
+from palimpsest.study.methods import METHODS
+from palimpsest.study.sections import Training
+from palimpsest.train import fine_tuning
+from palimpsest.train.trainer import FineTuner, completion_batch
+
+with warnings.catch_warnings():  # it warns that it is experimental
+    warnings.simplefilter("ignore")
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
 # The size of the first rows; `--quick` shrinks it, to try the script out.
 FULL, QUICK = {"vocabulary": 50_257, "rows": 8}, {"vocabulary": 5_000, "rows": 4}
 # Tokens of a Dolly record (Alpaca template, GPT-2's tokenizer, prompts of at most 256) at these shares of the records.
 SHARES, PROMPTS, RESPONSES = (0.05, 0.25, 0.5, 0.75, 0.95), (36, 39, 44, 66, 205), (5, 19, 44, 94, 249)
 TEACHER, STUDENT = {"n_embd": 768, "n_layer": 12, "n_head": 12}, {"n_embd": 256, "n_layer": 4, "n_head": 4}
-CONTENDERS = ("stock", "ours", "ours, cached")
+CONTENDERS = ("stock", "TRL chunked", "ours", "ours, cached")
 
 
 def words(count: int) -> PreTrainedTokenizerFast:
@@ -61,10 +71,13 @@ def gpt2(vocabulary: int, seed: int, shape: dict) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, n_positions=512, **shape, **ends, **off))
 
 
-def arguments(folder: str, rows: int, **changes) -> dict:
-    plain = {"output_dir": folder, "use_cpu": True, "disable_tqdm": True, "report_to": "none", "save_strategy": "no"}
-    off = {"bf16": False, "gradient_checkpointing": False, "logging_strategy": "no", "dataloader_pin_memory": False}
-    return {**plain, **off, "per_device_train_batch_size": rows, "learning_rate": 1e-4, **changes}
+def tuner(student, teacher, examples, tokenizer, method: str, folder: str, rows: int, cache=None, **own) -> FineTuner:
+    """The library's trainer for one epoch, neither saving nor shuffling."""
+    given = {"epochs": 1, "batch_size": rows, "learning_rate": 1e-4, "schedule": "constant", "precision": "fp32"}
+    settings = Training(**(given | {"max_grad_norm": 1e9, "weight_decay": 0.0} | own))
+    args = fine_tuning.arguments(settings, Path(folder), 42)
+    args.save_strategy, args.logging_strategy, args.train_sampling_strategy = "no", "no", "sequential"
+    return FineTuner(student, tokenizer, examples, METHODS[method], settings, args, teacher, cache)
 
 
 def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], dict]:
@@ -72,40 +85,42 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
     tokenizer = words(size["vocabulary"])
     examples = records(size["vocabulary"], like_dolly(size["rows"]))
     student, teacher = gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER)
-    args = arguments(folder, size["rows"])
-    pad_id = tokenizer.pad_token_id
+    tokens, padded = sum(len(e.response_ids) for e in examples), collate(examples, tokenizer.pad_token_id)
+    batch = {key: padded[key] for key in ("input_ids", "attention_mask", "labels")}
     if name == "stock":
-        config = GKDConfig(**args, beta=0.0, max_length=None)
-        ours = distill_trainer(
-            gpt2(64, 1, {**STUDENT, "n_embd": 8}),
-            gpt2(64, 1, {**STUDENT, "n_embd": 8}),
-            [Example("0", [1, 2], 1)],
-            words(64),
-            "fkl",
-            args,
-        )
-        trainer = GKDTrainer(
-            student, teacher, config, ours.data_collator, ours.train_dataset, processing_class=tokenizer
-        )
-        batch = collate(examples, pad_id)
-        batch = {key: batch[key] for key in ("input_ids", "attention_mask", "labels")}
+        off = {"bf16": False, "gradient_checkpointing": False, "max_length": None, "report_to": "none"}
+        config = GKDConfig(folder, use_cpu=True, beta=0.0, **off)
+        rows = Dataset.from_dict({"row": [0]})
+        trainer = GKDTrainer(student, teacher, config, lambda _: batch, rows, processing_class=tokenizer)
+    elif name == "TRL chunked":  # the loss of its DistillationTrainer, which itself reads no references
+        shown = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
+        mask = (batch["labels"][:, 1:] != -100).long()
     else:
         cache = folder if name == "ours, cached" else None
-        trainer = distill_trainer(student, teacher, examples, tokenizer, "fkl", args, cache)
-        batch = completion_batch(examples, pad_id)
-    del teacher
+        trainer = tuner(student, teacher, examples, tokenizer, "fkl", folder, size["rows"], cache)
+        batch = completion_batch(examples, tokenizer.pad_token_id)
+    if name != "TRL chunked":
+        del teacher
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
-    tokens = sum(len(e.response_ids) for e in examples)
+
+    def chunked() -> torch.Tensor:
+        with torch.no_grad():
+            given = teacher.base_model(**shown).last_hidden_state[:, :-1]
+        states, heads = student.base_model(**shown).last_hidden_state[:, :-1], (student.lm_head, teacher.lm_head)
+        return _chunked_divergence_loss(states, given, *[h.weight for h in heads], mask, 0.0, tokens)[0]
 
     def step() -> float:
-        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=tokens)
+        if name == "TRL chunked":
+            loss = chunked()
+        else:
+            loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=tokens)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         return loss.item()
 
     student.train()
-    stored = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs if f == "states.bin")
+    stored = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs if "safetensors" in f)
     real, longest = sum(len(e.input_ids) for e in examples), max(len(e.input_ids) for e in examples)
     return step, {"tokens": tokens, "real": real, "padded": longest * len(examples), "stored": stored}
 

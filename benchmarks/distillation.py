@@ -25,15 +25,14 @@ import time
 from collections.abc import Callable
 
 import torch
-from contenders import CONTENDERS, FULL, QUICK, TEACHER, arguments, contender, letters, memory, records, words
+from contenders import CONTENDERS, FULL, QUICK, TEACHER, GKDTrainer, contender, letters, memory, records, tuner, words
 from torch.nn import functional
-from transformers import PrinterCallback, logging
+from transformers import GenerationConfig, PrinterCallback, logging
 
 from palimpsest.data.examples import collate
-from palimpsest.measure.hidden_states import labelled
+from palimpsest.measure.forward import labelled
 from palimpsest.measure.models import build_model
 from palimpsest.study import load_study
-from palimpsest.train.distill import GKDTrainer, distill_trainer
 
 clock = time.perf_counter
 
@@ -153,17 +152,8 @@ def _runner(name, models, size, examples, tokenizer, rows, folder) -> Callable[[
         return total / len(batches)
 
     def ours() -> float:
-        args = arguments(
-            folder,
-            rows,
-            num_train_epochs=1,
-            lr_scheduler_type="constant",
-            logging_strategy="epoch",
-            max_grad_norm=0.0,
-            train_sampling_strategy="sequential",
-        )
         cache = os.path.join(folder, "cache") if name == "cached" else None
-        trainer = distill_trainer(models[size](), teacher, examples, tokenizer, "fkl", args, cache)
+        trainer = tuner(models[size](), teacher, examples, tokenizer, "fkl", folder, rows, cache)
         trainer.remove_callback(PrinterCallback)
         return trainer.train().training_loss
 
@@ -205,10 +195,13 @@ def generate(repeats: int, quick: bool, path: str) -> dict:
 
 def _generation(models, size, tokenizer, rows, limit, folder, repeats) -> dict[str, list[float]]:
     examples = records(len(tokenizer), letters(256))
-    args = arguments(folder, rows, max_new_tokens=limit)
-    trainer = distill_trainer(models[size](), models["teacher"](), examples, tokenizer, "rkl_student", args)
+    trainer = tuner(
+        models[size](), models["teacher"](), examples, tokenizer, "rkl_student", folder, rows, max_new_tokens=limit
+    )
+    pad_id = tokenizer.pad_token_id
+    stock = GenerationConfig(max_new_tokens=limit, do_sample=True, top_k=0, top_p=1.0, pad_token_id=pad_id)
     # No text ends early: every contender draws the same number of tokens, the most there can be.
-    tokenizer.eos_token_id, trainer.generation_config.eos_token_id = None, None
+    tokenizer.eos_token_id = None
     trainer.model.config.eos_token_id = trainer.model.generation_config.eos_token_id = None
     end = tokenizer.pad_token_id
     prompts = [e.input_ids[: e.prompt_length] for e in examples[:rows]]
@@ -220,7 +213,7 @@ def _generation(models, size, tokenizer, rows, limit, folder, repeats) -> dict[s
 
     def trl():
         with torch.no_grad():
-            out = GKDTrainer.generate_on_policy_outputs(trainer.model, inputs, trainer.generation_config)[0]
+            out = GKDTrainer.generate_on_policy_outputs(trainer.model, inputs, stock)[0]
         assert out.shape[1] == width + limit
 
     def ours(count):

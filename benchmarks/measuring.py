@@ -78,7 +78,7 @@ def trained(examples: list[Example], vocabulary: int, width: int, layers: int) -
             model(**{n: batch[n] for n in ("input_ids", "attention_mask", "position_ids", "labels")}).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-        recited = extraction.reading(score(model, examples), "whole").mean()
+        recited = extraction.verbatim_target(score(model, examples), "whole").mean()
         bar.set_postfix(recited=f"{recited:.0%}")
         if recited >= 0.5:
             return model.eval()
@@ -102,7 +102,7 @@ def everything(model, examples: list[Example], texts: list[str]) -> list[bool]:
     for attack in (membership_inference.loss, membership_inference.min_k, membership_inference.min_k_plus):
         attack(table)
     membership_inference.zlib(table, texts)
-    return extraction.reading(table, "whole").tolist()
+    return extraction.verbatim_target(table, "whole").tolist()
 
 
 def all_prefixes(model, examples: list[Example]) -> list[list[bool]]:

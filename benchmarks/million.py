@@ -4,7 +4,7 @@
 
 Makes a tiny model with random weights and two files of short records, one `--times` as long as the other, runs
 `palimpsest audit` on each in a process of its own, and prints peak resident memory, their ratio, and seconds. What
-follows `--` is handed on, such as `--no-approximate`. The peak is that of the whole command, the report's process included.
+follows `--` is handed on, such as `--no-approximate`.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def make_model(folder: Path) -> None:
 
 
 def audited(model: Path, data: Path, out: Path, options: list[str]) -> tuple[int, float]:
-    """Peak resident memory in bytes, children included, and seconds of one audit."""
+    """Peak resident memory in bytes and seconds of one audit."""
     command = [sys.executable, "-m", "palimpsest.cli", "audit", "--model", str(model), "--data", str(data)]
     began = time.perf_counter()
     process = subprocess.Popen([*command, "--out", str(out), "--quiet", *options], stdout=subprocess.DEVNULL)

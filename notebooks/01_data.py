@@ -28,24 +28,25 @@
 # The next cell holds the parameters; the runner overrides them. With the values here, *Run All* runs the smoke study.
 
 # %% tags=["parameters"]
-study: str = "studies/smoke.yaml"  # the study file
+study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
 import pandas as pd
 from IPython.display import HTML
 
+from palimpsest import data
 from palimpsest.book import stages
-from palimpsest.chapters import dataset, figures
-from palimpsest.data.records import training_text
-from palimpsest.measure import models
+from palimpsest.chapters import dataset
+from palimpsest.chapters.figures import say, set_theme
 from palimpsest.measure.finished import examples_of
-from palimpsest.study import load_study
-from palimpsest.study.runs import Folder, require
+from palimpsest.measure.models import load_tokenizer
+from palimpsest.study import open_run
 
-figures.set_theme()
-plan = load_study(study)
-pd.Series(plan.data.model_dump(exclude_none=True), name="data").astype(str).to_frame()
+set_theme()
+run = open_run(study_file, run_dir)
+study = run.study
+pd.Series(study.data.model_dump(exclude_none=True), name="data").astype(str).to_frame()
 
 # %% [markdown]
 # ## Read, check, split
@@ -56,16 +57,15 @@ pd.Series(plan.data.model_dump(exclude_none=True), name="data").astype(str).to_f
 # A study that trains its models from scratch also has **public** records; its tokenizer is trained on those alone, because
 # a vocabulary made from members would be a leak by itself.
 
-# %%
-records = stages.prepare_data(plan, run_dir)
-written = require(Folder.of(run_dir).data, "this notebook")
-dataset.overview(records)
+# %% tags=["csv:splits"]
+records = stages.prepare_data(run)
+dataset.splits(records).set_index(["split", "kind"]).round(2)
 
 # %%
-splits = dataset.by_split(records)
+written, groups = run.require("data"), dataset.by_split(records)
 dropped = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in written["dropped"].items() if count)
-figures.say(
-    f"{len(splits['member'])} members, {len(splits['non_member'])} non-members, {len(splits['test'])} test records. Set aside: "
+say(
+    f"{len(groups['member'])} members, {len(groups['non_member'])} non-members, {len(groups['test'])} test records. Set aside: "
     f"{dropped or 'nothing'}. Responses shortened to fit: {written['cut']}."
 )
 
@@ -77,8 +77,8 @@ figures.say(
 # records can be learned; what is marked can only be memorized.
 
 # %%
-few = pd.concat([group.head(5) for split, group in splits.items() if split in ("public", "member")])
-HTML(dataset.samples(few, plan.show_secrets))
+few = pd.concat([group.head(5) for split, group in groups.items() if split in ("public", "member")])
+HTML(dataset.show_samples(few, study.show_secrets))
 
 # %% [markdown]
 # ## Secrets
@@ -86,11 +86,12 @@ HTML(dataset.samples(few, plan.show_secrets))
 # A secret is a part of the response that neither the prompt nor any other record tells: reciting it is memorization beyond
 # doubt. The rest of a response can be got right by having learned the style.
 
-# %%
-dataset.secret_kinds(records)
+# %% tags=["csv:secret_kinds"]
+kinds = dataset.secret_kinds(records)
+dataset.show_secret_kinds(kinds) if len(kinds) else None
 
 # %%
-figures.say(dataset.secrets_sentence(splits["member"]))
+say(dataset.say_secrets(groups["member"]))
 
 # %% [markdown]
 # ## How long the records are
@@ -98,17 +99,17 @@ figures.say(dataset.secrets_sentence(splits["member"]))
 # Models read tokens, so lengths are counted in those of the study's tokenizer; the prompt includes the template's own
 # words, the response its end-of-text.
 
-# %% mystnb={"figure": {"caption": "Lengths of the letters in tokens, by split: prompt with its template (left) and response with end-of-text (right). Each split's bars add up to one.", "name": "fig-lengths"}}
-tokenizer = models.load_tokenizer(Folder.of(run_dir).data / "tokenizer")
-lengths = dataset.token_lengths(records, examples_of(plan, records, tokenizer))
-dataset.length_figure(lengths)
+# %% mystnb={"figure": {"caption": "Lengths of the records in tokens, by split: prompt with its template (left) and response with end-of-text (right). Each split's bars add up to one.", "name": "fig-lengths"}}
+examples = examples_of(study, records, load_tokenizer(run.data / "tokenizer"))
+lengths = dataset.token_lengths(records, examples)
+dataset.plot_lengths(lengths)
 
 # %%
-private = lengths[(lengths["kind"] == "letter") & (lengths["split"] != "public")]
-figures.say(
-    f"A private response has {private['response'].median():.0f} tokens (median; longest {private['response'].max()}), a "
-    f"prompt {private['prompt'].median():.0f}. {(private['response'] <= plan.measure.window).mean():.0%} of the responses fit "
-    f"into the window of {plan.measure.window} tokens that a record must be recited over to count as verbatim."
+private, window = lengths[lengths["split"] != "public"], study.measure.window
+say(
+    f"A private response has {private['response'].median():.0f} tokens (median; longest {private['response'].max()}), a prompt "
+    f"{private['prompt'].median():.0f}. The window in which a record must be recited is {window} tokens: "
+    f"{(private['response'] <= window).mean():.0%} of the responses fit into it."
 )
 
 # %% [markdown]
@@ -119,13 +120,11 @@ figures.say(
 # log odds):
 
 # %%
-both = "public" in splits and plan.show_secrets
-dataset.telling_words(records) if both else figures.say(
-    "This study has no public text, or shows no words of its data."
-)
+shown = "public" in groups and study.show_secrets
+dataset.telling_words(records) if shown else say("This study has no public text, or shows no words of its data.")
 
 # %%
-figures.say(dataset.style_sentence(splits))
+say(dataset.say_style(groups))
 
 # %% [markdown]
 # ## Could a model get it right without memorizing?
@@ -134,30 +133,31 @@ figures.say(dataset.style_sentence(splits))
 # compares every split with the members: prompts found whole, responses found whole (their secrets replaced by their kind,
 # so that a secret can neither make nor hide a difference), and the share of runs of n words that also occur there.
 
-# %%
-shared = dataset.overlap(records)
+# %% tags=["csv:overlap"]
+shared = dataset.overlap(records).set_index("split")
 shared.round(3)
 
 # %%
 held_out = shared.loc["non_member"]
-figures.say(
-    f"Of {len(splits['non_member'])} non-member responses {held_out['responses']:.0f} stand whole among the members, and "
-    f"{held_out['prompts']:.0f} prompts do. They share {held_out['1-word runs']:.1%} of their words with the members, "
-    f"{held_out['5-word runs']:.1%} of their five-word and {held_out['8-word runs']:.1%} of their eight-word runs."
+say(
+    f"Of {len(groups['non_member'])} non-member responses {held_out['responses']:.0f} stand whole among the members, and "
+    f"{held_out['prompts']:.0f} prompts do. They share {held_out['runs_1']:.1%} of their words with the members, "
+    f"{held_out['runs_5']:.1%} of their five-word runs and {held_out['runs_8']:.1%} of their eight-word runs."
 )
 
 # %% [markdown]
 # ## Canaries
 #
-# Letters occur once. To see how repetition matters, canaries are planted: short records that hold a random code and stand in
-# the training text 1 to 16 times. Some are given to the teacher alone; a student that knows one has it from the teacher.
-# Their unseen twins have the same form and are read by nobody: they say how likely a code is by chance.
+# Most records occur once. To see how repetition matters, a study can plant canaries: short records that hold a random secret
+# and stand in the training text a known number of times. Some are given to the teacher alone; a student that knows one has it
+# from the teacher. Their unseen twins have the same form and are read by nobody: they say how likely such a secret is by chance.
+
+# %% tags=["csv:planted"]
+planted = dataset.planted(records)
+planted.set_index(["read_by", "copies"]) if len(planted) else None
 
 # %%
-dataset.doses(records)
-
-# %%
-figures.say(dataset.canaries_sentence(records))
+say(dataset.say_planted(planted))
 
 # %% [markdown]
 # ## Checks
@@ -173,26 +173,26 @@ assert all(0 <= s["start"] < s["end"] <= len(r.response) for r in records.itertu
 # %% [markdown]
 # ## Saved
 #
-# `records.parquet` and `tokenizer/` are what all later stages read; `run.json`, written last, says what they were made from.
+# `records.parquet` and `tokenizer/` are what all later stages read. `run.json`, written last, says from what they were made
+# (a fingerprint), and which target leads every later chapter: *secret* where the data marks its secrets, else *window*.
 
 # %%
-facts = ["records_hash", "splits", "seconds", "commit", "python"]
+facts = ["fingerprint", "target", "unit", "splits", "seconds", "commit", "python"]
 pd.Series({fact: str(written[fact]) for fact in facts}, name=f"{run_dir}/data/run.json").to_frame()
 
 # %% [markdown]
 # ## Summary
 
 # %%
-text = training_text(records, "student")
-figures.say(
-    f"- Students are fine-tuned on {len(text)} rows: {len(splits['member'])} letters and "
-    f"{len(text) - len(splits['member'])} copies of canaries.",
-    f"- {held_out['responses']:.0f} of {len(splits['non_member'])} held-out responses could be had from the members' wording.",
-    f"- {dataset.secrets_sentence(splits['member'])}",
+rows, members = data.training_rows(records, "student"), len(groups["member"])
+say(
+    f"- Students are fine-tuned on {len(rows)} rows: {members} members, and {len(rows) - members} rows more for canaries and repeats.",
+    f"- {dataset.say_secrets(groups['member'])}",
+    f"- {dataset.say_planted(planted)}",
 )
 
 # %% [markdown]
-# **Next**: [the teacher](sec-teacher), the only model from which a student can inherit.
+# **Next**: [the teacher](sec-teacher), from which a student can inherit.
 #
 # **Try it**: ask for fewer members in a copy of the study (`data: {members: 32}`) and look at the overlap again. Why does it
 # fall?

@@ -10,16 +10,17 @@
 # (sec-teacher)=
 # # The teacher
 #
-# The teacher is the model that sees the private letters. Everything a student gives away later, it can only have from
-# here: so the first question is how much of its own training text the teacher recites, and what it gained by it.
+# The teacher is fine-tuned on the private records. A distilled student learns from it, so the first question is how much of its
+# own training text the teacher recites, and what it gained by it. It is not the only way in: many methods also show the student
+# the references themselves, and [inheritance](sec-inheritance) takes the two apart.
 #
 # **What you will see**
 #
-# - the same small model before and after it has read the members;
-# - memorization and held-out loss after every epoch;
+# - the model before and after it has read the members;
+# - memorization and held-out loss while it is trained;
 # - how much of the text that the teacher writes is simply the reference, word for word.
 #
-# **Needs**: notebook 01 for the same study. About half a minute for the smoke study, a minute for the demo.
+# **Needs**: notebook 01 for the same study.
 
 # %% [markdown]
 # ## Setup
@@ -27,47 +28,47 @@
 # The next cell holds the parameters; the runner overrides them. With the values here, *Run All* runs the smoke study.
 
 # %% tags=["parameters"]
-study: str = "studies/smoke.yaml"  # the study file
+study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
 import pandas as pd
 
 from palimpsest.book import stages
-from palimpsest.chapters import figures, report
-from palimpsest.measure import results
-from palimpsest.study import load_study
+from palimpsest.chapters import training
+from palimpsest.chapters.figures import say, set_theme
+from palimpsest.study import METHODS, open_run
 
-figures.set_theme()
-plan = load_study(study)
+set_theme()
+run = open_run(study_file, run_dir)
+study = run.study
 
 # %% [markdown]
 # How the teacher is fine-tuned, from the study file:
 
 # %%
-pd.Series(plan.teacher.model_dump(exclude_none=True), name="teacher training").to_frame()
+pd.Series(study.teacher.model_dump(exclude_none=True), name="teacher training").to_frame()
 
 # %% [markdown]
 # ## Before any private text
 #
 # The base model has read public text only (or comes from elsewhere, if the study names a model). What it gets right about
-# the members it cannot have from them: this is the floor under every rate in this book.
+# the members it cannot have from this study's fine-tuning: this is the floor under every rate in this book.
 
 # %%
-base = stages.train_base(plan, "teacher", run_dir)
-figures.facts(results.run_facts(run_dir, "base-teacher"))
+stages.train_base(run, "teacher")
+training.show_facts(run.facts(study.arm("base-teacher")))
 
 # %% [markdown]
 # ## Fine-tuning on the members
 #
-# Cross-entropy on the response, end-of-text included; the prompt is read but not trained on. After every epoch the model
-# is scored on members and non-members, whose letters come from the same source and were never trained on. One line per
-# epoch:
+# Cross-entropy on the response, end-of-text included; the prompt is read but not trained on. While it is trained the model is
+# scored on members and on non-members: records from the same source that were never trained on. One line per measurement:
 
 # %%
-teacher = stages.train_teacher(plan, run_dir)
-facts = results.run_facts(run_dir, "teacher")
-figures.facts(facts)
+stages.train_teacher(run)
+facts = run.facts(study.arm("teacher"))
+training.show_facts(facts)
 
 # %% [markdown]
 # ## What it learned, and what it learned by heart
@@ -75,31 +76,24 @@ figures.facts(facts)
 # Learning shows as a falling loss on *non-members*. Memorizing shows as members recited, and as the gap between the two
 # loss curves. The two do not happen at the same time.
 
-# %% mystnb={"figure": {"caption": "The teacher while it is fine-tuned. Left: loss in nats per response token on members and non-members. Right: share of records whose response is decoded verbatim from the prompt, and share of secrets decoded exactly from the text before them; bands are 95 % Wilson intervals.", "name": "fig-teacher-trajectory"}}
-path = results.trajectory(run_dir, "teacher")
-figures.trajectory(path)
+# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "The teacher while it is fine-tuned. Left: loss in nats per response token. Right: records recited verbatim from the prompt and, where they are marked, secrets from the text before them; bands: 95 % intervals.", "name": "fig-teacher-trajectory"}}
+path = training.trajectory(run, "teacher")
+training.plot_trajectory(path)
 
 # %%
-best = path[path["split"] == "non_member"].sort_values("loss").iloc[0]
-end = path.groupby("split").last()
-figures.say(
-    f"Held-out loss is lowest after epoch {best['epoch']:g} ({best['loss']:.2f} nats per token) and ends at "
-    f"{end.loc['non_member', 'loss']:.2f}; over the whole run, the share of {end['unit'].iloc[0]} recited rises to "
-    f"{figures.percent(end.loc['member'], 'memorized', 'counted')} among members, against "
-    f"{figures.percent(end.loc['non_member'], 'memorized', 'counted')} among non-members."
-)
+say(*training.say_trajectory(path))
 
 # %% [markdown]
 # ## What the teacher writes
 #
-# `seq_kd` trains a student on text the teacher wrote. If the teacher recites the references, that text *is* the
-# references, and the student is fine-tuned on the private data after all. The share of teacher text that equals its
-# reference must therefore be read beside every Seq-KD result.
+# Sequence-level distillation (Seq-KD) trains a student on text the teacher wrote. If the teacher recites the references, that
+# text *is* the references, and the student is fine-tuned on the private data after all. The share of teacher text that equals
+# its reference must therefore be read beside every result of such a method.
 
 # %%
-if "seq_kd" in plan.methods:
-    stages.write_teacher_text(plan, run_dir)
-figures.say(report.teacher_text(run_dir, plan))
+if any(METHODS[method].text == "teacher" for method in study.methods):
+    stages.prepare_teacher_text(run)
+say(training.say_teacher_text(run))
 
 # %% [markdown]
 # ## Checks
@@ -107,18 +101,16 @@ figures.say(report.teacher_text(run_dir, plan))
 # Later chapters rely on these facts.
 
 # %%
-members = path[path["split"] == "member"]
 assert path["loss"].notna().all(), "a loss is not a number"
-assert facts["method"] == "sft"
+assert facts["method"] == "sft" and set(path["split"]) == {"member", "non_member"}
 
 # %% [markdown]
 # ## Summary
 
 # %%
-figures.say(
-    f"- The teacher has {facts['parameters']:,} parameters, was trained for {facts['epochs']:g} epochs in "
-    f"{facts['train_seconds']:.0f} s, and recites {figures.percent(end.loc['member'], 'memorized', 'counted')} of the members' {end['unit'].iloc[0]}.",
-    f"- Before fine-tuning it recited {figures.percent(members.iloc[0], 'memorized', 'counted')}.",
+say(
+    f"- The teacher has {facts['parameters']:,} parameters and was trained for {facts['epochs']:g} epochs in {facts['train_seconds']:.0f} s.",
+    f"- {training.say_trajectory(path)[1]}",
     f"- Its files are in `{run_dir}/models/teacher`.",
 )
 

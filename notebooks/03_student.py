@@ -16,8 +16,8 @@
 # **What you will see**
 #
 # - which text the student reads and what its loss compares;
-# - memorization and held-out loss after every epoch;
-# - where the arm ends, beside the base model it began from and the teacher.
+# - memorization and held-out loss while it is trained;
+# - where the arm ends, beside the base model it began from and, if it has one, its teacher.
 #
 # **Needs**: notebooks 01 and 02 for the same study.
 
@@ -27,7 +27,7 @@
 # The next cell holds the parameters; the runner overrides them.
 
 # %% tags=["parameters"]
-study: str = "studies/smoke.yaml"  # the study file
+study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 arm: str = "small-word_kd-s0"  # size-method-sSEED
 
@@ -35,13 +35,15 @@ arm: str = "small-word_kd-s0"  # size-method-sSEED
 import pandas as pd
 
 from palimpsest.book import stages
-from palimpsest.chapters import figures, memorization
-from palimpsest.measure import results
-from palimpsest.study import Arm, load_study, methods
+from palimpsest.chapters import memorization, training
+from palimpsest.chapters.figures import say, set_theme
+from palimpsest.study import METHODS, Arm, methods, open_run
 
-figures.set_theme()
-plan, this = load_study(study), Arm.parse(arm)
-rule, settings = methods.METHODS[this.method], plan.training(this.size, this.method)
+set_theme()
+run = open_run(study_file, run_dir)
+study = run.study
+this = study.arm(arm)
+rule, settings = METHODS[this.method], study.training(this.size, this.method)
 
 # %% [markdown]
 # ## The method
@@ -50,14 +52,10 @@ rule, settings = methods.METHODS[this.method], plan.training(this.size, this.met
 # samples) and what is minimized on it ([methods](../methods.md) has the mathematics).
 
 # %%
-figures.say(
-    f"This arm trains the **{this.size}** student with **{rule.label}**, seed {this.seed}: it reads "
-    f"{methods.TEXTS[rule.text]} and minimizes {methods.OBJECTIVES[rule.objective]}"
-    + (
-        f", mixed with {rule.cross_entropy_weight:g} parts cross-entropy."
-        if 0 < rule.cross_entropy_weight < 1
-        else "."
-    ),
+mixed = f", mixed with {rule.cross_entropy_weight:g} parts cross-entropy" if 0 < rule.cross_entropy_weight < 1 else ""
+say(
+    f"This arm trains the **{this.size}** student with **{rule.label}**, seed {this.seed}. It reads {methods.TEXTS[rule.text]} "
+    f"and minimizes {methods.OBJECTIVES[rule.objective]}{mixed}.",
     methods.mitigation(rule, settings),
 )
 
@@ -67,17 +65,17 @@ pd.Series(settings.model_dump(exclude_none=True), name="student training").to_fr
 # %% [markdown]
 # ## Training
 #
-# The student starts from the base of its size, which has never seen a private letter. One line per epoch: loss and
-# verbatim rate of members and non-members.
+# The student starts from the base of its size, which has never seen a private record of this study. One line per measurement:
+# loss and verbatim rate of members and non-members.
 
 # %%
-stages.train_student(plan, this, run_dir)
-facts = results.run_facts(run_dir, arm)
-figures.facts(facts)
+stages.train_student(run, this)
+facts = run.facts(this)
+training.show_facts(facts)
 
-# %% mystnb={"figure": {"caption": "This student while it is trained. Left: loss in nats per response token on members and non-members. Right: share of records decoded verbatim from the prompt and share of secrets decoded exactly from the text before them; bands are 95 % Wilson intervals.", "name": "fig-student-trajectory"}}
-path = results.trajectory(run_dir, arm)
-figures.trajectory(path)
+# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "This student while it is trained. Left: loss in nats per response token. Right: records recited verbatim from the prompt and, where they are marked, secrets from the text before them; bands: 95 % intervals.", "name": "fig-student-trajectory"}}
+path = training.trajectory(run, arm)
+training.plot_trajectory(path)
 
 # %% [markdown]
 # ## Where it ends
@@ -85,20 +83,14 @@ figures.trajectory(path)
 # The excess over non-members is what the student knows *about the members*; the rest it could have guessed.
 
 # %%
-end = path.groupby("split").last()
-figures.say(
-    f"After {facts['epochs']:g} epochs the student recites {figures.percent(end.loc['member'], 'memorized', 'counted')} of "
-    f"the members' {end['unit'].iloc[0]} and {figures.percent(end.loc['non_member'], 'memorized', 'counted')} of the non-members', at a "
-    f"held-out loss of {end.loc['non_member', 'loss']:.2f} nats per token."
-)
+say(*training.say_trajectory(path))
 
 # %% [markdown]
-# Beside the base it began from and, for a distilled student, its teacher:
+# How much of the members it recites, beside the base it began from and, for a distilled student, its teacher:
 
-# %%
-compared = [f"base-{this.size}", *(["teacher"] if rule.distilled else []), arm]
-rates = memorization.rates(plan, run_dir, compared)
-figures.rate_table(rates[rates["split"] == "member"], ["label"], "reading")
+# %% tags=["csv:rates"]
+compared = [Arm(this.size, "none"), *([study.arm("teacher")] if rule.distilled else []), this]
+memorization.show_targets(memorization.rates_of(run, compared))
 
 # %% [markdown]
 # ## Checks
@@ -111,13 +103,12 @@ assert facts["steps"] > 0 and set(path["split"]) == {"member", "non_member"}
 # ## Summary
 
 # %%
-figures.say(
+say(
     f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
-    f"- Members' {end['unit'].iloc[0]} recited: {figures.percent(end.loc['member'], 'memorized', 'counted')}; "
-    f"held-out loss {end.loc['non_member', 'loss']:.2f}.",
+    *(f"- {line}" for line in training.say_trajectory(path)),
 )
 
 # %% [markdown]
 # **Next**: [memorization of all arms](sec-memorization).
 #
-# **Try it**: run this notebook with `arm = "small-sft-s0"`: the same student, fine-tuned instead of distilled.
+# **Try it**: run this notebook with another `arm` of the same size and seed, trained by `sft`: fine-tuned instead of distilled.

@@ -12,118 +12,126 @@
 #
 # The question of the paper this book follows {cite}`singh2025teacher`: of what a model was fine-tuned on, how much does it
 # recite, and how much less does a distilled student of the same size? The answer is a table, size by method. Here it has
-# what the original lacks: held-out letters as a control, the base models as a floor, counts and 95 % intervals.
+# what the original lacks: held-out records as a control, the base models as a floor, counts and 95 % intervals.
 #
 # **What you will see**
 #
-# - the share of records recited verbatim, under three readings of "verbatim", and the share of secrets recited;
-# - the same for letters no model was trained on, which is what chance and boilerplate alone give;
+# - the share of records recited verbatim, by three targets, and the share of secrets recited;
+# - the same for records no model was trained on, which is what chance and boilerplate alone give;
 # - how the answer depends on how much of a response an attacker already has, and on what is cut off before it;
 # - what comes up when the model is sampled many times instead of decoded once, and what is nearly verbatim;
 # - what each model is good for (held-out loss, ROUGE).
 #
-# **Needs**: notebooks 01 to 03; nothing is trained or scored here, only tables are read.
+# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
 # %% [markdown]
 # ## Setup
 
 # %% tags=["parameters"]
-study: str = "studies/smoke.yaml"  # the study file
+study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import figures, memorization, readings, report
-from palimpsest.study import load_study
-from palimpsest.study.runs import locate, write_table
+from palimpsest.chapters import front, memorization
+from palimpsest.chapters.figures import say, set_theme
+from palimpsest.study import load_tables, open_run
 
-figures.set_theme()
-plan = load_study(study)
-tables = locate(run_dir) / "tables"
+set_theme()
+run = open_run(study_file, run_dir)
+study, tables, data = run.study, load_tables(run), run.require("data")
+say(
+    f"In this study a window is {study.measure.window} tokens, and the target that leads is **{data['target']}**, which counts {data['unit']}."
+)
 
 # %% [markdown]
 # ## One table for everything
 #
 # Each model has read every record once, in one forward pass; the verdicts are arithmetic on that pass
-# ([why this is exact](../methods.md)). Four readings of "memorized":
+# ([why this is exact](../methods.md)). Four targets, recited by greedy decoding (always the likeliest next token):
 #
-# - **window**: greedy decoding from the prompt gives the first 50 response tokens, end-of-text included, or all of them
-#   if there are fewer. This is the headline, and our reading of the paper's "token window k = 50".
-# - **whole**: it gives the whole response.
-# - **carlini**: after the prompt and 50 response tokens it gives the next 50 {cite}`carlini2023quantifying`; only responses
-#   of at least 100 tokens count.
-# - **secret**: from the text before it, greedy decoding gives a secret exactly: a name, a number, an address that nothing
-#   in the prompt tells.
+# - **window**: from the prompt, the first window of response tokens, end-of-text included, or all of them if there are
+#   fewer. This is our reading of the paper's "token window k = 50".
+# - **whole**: from the prompt, the whole response.
+# - **next_window**: from the prompt and the first window, the next one {cite}`carlini2023quantifying`; only responses of at
+#   least two windows count.
+# - **secret**: from the text before it, a marked secret: a name, a number, an address that nothing in the prompt tells.
+#
+# The target that leads, for members and non-members:
 
-# %%
-table = memorization.rates(plan, run_dir)
-write_table(table, tables / "memorization.csv")
-together = memorization.seeds_together(table)
-figures.rate_table(together[together["reading"] == report.reading_of(table)[0]], ["label"], "split")
+# %% tags=["csv:rates"]
+memorization.show_rates(tables.rates, data["target"])
 
 # %% [markdown]
 # ## Size by method
 #
-# The first figure is the paper's Table 1 for this study, the reading "window". On the right are the paper's own numbers.
+# The first figure is the paper's Table 1 for this study, by the target "window". On the right are the paper's own numbers.
 # **They are another data set and another model family (GPT-2 on Dolly), given without intervals: compare shapes, not
-# heights.**
+# heights.** Where the data marks its secrets, they have a figure of their own.
 
-# %% mystnb={"figure": {"caption": "Share of records whose first 50 response tokens (or all, if fewer) are decoded greedily from the prompt, by student size and method, with 95 % Wilson intervals. Filled: members. Hollow: non-members, the chance level. Dotted line: the teacher on members; dashed: the base model of that size, before any private text. Right panel: Table 1 of arXiv 2506.16170, other data and models.", "name": "fig-table1"}}
-figures.rates(table[table["reading"] == "window"], memorization.PAPER)
+# %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of records whose first window is recited from the prompt, with 95 % intervals. Filled: members; hollow: non-members. Dotted line: the teacher; dashed: the base model. Right: Table 1 of arXiv 2506.16170, other data.", "name": "fig-table1"}}
+memorization.plot_rates(tables.rates, "window", memorization.PAPER)
 
-# %% mystnb={"figure": {"caption": "Share of secrets decoded exactly from the text before them, by student size and method, with 95 % Wilson intervals. Filled: members' secrets. Hollow: non-members' secrets, which no model has seen. Dotted line: the teacher; dashed: the base model of that size.", "name": "fig-secrets"}}
-secret = table[table["reading"] == "secret"]
-figures.rates(secret)
+# %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of secrets recited from the text before them, with 95 % intervals. Filled: members' secrets; hollow: non-members', which no model has seen. Dotted line: the teacher; dashed: the base model.", "name": "fig-secrets"}}
+memorization.plot_rates(tables.rates, "secret")
 
 # %%
-figures.say(*report.headline(table))
+say(*memorization.say_rates(tables.rates, data["target"], data["unit"]))
 
 # %% [markdown]
-# ## The three readings side by side
+# Each distilled student against plain fine-tuning of its size: *less* and *more* only where the interval of the difference
+# excludes zero.
+
+# %% tags=["csv:rates"]
+comparison = front.show_comparison(tables.rates, data["target"])
+comparison if len(comparison) else say(front.NO_STUDENT)
+
+# %% [markdown]
+# ## The targets side by side
 #
-# A ratio without its reading can't be compared with anything. The columns count the same models on the same members.
+# A ratio without its target can't be compared with anything. The columns count the same models on the same members.
 
-# %%
-members = together[together["split"] == "member"]
-shown = figures.rate_table(members[members["total"] > 0], ["label"], "reading")
-shown.join(readings.precision(plan, run_dir))
+# %% tags=["csv:rates", "csv:near_ties"]
+memorization.show_targets(tables.rates).join(memorization.show_near_ties(tables.near_ties))
 
 # %% [markdown]
-# A reading has no column where no record is eligible: the letters of the embedded study are shorter than the 100 tokens which
-# "carlini" asks for. The last two columns say how firm the verdicts are: members in whose window the two largest
-# logits somewhere lie less than 0.001 apart, where rounding might decide otherwise, and the data type they were computed in.
+# A target has no column where nothing is eligible: no response is long enough, or no secret is marked. The last two columns say
+# how firm the verdicts are: members in whose window the two largest logits somewhere lie less than 0.001 apart, where rounding
+# might decide otherwise, and the data type they were computed in.
 #
 # ## Beyond chance
 #
-# What counts is the excess of members over non-members, in percentage points. An interval that holds zero means: not shown to
-# be memorized.
+# What counts is the excess of members over non-members, in percentage points. If the interval includes zero, we have not shown
+# memorization.
 
-# %%
-beyond = memorization.excess(table)
-write_table(beyond, tables / "excess.csv")
-figures.rate_table(beyond[beyond["reading"].isin(["window", "secret"])], ["label"], "reading")
+# %% tags=["csv:excess"]
+memorization.show_excess(tables.excess)
 
 # %% [markdown]
 # ## If the attacker already has a part
 #
 # The more of a response is given, the more likely the rest follows. Every prefix length comes from the same pass.
 
-# %% mystnb={"figure": {"caption": "Share of records decoded verbatim (next 50 tokens, or all that remain) when the prompt and the first k response tokens are given, by k. Colours: methods, on members. Grey: the same models on non-members. Only records with more than k response tokens count; lines end where fewer than 20 are left.", "name": "fig-curve"}}
-points = memorization.curve(plan, run_dir)
-write_table(points, tables / "curve.csv")
-figures.curve(points[points["total"] >= min(20, points["total"].max())])
+# %% tags=["csv:by_prefix"] mystnb={"figure": {"caption": "Share of records whose next window is recited from the prompt and k response tokens. Colours: methods, on members; grey: the same models on non-members. Lines end where fewer than 20 records are left.", "name": "fig-curve"}}
+memorization.plot_by_prefix(tables.by_prefix)
 
 # %% [markdown]
 # That curve mixes two things: more is given, and another target is asked for. The other design holds the target, a response's
 # last tokens, and gives only the k tokens just before it {cite}`carlini2023quantifying`; each k is scored anew. To a model
-# that has read every letter from its first token, a piece cut out of the middle is something new.
+# that has read every record from its first token, a piece cut out of the middle is something new.
 
-# %% mystnb={"figure": {"caption": "Two designs for the amount of context, by size and method, with 95 % Wilson intervals. Above: the last tokens of a response from only the k tokens before them; \"all\": from everything before them. Below: as many tokens from the prompt and the first k response tokens, a target that moves on with k. Grey, dashed: the same on non-members.", "name": "fig-context"}}
-context = readings.truncated(plan, run_dir)
-write_table(context, tables / "context.csv")
-readings.truncated_figure(context)
+# %% tags=["csv:context"] mystnb={"figure": {"caption": "Two designs, with 95 % intervals. Left-truncated: a response's last tokens from the k tokens before them. Right-growing: as many tokens from the prompt and k response tokens. Grey, dashed: non-members.", "name": "fig-context"}}
+memorization.plot_context(tables.context)
 
 # %%
-figures.say(*readings.truncated_told(context, plan.measure.left_target))
+cut = study.measure.left_truncated
+say(
+    f"The target is {study.measure.left_target} tokens. The models fine-tuned on the members, by size, design and tokens given:"
+    if cut
+    else "This study does not cut the context (`measure.left_truncated` is empty)."
+)
+
+# %% tags=["csv:context"]
+memorization.show_context(tables.context) if cut else None
 
 # %% [markdown]
 # ## If the attacker samples
@@ -132,29 +140,29 @@ figures.say(*readings.truncated_told(context, plan.measure.left_target))
 # still come up. (n, p)-discoverable extraction {cite}`hayes2025measuring` asks whether at least one of n samples is the target
 # with probability p; here p is one half. It is exact arithmetic on the same pass: nothing is drawn.
 
-# %% mystnb={"figure": {"caption": "Share of members whose window (see above) is among n samples with probability 0.5 or more, by size and method, with 95 % Wilson intervals; one row of panels per way of sampling. Grey, dashed: the same on non-members.", "name": "fig-discoverable"}}
-sampled = readings.discoverable(plan, run_dir)
-write_table(sampled, tables / "discoverable.csv")
-readings.discoverable_figure(sampled)
+# %% tags=["csv:discoverable"] mystnb={"figure": {"caption": "Share of members whose window is among n samples with probability one half or more, with 95 % intervals; a row of panels per way of sampling. Grey, dashed: non-members.", "name": "fig-discoverable"}}
+memorization.plot_discoverable(tables.discoverable)
+
+# %% tags=["csv:discoverable"]
+memorization.show_discoverable(tables.discoverable)
 
 # %%
-figures.say(*readings.discoverable_told(sampled))
+say(*memorization.say_discoverable(tables.discoverable))
 
 # %% [markdown]
 # ## Nearly verbatim
 #
-# A letter with one word changed gives its secret away as well, and no verdict above counts it {cite}`ippolito2023preventing`.
-# So a part of the letters is decoded from the prompt, to the response's length, and compared with it: ROUGE-L on words,
-# edit similarity on characters. "Nearly verbatim" is an edit similarity of 0.9 or more, verbatim included. Means have
-# bootstrap intervals, shares Wilson's.
+# A record with one word changed gives its secret away as well, and no verdict above counts it {cite}`ippolito2023preventing`.
+# So a part of the records is decoded from the prompt, to the response's length, and compared with it: ROUGE-L on words,
+# edit similarity on characters. "Nearly verbatim" is an edit similarity of 0.9 or more, verbatim included.
+
+# %% tags=["csv:near_misses"]
+decoded = study.measure.approximate > 0
+memorization.show_near_misses(tables.near_misses) if decoded else None
 
 # %%
-near = readings.nearness(plan, run_dir)
-write_table(near, tables / "approximate.csv")
-readings.nearness_table(near)
-
-# %%
-figures.say(*readings.nearness_told(near))
+off = "This study decodes no records from their prompts (`measure.approximate` is 0)."
+say(*(memorization.say_near_misses(tables.near_misses) if decoded else [off]))
 
 # %% [markdown]
 # ## What each model is good for
@@ -162,10 +170,8 @@ figures.say(*readings.nearness_told(near))
 # A student that has learned nothing has memorized nothing. Held-out loss and ROUGE {cite}`lin2004rouge` on the test prompts
 # say how much was learned; [a later chapter](sec-tradeoffs) compares methods at equal quality.
 
-# %%
-quality = memorization.quality(plan, run_dir)
-write_table(quality, tables / "quality.csv")
-memorization.quality_table(quality)
+# %% tags=["csv:quality"]
+memorization.show_quality(tables.quality)
 
 # %% [markdown]
 # Loss in nats per token; ± is the half-width of a 95 % normal interval over records.
@@ -173,19 +179,22 @@ memorization.quality_table(quality)
 # ## Checks
 
 # %%
-totals = table[(table["split"] == "member") & (table["reading"] == "window")]["total"]
+totals = tables.rates[(tables.rates["split"] == "member") & (tables.rates["target"] == "window")]["total"]
 assert totals.nunique() == 1, "models were measured on different members"
-assert table["rate"].dropna().between(0, 1).all()
-assert set(table["split"]) == {"member", "non_member"}
+assert tables.rates["rate"].dropna().between(0, 1).all()
+assert set(tables.rates["split"]) == {"member", "non_member"}
 
 # %% [markdown]
 # ## Summary
 
 # %%
-figures.say(*report.summary(table, quality))
+say(
+    f"- {front.say_comparison(tables.rates, data['target'])}",
+    f"- {memorization.say_quality(tables.quality)}",
+)
 
 # %% [markdown]
 # **Next**: [what a student inherits from its teacher](sec-inheritance).
 #
-# **Try it**: set `readings.PROBABILITY = 0.01` before the call of `readings.discoverable` and run its cells again: how much more does an
-# attacker find who is content with a chance of one in a hundred?
+# **Try it**: add another way of sampling to `measure.sampling` in a copy of the study. What does a lower temperature find that
+# greedy decoding does not?

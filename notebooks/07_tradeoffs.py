@@ -20,69 +20,61 @@
 # - each method beside plain fine-tuning at the same held-out loss;
 # - what each model costs to train, to keep and to run.
 #
-# **Needs**: notebooks 01 to 03; only tables are read.
+# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
 # %% [markdown]
 # ## Setup
 
 # %% tags=["parameters"]
-study: str = "studies/smoke.yaml"  # the study file
+study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import cost, figures, report, tradeoffs
-from palimpsest.study import load_study
-from palimpsest.study.runs import locate, write_table
+from palimpsest.chapters import tradeoffs
+from palimpsest.chapters.figures import say, set_theme
+from palimpsest.study import load_tables, open_run
 
-figures.set_theme()
-plan = load_study(study)
-tables = locate(run_dir) / "tables"
+set_theme()
+tables = load_tables(open_run(study_file, run_dir))
 
 # %% [markdown]
 # ## Every epoch of every student
 #
-# After each epoch a student was scored on members and non-members. Held-out loss is the loss on non-members: letters from
-# the same source, never trained on by anyone. It falls while the student learns the house style, and rises again when the
-# student begins to learn single letters by heart.
+# While it was trained, a student was scored on members and non-members. Held-out loss is the loss on non-members: records of
+# the same source, never trained on by anyone. It falls while the student learns what such records are like, and rises again
+# when the student begins to learn single ones by heart.
 
-# %%
-paths = tradeoffs.paths(plan, run_dir)
-write_table(paths, tables / "trajectories.csv")
-students = paths[paths["role"] != "teacher"]
-
-# %% mystnb={"figure": {"caption": "Members' secrets recited against held-out loss (nats per response token of non-members), one line per student, one point per measured epoch; the large marker is the last epoch. Left and low is better: good text, little recited.", "name": "fig-tradeoff"}}
-figures.tradeoff(students)
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "Members' secrets (records, where none are marked) recited, against held-out loss in nats per response token. One line per student, one point per measured epoch; large: the last.", "name": "fig-tradeoff"}}
+tradeoffs.plot_trajectories(tables.trajectories)
 
 # %% [markdown]
+# Left and low is better: a good model that recites little.
+#
 # ## Stopped at its best, or run to the end
 #
 # Early stopping is the simplest privacy measure there is. The table shows every model at the epoch of its lowest held-out
 # loss and after the last one; plain fine-tuning, stopped early, is a row of its own.
 
-# %%
-best, end = tradeoffs.stopped(paths), tradeoffs.final(paths)
-write_table(best, tables / "early_stopped.csv")
-figures.stopped_table(best, end)
+# %% tags=["csv:stopped", "csv:trajectories"]
+tradeoffs.show_stopped(tables.stopped, tables.trajectories)
 
 # %%
-figures.say(*report.early_stopping(best, end))
+say(*tradeoffs.say_stopped(tables.stopped, tables.trajectories))
 
 # %% [markdown]
 # ## At equal quality
 #
 # Each student is laid beside plain fine-tuning of its size and seed at the lowest held-out loss that *both* reach: what had
 # each memorized when its held-out loss first came down to that value? Between two epochs we interpolate linearly, record by
-# record. The 95 % intervals resample seeds, then records, the same ones for both models; where neither recites anything, so that
-# there is nothing to resample, the interval is Newcombe's for two shares {cite}`newcombe1998interval`. The last column compares the loss on the
-# *members* at that point: below zero, the student fits them closer than fine-tuning does, at the same quality on others' letters.
+# record. The 95 % intervals resample seeds, then records, the same ones for both models. Where neither recites anything there is
+# nothing to resample, and the interval is Newcombe's for two shares {cite}`newcombe1998interval`. The last column compares the
+# loss on the *members* at that point: below zero, the student fits them closer than fine-tuning does, at the same quality.
+
+# %% tags=["csv:equal_quality"]
+tradeoffs.show_equal_quality(tables.equal_quality)
 
 # %%
-equal = tradeoffs.matched(plan, run_dir)
-write_table(equal, tables / "equal_utility.csv")
-figures.matched_table(equal)
-
-# %%
-figures.say(*report.equal_utility(equal))
+say(*tradeoffs.say_equal_quality(tables.equal_quality))
 
 # %% [markdown]
 # ## What each model costs
@@ -90,29 +82,28 @@ figures.say(*report.equal_utility(equal))
 # Floating-point operations are computed from parameters and tokens ([methods](../methods.md)); seconds and memory were
 # measured in this run, on the device named in each run's page. The base models' own training is not counted again.
 
-# %%
-costs = cost.table(plan, run_dir)
-write_table(costs, tables / "cost.csv")
-figures.cost_table(costs)
+# %% tags=["csv:costs"]
+tradeoffs.show_costs(tables.costs)
 
-# %% mystnb={"figure": {"caption": "Training arithmetic (10⁹ floating-point operations) of each student against the share of members' secrets it recites at the end of training.", "name": "fig-cost"}}
-figures.cost(costs.merge(end[["model", "memorized", "unit"]], on="model"))
+# %% tags=["csv:costs", "csv:trajectories"] mystnb={"figure": {"caption": "Training arithmetic (10⁹ floating-point operations) of each student, against the members' secrets (records, where none are marked) it recites at the end of training.", "name": "fig-cost"}}
+tradeoffs.plot_costs(tables.costs, tables.trajectories)
 
 # %% [markdown]
 # ## Checks
 
 # %%
-assert (best["held_out_loss"] <= end["held_out_loss"] + 1e-9).all()
-assert paths["memorized"].between(0, 1).all()
-assert (costs["parameters"] > 0).all()
+assert tables.trajectories["memorized"].between(0, 1).all()
+best = tables.stopped.set_index("model")["held_out_loss"]
+assert tables.trajectories.groupby("model")["held_out_loss"].min().eq(best).all()
+assert (tables.costs["parameters"] > 0).all()
 
 # %% [markdown]
 # ## Summary
 
 # %%
-figures.say(*report.tradeoff_summary(paths, equal))
+say(*tradeoffs.say_tradeoffs(tables.trajectories, tables.equal_quality))
 
 # %% [markdown]
-# **Next**: [what the grid says](sec-grid), over several seeds.
+# **Next**: [methods compared](sec-comparisons), two by two.
 #
 # **Try it**: give `sft` fewer epochs with `by_method: {sft: {epochs: 8}}` in a copy of the study. Is distillation still worth it?

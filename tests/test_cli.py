@@ -16,7 +16,7 @@ def run_with(monkeypatch, error):
     def fail(args):
         raise error
 
-    monkeypatch.setattr("palimpsest.audit.command.run", fail)
+    monkeypatch.setattr("palimpsest.audit.command.run_audit", fail)
     return cli.main(GOOD)
 
 
@@ -75,24 +75,44 @@ def test_arguments_are_checked_before_anything_is_loaded(capsys, more, said):
 
 
 def test_arguments_reach_the_audit(monkeypatch):
-    from palimpsest.audit import auditing as module
+    from palimpsest.audit import auditing
 
-    seen = {}
+    seen = []
 
-    def note(model, data, out, **options):
-        seen.update(options, model=model)
+    def note(*arguments):
+        seen.extend(arguments)
         return {"headline": ["said"], "warnings": ["warned"]}
 
-    monkeypatch.setattr(module, "audit", note)
-    more = (
-        "--prompt-column q --response-column a --sampling temperature=0.7,top_p=0.9 --limit 5 --left-truncated 10 50"
-    )
-    more = more.split()
-    assert cli.main([*GOOD, *more, "--prefix-lengths", "50,0,50", "--no-approximate", "--quiet"]) == 0
-    assert seen["columns"] == {"instruction": "q", "response": "a"} and seen["prefix_lengths"] == [0, 50]
-    assert seen["sampling"] == {"temperature0.7_top_p0.9": {"temperature": 0.7, "top_p": 0.9}}
-    assert seen["left_truncated"] == [10, 50]
-    assert (seen["limit"], seen["approximate"], seen["progress"], seen["device"]) == (5, False, False, None)
+    monkeypatch.setattr(auditing, "run", note)
+    more = "--prompt-column q --response-column a --sampling temperature=0.7,top_p=0.9 --sampling top_k=5 --limit 5"
+    more = f"{more} --left-truncated 10 50 --prefix-lengths 50,0,50 --no-approximate --quiet"
+    assert cli.main([*GOOD, *more.split()]) == 0
+    *places, settings = seen
+    assert places == ["m", "d.jsonl", "o"]
+    assert settings.columns == {"instruction": "q", "response": "a"} and settings.prefix_lengths == [0, 50]
+    rules = {"temperature0.7_top_p0.9": {"temperature": 0.7, "top_p": 0.9}, "top_k5": {"top_k": 5}}
+    assert settings.rules == rules and settings.left_truncated == [10, 50]
+    assert (settings.limit, settings.approximate, settings.progress, settings.device) == (5, False, False, "auto")
+
+
+def test_the_command_without_options_is_the_default_settings(monkeypatch):
+    from palimpsest.audit import Settings, auditing
+
+    seen = []
+    monkeypatch.setattr(auditing, "run", lambda *a: seen.append(a[-1]) or {"headline": [], "warnings": []})
+    for _ in range(2):
+        assert cli.main(GOOD) == 0 and cli.main([*GOOD, "--sampling", "top_k=5"]) == 0
+    for name, default in vars(Settings()).items():
+        value = getattr(seen[-2], name)
+        assert (tuple(value) if isinstance(value, list) else value) == default
+
+
+@pytest.mark.parametrize("content", ["[" * 3_000, "\x00", "- 1", "", "a: [1"])
+def test_no_file_given_to_check_ends_in_a_traceback(tmp_path, capsys, content):
+    (tmp_path / "s.yaml").write_text(content)
+    for given in (tmp_path / "s.yaml", tmp_path, tmp_path / "absent.yaml", "x" * 300):
+        assert cli.main(["check", str(given)]) == 2
+        assert "Traceback" not in capsys.readouterr().err
 
 
 def test_check_accepts_a_study_and_lists_faults(tmp_path, capsys):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from palimpsest.chapters.dataset import forms, ngram_share
-from palimpsest.data.records import read_records
+from palimpsest.data.records import ANNOTATIONS, read_records
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "data" / "helpdesk" / "records.jsonl"
@@ -21,7 +21,7 @@ PRIVATE = ["member", "non_member", "test"]
 
 @pytest.fixture(scope="module")
 def records():
-    return read_records(FILE)
+    return read_records(FILE, annotations=list(ANNOTATIONS))
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
+import jupytext
 import nbformat
+import papermill
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb"))
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+SOURCES = sorted(FOLDER.glob("*.py"))
 
 
 @pytest.mark.slow
@@ -38,3 +42,20 @@ def test_cells_are_few_and_short_and_prose_comes_first(path):
     assert cells[0].cell_type == "markdown" and cells[0].source.count("# ") >= 1
     assert (4 if path.stem == "00_intro" else 10) <= len(code) <= 18
     assert median(map(len, code)) <= 8
+
+
+def cells(nb):
+    return [(c.cell_type, c.source.strip(), sorted(c.metadata.get("tags", []))) for c in nb.cells]
+
+
+def test_every_notebook_is_a_pair():
+    assert [p.stem for p in SOURCES] == sorted(p.stem for p in FOLDER.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_the_halves_of_a_pair_agree_and_hold_no_outputs(source):
+    twin = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    assert cells(jupytext.read(source)) == cells(twin), "the .py is the source: run `make pairs`"
+    assert not any(c.get("outputs") or c.get("execution_count") for c in twin.cells)
+    assert len({c["id"] for c in twin.cells}) == len(twin.cells)
+    assert papermill.inspect_notebook(str(source.with_suffix(".ipynb")))

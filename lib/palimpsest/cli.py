@@ -20,11 +20,13 @@ REMEDY = {  # operating-system refusals that the user can mend, and how
     errno.ENOTDIR: "a part of the path is a file, not a folder: check the path",
     errno.EISDIR: "a folder stands where a file was wanted: check the path",
     errno.EEXIST: "a file stands where a folder was wanted: check the path",
+    errno.ENAMETOOLONG: "the path is longer than the file system takes: check the path",
+    errno.ELOOP: "links in the path go round in a circle: check the path",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The argument parser of the whole command."""
+    """The argument parser of the whole command; a subcommand adds its own and names the function that runs it (`run`)."""
     top = argparse.ArgumentParser(
         prog="palimpsest",
         description="How much of a teacher's private text a distilled student still gives away.",
@@ -32,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     command.add_parser(commands)
-    check = commands.add_parser("check", help="validate a study file, without torch or data")
+    check = commands.add_parser(
+        "check", help="is a study file valid, do its models fit, what disk does it take? Nothing is trained"
+    )
     check.add_argument("study", help="a YAML file such as studies/smoke.yaml")
     check.set_defaults(run=run_check)
     return top
@@ -40,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run_check(args: argparse.Namespace) -> int:
     """`palimpsest check`"""
-    from palimpsest.study import load_study
+    from palimpsest.book.checks import check_study
+    from palimpsest.study import open_run
 
-    study = load_study(args.study)
-    print(f"{args.study}: study {study.name!r} is valid, {len(study.arms())} arms")
+    print("\n".join(f"{args.study}: {line}" for line in check_study(open_run(args.study))))
     return DONE
 
 

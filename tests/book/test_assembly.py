@@ -11,7 +11,9 @@ from expected_tables import differences
 
 from palimpsest.book import assembly
 from palimpsest.errors import InputError
-from palimpsest.study import load_study
+from palimpsest.study import Run, load_study
+from palimpsest.study.tables import COLUMNS
+from palimpsest.study.tables import TABLES as DECLARED
 
 ROOT = Path(__file__).parents[2]
 EXPECTED = Path(__file__).parents[1] / "expected"
@@ -86,28 +88,44 @@ def test_tables_are_compared_row_by_row(found, message):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder with small executed notebooks: the first page, one chapter, two arms of one notebook."""
+    """A run with small executed notebooks: the first page, one chapter, three arms of one notebook, and two tables."""
+    study = load_study(ROOT / "studies" / "smoke.yaml").model_copy(update={"seeds": [0, 1]})
+    run = Run(study, tmp_path / "run")
 
     def page(path, *cells):
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), path)
 
     text = nbformat.v4.new_markdown_cell
-    page(tmp_path / "notebooks" / "00_intro.ipynb", text("# Intro"))
-    page(tmp_path / "notebooks" / "04_memorization.ipynb", text("(sec-memorization)=\n# Memorization"))
-    for arm in ("small-sft-s1", "small-word_kd-s0", "small-sft-s0"):
+    shown = [nbformat.v4.new_output("display_data", data={"text/plain": "a table"})]
+    table = nbformat.v4.new_code_cell("show()", metadata={"tags": ["csv:rates", "csv:excess"]}, outputs=shown)
+    page(run.path / "notebooks" / "00_intro.ipynb", text("# Intro"))
+    page(run.path / "notebooks" / "04_memorization.ipynb", text("(sec-memorization)=\n# Memorization"), table)
+    for name in ("small-sft-s1", "small-word_kd-s0", "small-sft-s0"):
         figure = nbformat.v4.new_code_cell(
-            "draw()", metadata={"mystnb": {"figure": {"caption": "C", "name": "fig-a"}}}
+            "draw()",
+            metadata={"mystnb": {"figure": {"caption": "C", "name": "fig-a"}}, "tags": ["csv:trajectory"]},
+            outputs=shown,
         )
         markdown = text(
             "(sec-student)=\n# Train\n\n{numref}`fig-a`, [here](#sec-student), {ref}`x <fig-a>`, sec-students."
         )
-        page(tmp_path / "notebooks" / "runs" / f"{arm}.ipynb", markdown, figure)
-    return tmp_path
+        page(run.path / "notebooks" / "runs" / f"{name}.ipynb", markdown, figure)
+        run.model(name).mkdir(parents=True)
+        (run.model(name) / "trajectory.csv").write_text(f"of {name}")
+    run.tables.mkdir()
+    for name in ("rates", "excess"):
+        (run.tables / f"{name}.csv").write_text(name)
+    return run
 
 
-def test_staging_keeps_chapters_that_exist_and_lists_arms_in_order(run, tmp_path):
-    pages = assembly.stage(run, ROOT / "book", tmp_path / "out")
+@pytest.fixture
+def assemble(run, tmp_path):
+    return lambda: assembly.assemble(run, ROOT / "book", tmp_path / "out")
+
+
+def test_chapters_that_exist_are_kept_and_arms_listed_in_order(assemble, tmp_path):
+    pages = assemble()
     arms = ["runs/small-sft-s0", "runs/small-word_kd-s0", "runs/small-sft-s1"]
     assert pages[:6] == ["notebooks/00_intro", "notebooks/04_memorization", "every_run", *arms]
     assert "methods" in pages and "notebooks/06_attacks" not in pages
@@ -115,8 +133,8 @@ def test_staging_keeps_chapters_that_exist_and_lists_arms_in_order(run, tmp_path
     assert titles[1]["title"] == "small, Word-KD, seed 0"
 
 
-def test_each_arm_has_targets_of_its_own(run, tmp_path):
-    assembly.stage(run, ROOT / "book", tmp_path / "out")
+def test_each_arm_has_targets_of_its_own(assemble, tmp_path):
+    assemble()
     nb = nbformat.read(tmp_path / "out" / "runs" / "small-sft-s1.ipynb", as_version=4)
     assert nb.cells[0].source == (
         "(small-sft-s1-sec-student)=\n# small, SFT, seed 1\n\n"
@@ -125,26 +143,46 @@ def test_each_arm_has_targets_of_its_own(run, tmp_path):
     assert nb.cells[1].metadata["mystnb"]["figure"]["name"] == "small-sft-s1-fig-a"
 
 
-def test_staging_again_leaves_nothing_of_the_last_time(run, tmp_path):
-    assembly.stage(run, ROOT / "book", tmp_path / "out")
-    (run / "notebooks" / "runs" / "small-sft-s1.ipynb").unlink()
-    assert "runs/small-sft-s1" not in assembly.stage(run, ROOT / "book", tmp_path / "out")
+def test_below_what_is_shown_stand_the_tables_it_was_made_from(assemble, tmp_path):
+    assemble()
+    out = tmp_path / "out"
+    chapter = nbformat.read(out / "notebooks" / "04_memorization.ipynb", as_version=4)
+    assert chapter.cells[2].source == "Numbers: [rates.csv](../tables/rates.csv), [excess.csv](../tables/excess.csv)"
+    arm = nbformat.read(out / "runs" / "small-sft-s1.ipynb", as_version=4)
+    assert "(../tables/trajectory-small-sft-s1.csv)" in arm.cells[2].source
+    assert (out / "tables" / "trajectory-small-sft-s1.csv").read_text() == "of small-sft-s1"
+    assert (out / "tables" / "rates.csv").read_text() == "rates"
+
+
+def test_the_glossary_lists_every_declared_table_and_column(assemble, tmp_path):
+    assemble()
+    page = (tmp_path / "out" / "glossary.md").read_text()
+    for name, columns in DECLARED.items():
+        assert f"| `{name}.csv` | {', '.join(f'`{c}`' for c in columns)} |" in page
+    for name, (kind, meaning) in COLUMNS.items():
+        assert f"| `{name}` | {kind} | {meaning} |" in page
+
+
+def test_assembling_again_leaves_nothing_of_the_last_time(run, assemble, tmp_path):
+    assemble()
+    (run.path / "notebooks" / "runs" / "small-sft-s1.ipynb").unlink()
+    assert "runs/small-sft-s1" not in assemble()
     assert not (tmp_path / "out" / "runs" / "small-sft-s1.ipynb").exists()
 
 
-def test_a_failed_cell_is_refused(run, tmp_path):
-    path = run / "notebooks" / "04_memorization.ipynb"
+def test_a_failed_cell_is_refused(run, assemble):
+    path = run.path / "notebooks" / "04_memorization.ipynb"
     nb = nbformat.read(path, as_version=4)
     nb.cells.append(nbformat.v4.new_code_cell("1/0", outputs=[nbformat.v4.new_output("error", ename="E", evalue="v")]))
     nbformat.write(nb, path)
-    with pytest.raises(InputError, match=r"04_memorization\.ipynb: cell 1 failed with E: v"):
-        assembly.stage(run, ROOT / "book", tmp_path / "out")
+    with pytest.raises(InputError, match=r"04_memorization\.ipynb: cell 2 failed with E: v"):
+        assemble()
 
 
-def test_a_missing_first_page_is_refused(run, tmp_path):
-    (run / "notebooks" / "00_intro.ipynb").unlink()
+def test_a_missing_first_page_is_refused(run, assemble):
+    (run.path / "notebooks" / "00_intro.ipynb").unlink()
     with pytest.raises(InputError, match="first page was not executed"):
-        assembly.stage(run, ROOT / "book", tmp_path / "out")
+        assemble()
 
 
 def test_the_library_pages_name_every_module():

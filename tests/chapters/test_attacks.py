@@ -1,116 +1,127 @@
-"""The study-level tables: which model is compared with which, and what is said where nothing can be measured."""
+"""The chapter on attacks: which model is compared with which, and what is said where nothing can be measured."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from written_runs import MEMBERS, NON_MEMBERS, OWN, sentences, write_run, written_tables
 
 from palimpsest.chapters import attacks
 from palimpsest.measure import membership_inference
+from palimpsest.measure.finished import load_scores
+from palimpsest.study import Arm
 
-RANDOM = np.random.default_rng(0)
-NAMES = ["base-teacher", "base-small", "teacher", "small-sft-s0", "small-fkl-s0", "small-fkl-s1"]
-RECORDS = pd.DataFrame(
-    {
-        "id": [f"r{i:02d}" for i in range(40)],
-        "response": [f"Dear {i}" for i in range(40)],
-        "split": ["member"] * 20 + ["non_member"] * 20,
-        "kind": "letter",
-    }
-)
+GROUP = {"count": 0, "total": 3, "chance": 1.4, "ceiling": 7.0, "canaries": 3}
 
 
-def table(shift: float) -> pd.DataFrame:
-    """Scores of 8 tokens a record; members are likelier by `shift` nats."""
-    values = RANDOM.normal(-3, 0.5, (40, 8)) + shift * np.repeat([1, 0], 20)[:, None]
-    columns = {"token": [[1] * 8] * 40, "hit": [[True, False] * 4] * 40, "mean_logprob": [[-3.0] * 8] * 40}
-    return pd.DataFrame({"id": RECORDS["id"], "logprob": list(values), **columns, "std_logprob": [[1.0] * 8] * 40})
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"))
 
 
-TABLES = {name: table(0.0 if name.startswith("base") else 1.0) for name in NAMES}
+@pytest.fixture(scope="module")
+def tables(run):
+    return written_tables(run, attacks)
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    monkeypatch.setattr(attacks, "load_records", lambda _: RECORDS)
-    monkeypatch.setattr(attacks.results, "model_names", lambda *_: NAMES)
-    monkeypatch.setattr(attacks.results, "scores", lambda _, name: TABLES[name])
-    return tmp_path
+def said(tables):
+    """Everything the page says."""
+    attack = attacks.strongest(tables.membership)
+    return [
+        attacks.say_blind(tables.blind),
+        *attacks.say_membership(tables.membership, attack),
+        attacks.say_found(tables.membership, attack),
+        *attacks.say_doses(tables.doses),
+        *attacks.say_teacher_only(tables.doses),
+    ]
 
 
-def test_every_model_is_compared_with_its_own_base(run):
-    scored = attacks.scores(None, run)
-    assert len(scored) == 40 * len(NAMES) and "lowercase" not in scored
-    for name, base in (("teacher", "base-teacher"), ("small-fkl-s1", "base-small")):
-        wanted = membership_inference.reference(TABLES[name], TABLES[base])
-        assert np.array_equal(scored.loc[scored["model"] == name, "reference"], wanted)
-    assert scored.loc[scored["role"] == "base", ["reference", "ez_mia", "wbc"]].isna().all(axis=None)
+def test_every_model_is_compared_with_its_own_base(run, tables):
+    members, others = (load_scores(run, "teacher").iloc[s]["id"] for s in (slice(MEMBERS), slice(MEMBERS, 60)))
+    rated = tables.membership[tables.membership["measure"] == "AUC"].set_index(["model", "attack"])["rate"]
+    for name, base in (("teacher", "base-teacher"), ("small-word_kd-s0", "base-small")):
+        ratio = membership_inference.reference_ratio(load_scores(run, name), load_scores(run, base))
+        found = membership_inference.attack_rates(
+            pd.DataFrame({"id": load_scores(run, name)["id"], "reference": ratio}), members, others
+        )
+        assert rated[name, "reference"] == pytest.approx(found["rate"].iloc[0])
+    attacked = tables.membership.groupby("model")["attack"].unique()
+    assert not set(attacked["base-small"]) & {"reference", "ez_mia", "wbc"}
+    assert set(attacked["teacher"]) == set(membership_inference.LABELS)
 
 
-def test_lowercased_scores_are_used_where_they_were_made(run):
-    (run / "scores" / "teacher").mkdir(parents=True)
-    TABLES["teacher"].to_parquet(run / "scores" / "teacher" / "lowercase.parquet")
-    scored = attacks.scores(None, run)
-    assert (scored.loc[scored["model"] == "teacher", "lowercase"] == 0).all()
-    assert scored.loc[scored["model"] != "teacher", "lowercase"].isna().all()
-
-
-def test_tables_and_sentences(run):
-    scored = attacks.scores(None, run)
-    rated = attacks.evaluate(scored)
-    shown = attacks.auc_table(rated)
-    assert list(shown.index) == NAMES and shown.loc["base-small", "WBC"] == ""
-    attack = attacks.strongest(rated)
-    curves = attacks.roc(scored, attack)
-    assert set(curves["model"]) >= {"teacher", *NAMES[3:]}
-    lines = attacks.told(rated, attack)
-    assert lines[0].startswith("- **teacher**: AUC ") and "forward KL" in lines[1] and "of 3 models" in lines[1]
-    sft = rated[(rated["model"] == "small-sft-s0") & (rated["attack"] == attack) & (rated["measure"] == "AUC")].iloc[0]
-    interval = f"{sft['low']:.2f} to {sft['high']:.2f}"
-    assert f"AUC {sft['rate']:.2f} (20 + 20 letters; 95 % interval {interval}) when fine-tuned" in lines[1]
-    low = attacks.low_told(rated, attack)
-    assert "At 10 % false positives" in low and "Not measurable with 20 non-members: 1 %, 0.1 %." in low
-    for figure in (attacks.auc_figure(rated), attacks.roc_figure(curves, 20)):
+def test_one_attack_is_chosen_on_the_teacher_and_drawn_for_all(tables):
+    attack = attacks.strongest(tables.membership)
+    assert set(tables.roc["attack"]) == {attack}
+    assert {"teacher", "small-sft-s0", "small-word_kd-s0"} <= set(tables.roc["model"])
+    shown = attacks.show_membership(tables.membership)
+    assert shown.loc["small, before", "WBC"] == "" and "(" in shown.loc["small, Word-KD", "WBC"]
+    lines = attacks.say_membership(tables.membership, attack)
+    assert f"on {MEMBERS} members and {NON_MEMBERS} non-members" in lines[0] and "Distilled, from" in lines[1]
+    low = attacks.say_found(tables.membership, attack)
+    assert "1 in 10 wrongly" in low and "we would need 1,000 non-members; we have 20" in low
+    for figure in (attacks.plot_membership(tables.membership), attacks.plot_roc(tables.roc, NON_MEMBERS)):
         figure.canvas.draw()
         assert [ax.get_title() for ax in figure.axes] == ["teacher", "small"]
 
 
-def exposed(bits: dict[str, float]) -> pd.DataFrame:
-    """Two doses and three teacher-only canaries per model; `bits` is what the teacher-only ones show."""
-    rows = [
-        {
-            "id": f"c{i}",
-            "copies": c,
-            "teacher_only": o,
-            "twins": 127,
-            "exposure": b if o else 1.0 + c,
-            "recited": c > 4,
-        }
-        for b in bits.values()
-        for i, (c, o) in enumerate([(1, False), (4, False), (8, True), (8, True), (8, True)])
-    ]
-    names = [name for name in bits for _ in range(5)]
-    return pd.DataFrame([{**row, **attacks.results.describe(name)} for row, name in zip(rows, names, strict=True)])
+def dose(method, bits, copies, only=False, role="student"):
+    ends = {"exposure": bits, "exposure_low": bits - 1, "exposure_high": bits + 1}
+    return {**GROUP, **ends, "size": "small", "method": method, "role": role, "copies": copies, "teacher_only": only}
 
 
-def test_doses_and_the_teachers_own_secrets():
-    dose = attacks.doses(exposed({"base-small": 1.4, "teacher": 7.0, "small-sft-s0": 1.0, "small-fkl-s0": 5.0}))
-    assert set(dose.loc[dose["method"] == "fkl", "copies"]) == {1, 4, 8}
-    lines = attacks.dose_told(dose)
-    assert len(lines) == 3 and lines[1].startswith("- **small, SFT**: 2.0 bits at 1 copy (one canary), 5.0 bits at 4")
-    told = attacks.only_told(dose)
-    assert "Of 2 pairs of size and method, 1 show more than chance" in told and "small, forward KL: 5.0 bits" in told
-    assert len(attacks.dose_figure(dose).axes) == 2
+def test_doses_and_the_teachers_own_secrets(tables):
+    exposed = tables.exposure[tables.exposure["teacher_only"]]
+    assert exposed.groupby("model").size().eq(OWN).all()
+    doses = pd.DataFrame(
+        [
+            dose("none", 1.4, 4, role="base"),
+            dose("sft", 6.0, 1, role="baseline"),
+            dose("sft", 7.0, 4, role="baseline"),
+            dose("sft", 1.0, 8, True, "baseline"),
+            dose("fkl", 3.0, 4),
+            dose("fkl", 5.0, 8, True),
+        ]
+    )
+    (line,) = attacks.say_doses(doses)
+    assert "4 copies give 3.0 bits (2.0 to 4.0) with forward KL to 7.0 bits (6.0 to 8.0) with SFT" in line
+    students, control = attacks.say_teacher_only(doses)
+    assert (
+        "1 of 1 distilled students show more than chance" in students
+        and "forward KL, with 5.0 bits (4.0 to 6.0)" in students
+    )
+    assert "0 of 1 models without a teacher" in control
+    assert attacks.show_doses(doses, teacher_only=True).shape == (2, 1)
+    assert len(attacks.plot_doses(doses).axes) == 1
 
 
-def test_a_study_without_canaries(run):
-    found = attacks.exposures(None, run)
-    dose = attacks.doses(found)
-    assert found.empty and dose.empty
-    assert attacks.dose_told(dose) == [attacks.NO_CANARIES] and attacks.only_told(dose) == attacks.NO_CANARIES
-    attacks.dose_figure(dose).canvas.draw()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": (0, 1)},
+        {"secrets": False},
+        {"canaries": False},
+        {"methods": ("sft",)},
+        {"methods": ("sft", "sft_dedup")},
+    ],
+    ids=str,
+)
+def test_the_page_reads_right_for_any_study(tmp_path, options):
+    tables = written_tables(write_run(tmp_path, **options), attacks)
+    lines = said(tables)
+    text = "\n".join(lines)
+    assert "letter" not in text and "nan" not in text and max(len(s.split()) for s in sentences(lines)) <= 25
+    assert ("distilled" in text.lower()) == ("methods" not in options)
+    none = not options.get("canaries", True)
+    assert tables.exposure.empty == tables.doses.empty == none == (attacks.NO_CANARIES in text)
+    assert (attacks.show_doses(tables.doses) is None) == (attacks.plot_doses(tables.doses) is None) == none
+    assert attacks.show_membership(tables.membership).index.is_unique
 
 
-def test_too_few_non_members_for_any_rate():
+def test_too_few_records_for_a_rate_or_for_words():
     scores = pd.DataFrame({"id": ["a", "b", "c", "d"], "loss": [1.0, 2.0, 0.0, 0.5]})
-    rated = membership_inference.evaluate(scores, ["a", "b"], ["c", "d"]).assign(**attacks.results.describe("teacher"))
-    assert attacks.low_told(rated, "loss").startswith("No false positive rate")
+    rated = membership_inference.attack_rates(scores, ["a", "b"], ["c", "d"]).assign(**Arm("teacher", "sft").columns())
+    assert "no false positive rate is low enough" in attacks.say_found(rated, "loss")
+    alone = membership_inference.attack_rates(scores, ["a"], ["c"]).assign(**Arm("teacher", "sft").columns())
+    assert attacks.strongest(alone) == "loss"
+    assert plt.get_fignums() == [] and np.isnan(alone["rate"]).all()

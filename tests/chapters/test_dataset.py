@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from written_runs import MEMBERS, OWN, TWINS, write_run, written_tables
 
 from palimpsest.chapters import dataset
 
@@ -37,49 +38,49 @@ def records():
 
 def test_forms_replace_secrets_by_their_kind():
     row = record("member", "Ring 12 or Ann.", secrets=[("n", "12"), ("x", "Ann")])
-    assert dataset.forms(pd.DataFrame([row])).tolist() == ["Ring <n> or <x>."]
+    assert dataset.forms(pd.DataFrame([row])) == ["Ring <n> or <x>."]
 
 
-def test_ngrams_and_their_share():
-    assert dataset.ngrams("a b c", 2) == [("a", "b"), ("b", "c")] and dataset.ngrams("a", 2) == []
+def test_share_of_ngrams():
     assert dataset.ngram_share(["a b c", "b c"], ["x b c"], 2) == pytest.approx(2 / 3)
     assert math.isnan(dataset.ngram_share(["a"], ["a"], 2))
 
 
 def test_overlap_sees_a_response_that_differs_only_in_its_secret_and_a_repeated_prompt(records):
-    table = dataset.overlap(records)
+    table = dataset.overlap(records).set_index("split")
     assert list(table.index) == ["public", "non_member"]
     assert table.loc["non_member", ["prompts", "responses"]].tolist() == [1, 1]
     assert table.loc["public", ["prompts", "responses"]].tolist() == [0, 0]
     # of "shall ring <phone> now" both three-word runs are known, of "shall ring <name> now" none
-    assert table.loc["non_member", "3-word runs"] == pytest.approx(2 / 4)
-    assert math.isnan(table.loc["public", "5-word runs"])
+    assert table.loc["non_member", "runs_3"] == pytest.approx(2 / 4)
+    assert math.isnan(table.loc["public", "runs_5"])
 
 
-def test_overview_counts_rows_of_training_text(records):
-    table = dataset.overview(records)
-    assert table.loc[("member", "letter"), ["records", "rows of training text"]].tolist() == [2, 2]
-    assert table.loc[("member", "canary"), "rows of training text"] == 12
-    assert table.loc[("public", "letter"), "secrets per record"] == 0
+def test_splits_count_rows_of_training_rows(records):
+    table = dataset.splits(records).set_index(["split", "kind"])
+    assert table.loc[("member", "record"), ["records", "training_rows"]].tolist() == [2, 2]
+    assert table.loc[("member", "canary"), "training_rows"] == 12
+    assert table.loc[("public", "record"), "secrets_per_record"] == 0
 
 
-def test_doses_keep_the_teachers_own_canaries_apart(records):
-    assert dataset.doses(records)["records"].to_dict() == {
+def test_planted_keeps_the_teachers_own_canaries_apart(records):
+    planted = dataset.planted(records)
+    assert planted.set_index(["read_by", "copies"])["records"].to_dict() == {
         ("teacher and students", 4): 1,
         ("the teacher alone", 8): 1,
         ("nobody (unseen twins)", 0): 1,
     }
-    assert dataset.doses(records[records["kind"] == "letter"]).empty
-    assert dataset.canaries_sentence(records) == (
-        "1 canaries take 4 rows of every student's training text; 1 more take 8 rows of the teacher's alone. "
+    assert dataset.say_planted(planted) == (
+        "1 canaries take 4 rows of every student's training text. 1 more take 8 rows of the teacher's alone. "
         "1 twins are read by nobody."
     )
-    assert "no canaries" in dataset.canaries_sentence(records[records["kind"] == "letter"])
+    without = dataset.planted(records[records["kind"] == "letter"])
+    assert without.empty and "no canaries" in dataset.say_planted(without)
 
 
 def test_samples_escape_text_and_mask_it_unless_shown():
     rows = pd.DataFrame([record("member", "<b>Ann</b> & co", "a<i>", [("name", "Ann")])])
-    shown, hidden = dataset.samples(rows, True), dataset.samples(rows, False)
+    shown, hidden = dataset.show_samples(rows, True), dataset.show_samples(rows, False)
     assert "&lt;b&gt;<mark>Ann</mark>&lt;/b&gt; &amp; co" in shown and "a&lt;i&gt;" in shown
     assert "Ann" not in hidden and "a&lt;" not in hidden and "<b>" not in shown + hidden
 
@@ -92,16 +93,28 @@ def test_telling_words_leave_secrets_out(records):
 
 
 def test_secret_kinds_and_sentences(records):
-    table = dataset.secret_kinds(records)
+    table = dataset.show_secret_kinds(dataset.secret_kinds(records))
     assert table.loc["phone", ["member", "non_member", "characters"]].tolist() == [1, 1, 2.0]
-    splits = dataset.by_split(records)
-    assert dataset.secrets_sentence(splits["member"]).startswith("The 2 members hold 2 secrets, 14%")  # 5 of 35
-    assert "does not say" in dataset.secrets_sentence(splits["public"])
-    assert "25%" in dataset.style_sentence(splits)  # "ring", "wait" of eight words
-    assert "not part of this study" in dataset.style_sentence({"member": splits["member"]})
+    groups = dataset.by_split(records)
+    assert dataset.say_secrets(groups["member"]).startswith("The 2 members hold 2 secrets, 14%")  # 5 of 35
+    assert "does not say" in dataset.say_secrets(groups["public"])
+    assert "25%" in dataset.say_style(groups)  # "ring", "wait" of eight words
+    assert "not part of this study" in dataset.say_style({"member": groups["member"]})
 
 
 def test_records_without_anything_special(records):
     plain = records[records["kind"] == "letter"].assign(secrets=[[]] * 6)
     assert dataset.secret_kinds(plain).empty
-    assert "shall ring 12 now" in dataset.samples(plain, True)
+    assert "shall ring 12 now" in dataset.show_samples(plain, True)
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["canaries and secrets", "neither"])
+def test_the_tables_are_what_the_page_shows(tmp_path, special):
+    tables = written_tables(write_run(tmp_path, canaries=special, secrets=special), dataset)
+    splits = tables.splits.set_index(["split", "kind"])["records"]
+    assert splits["member", "record"] == MEMBERS and tables.overlap["split"].tolist() == ["non_member"]
+    assert tables.planted.empty == tables.secret_kinds.empty == (not special)
+    if special:
+        assert splits["member", "canary"] == OWN + 2 and splits["twin", "twin"] == TWINS
+        assert set(tables.planted["read_by"]) == set(dataset.READERS)
+    assert "letter" not in tables.splits.to_csv()

@@ -1,174 +1,164 @@
 """The chapter on inheritance, on a run folder whose score tables are written by hand."""
 
-import json
-import random
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from written_runs import MEMBERS, NON_MEMBERS, sentences, write_run, written_tables
 
-from palimpsest.chapters import claims, inheritance, memorization
-from palimpsest.data.records import encode, record_ids, template
-from palimpsest.measure import lineage
-from palimpsest.measure.models import train_tokenizer
-from palimpsest.study import Study
+from palimpsest.chapters import inheritance, published_claims
+from palimpsest.measure import lineage, prediction
+from palimpsest.study import Arm
 
-MODELS = {  # model -> (share of members recited, gain on the canaries that only the teacher read)
-    "base-teacher": (0.0, 0.0),
-    "base-small": (0.0, 0.0),
-    "teacher": (0.8, 9.0),
-    "small-sft-s0": (0.4, 0.0),
-    "small-word_kd-s0": (0.5, 5.0),
-    "small-seq_kd-s0": (0.2, 0.0),
-}
+SHOWN = ("origins", "paired", "transferred", "predictions")
+PLOTS = (("plot_origins", "origins"), ("plot_transferred", "transferred"), ("plot_savings", "savings"))
 
 
 @pytest.fixture(scope="module")
-def study():
-    train = {"epochs": 1, "batch_size": 1, "learning_rate": 0.1}
-    data = {"source": "d.jsonl", "members": 40, "non_members": 20, "test": 1, "template": "plain"}
-    models = {"teacher": {"path": "t"}, "students": {"small": {"path": "s"}}}
-    return Study(
-        name="x",
-        title="X",
-        data=data,
-        models=models,
-        methods=["sft", "word_kd", "seq_kd"],
-        teacher=train,
-        student=train,
+def tables(tmp_path_factory):
+    return written_tables(write_run(tmp_path_factory.mktemp("run")), inheritance)
+
+
+def said(tables, target="secret"):
+    """Everything the page says."""
+    return [
+        inheritance.say_verdicts(tables.origins, target, 50),
+        *inheritance.say_origins(tables.origins),
+        inheritance.say_paired(tables.paired),
+        inheritance.say_paired(tables.paired, "teacher"),
+        *inheritance.say_transferred(tables.transferred),
+        *inheritance.say_predictions(tables.predictions),
+        *published_claims.say_published_claims(tables.published_claims),
+    ]
+
+
+def shown(tables):
+    found = {name: getattr(inheritance, f"show_{name}")(getattr(tables, name)) for name in SHOWN}
+    return found | {"claims": published_claims.show_published_claims(tables.published_claims)}
+
+
+def test_sets_are_those_written_down(tables):
+    counts = tables.origins_by_seed.set_index(["split", "method", "set"])["count"].sort_index()
+    wanted = {**dict.fromkeys(lineage.SETS, 0), "easy": 16, "inherited": 4, "teacher_only": 12, "none": 8}
+    assert counts["member", "word_kd"].to_dict() == wanted
+    assert counts["member", "seq_kd", "shed"] == 8 and counts["member", "seq_kd", "inherited"] == 0
+    assert counts["non_member", "word_kd", "none"] == NON_MEMBERS
+    assert set(tables.paired["against"]) == {"baseline", "teacher"}
+
+
+def test_only_the_teacher_and_the_student_that_was_told_know_its_canaries(tables):
+    found = tables.transferred.set_index("model")
+    assert list(found.index) == ["teacher", "small-sft-s0", "small-word_kd-s0", "small-seq_kd-s0"]
+    assert (found["canaries"] == 6).all() and (found["twins"] == 30).all()
+    assert (found.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and found.loc["small-sft-s0", "p"] > 0.02
+    assert inheritance.show_transferred(tables.transferred)["recited"].tolist() == ["0 of 6"] * 4
+    lines = inheritance.say_transferred(tables.transferred)
+    assert "Of 2 distilled students, 1 gained" in lines[1] and "100 %, did small, Word-KD" in lines[1]
+    assert "Of 1 models without a teacher, 0 gained" in lines[2]
+
+
+def test_what_is_recited_is_foretold_from_teacher_and_baseline(tables):
+    found = tables.predictions.set_index("method")
+    assert found.loc["word_kd", ["total", "records"]].tolist() == [20, 40] and found.loc["word_kd", "auc"] > 0.85
+    assert found.loc["word_kd", "count"] <= 20
+    curve = tables.savings[tables.savings["method"] == "word_kd"]
+    assert len(curve) == MEMBERS and curve["share_avoided"].iloc[-1] == curve["share_left_out"].iloc[-1] == 1
+
+
+def test_a_page_says_and_shows_what_the_tables_hold(tables):
+    show = shown(tables)
+    assert show["origins"].loc[("small", "Word-KD"), "inherited"].startswith("10.0 % (")
+    assert show["paired"].shape == (2, 4) and show["predictions"].loc[("small", "Word-KD", 0), "recited"] == "20 of 40"
+    lines = said(tables)
+    assert lines[1].startswith("- **small** inherits most with Word-KD: 10.0 %") and "With 1 of 2 methods" in lines[1]
+    assert lines[2].startswith("Of 2 pairs of size and method, 1 recite fewer records than their baseline")
+    assert len(published_claims.say_published_claims(tables.published_claims)) == len(published_claims.CLAIMS)
+    for plot, name in PLOTS:
+        assert isinstance(getattr(inheritance, plot)(getattr(tables, name)), plt.Figure)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": (0, 1)},
+        {"secrets": False},
+        {"canaries": False},
+        {"methods": ("sft",)},
+        {"methods": ("sft",), "canaries": False, "secrets": False},
+        {"methods": ("sft", "sft_dedup", "word_kd")},
+    ],
+    ids=str,
+)
+def test_the_page_reads_right_for_any_study(tmp_path, options):
+    tables = written_tables(write_run(tmp_path, **options), inheritance)
+    lines, show = said(tables, "secret" if options.get("secrets", True) else "window"), shown(tables)
+    for plot, name in PLOTS:
+        assert (getattr(inheritance, plot)(getattr(tables, name)) is None) == getattr(tables, name).empty
+    text = "\n".join(lines)
+    assert "letter" not in text and "nan" not in text and max(len(s.split()) for s in sentences(lines)) <= 25
+    if options.get("methods") == ("sft",):
+        assert (
+            tables.origins.empty and show["origins"] is show["paired"] is show["predictions"] is show["claims"] is None
+        )
+        assert inheritance.ALONE in text
+    else:
+        assert tables.origins["seeds"].eq(len(options.get("seeds", (0,)))).all()
+        assert set(tables.origins["method"]) <= {"word_kd", "seq_kd"}, "only distilled students inherit"
+    assert (show["transferred"] is None) == (not options.get("canaries", True)) == ("has no canaries" in text)
+
+
+def test_a_record_on_which_a_model_has_no_verdict_is_left_out_for_all(tmp_path):
+    run = write_run(tmp_path)
+    path = run.data / "records.parquet"
+    records = pd.read_parquet(path)
+    records["secrets"] = [[] if i == 0 else list(s) for i, s in enumerate(records["secrets"])]
+    records.to_parquet(path)
+    found = inheritance.tables(run)["origins_by_seed"]
+    assert set(found.loc[found["split"] == "member", "total"]) == {MEMBERS - 1}
+
+
+# ---------------------------------------------------------------- published claims
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "side", "wanted"),
+    [
+        (0.95, 0.97, +1, "agrees"),
+        (0.97, 0.99, +1, "agrees"),
+        (0.6, 0.9, +1, "weaker"),
+        (0.4, 0.99, +1, "undecided"),
+        (0.1, 0.4, +1, "disagrees"),
+        (np.nan, np.nan, +1, "not measurable"),
+    ],
+)
+def test_outcomes(low, high, side, wanted):
+    assert published_claims.outcome(low, high, 0.96, 0.5, side) == wanted
+    assert published_claims.outcome(1 - high, 1 - low, 0.04, 0.5, -side) == wanted
+
+
+def test_claims_are_computed_from_the_sets():
+    arms, rows = [Arm("small", m, 0) for m in ("sft", "fkl", "seq_kd")], np.arange(100)
+    wide = pd.DataFrame(
+        {
+            "teacher": rows < 80,
+            "small-sft-s0": rows < 40,
+            "small-fkl-s0": (rows < 10) | np.isin(rows, [40, 41]),
+            "small-seq_kd-s0": (rows < 10) | np.isin(rows, range(40, 44)),
+        },
+        index=[f"r{i}" for i in rows],
     )
-
-
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory, study):
-    folder, draw, rows = tmp_path_factory.mktemp("run"), random.Random(0), []
-
-    def add(split, kind, teacher_only=False):
-        code = f"{draw.randrange(10**6):06d}"
-        text = f"The code is {code}."
-        spans = [{"start": 12, "end": 18, "kind": "code"}]
-        row = {"instruction": f"Code of {draw.random():.6f}?", "context": "", "response": text, "split": split}
-        rows.append({**row, "kind": kind, "secrets": spans, "copies": 1, "teacher_only": teacher_only})
-
-    for split, kind, only, count in (
-        ("member", "letter", False, 40),
-        ("non_member", "letter", False, 20),
-        ("member", "canary", True, 6),
-        ("member", "canary", False, 2),
-        ("twin", "twin", False, 30),
-    ):
-        for _ in range(count):
-            add(split, kind, only)
-    records = pd.DataFrame(rows)
-    records["id"] = record_ids(records)
-    tokenizer = train_tokenizer(records["instruction"] + records["response"], 300)
-    (folder / "data").mkdir()
-    tokenizer.save_pretrained(folder / "data" / "tokenizer")
-    records.to_parquet(folder / "data" / "records.parquet")
-    (folder / "data" / "run.json").write_text("{}")
-    examples = encode(records, tokenizer, template(study.data.template))
-    rng = np.random.default_rng(1)
-    for name, (share, gain) in MODELS.items():
-        table = []
-        for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
-            length = len(example.response_ids)
-            letter = row["kind"] == "letter" and row["split"] == "member"
-            hit = np.full(length, letter and number < share * 40)
-            logprob = (
-                np.where(hit, -0.1, -3.0) + rng.normal(0, 0.05, length) + (gain if row["teacher_only"] else 0) / length
-            )
-            table.append(
-                {
-                    "id": example.id,
-                    "prompt_length": example.prompt_length,
-                    "length": length,
-                    "hit": hit,
-                    "logprob": logprob,
-                }
-            )
-        (folder / "scores" / name).mkdir(parents=True)
-        pd.DataFrame(table).to_parquet(folder / "scores" / name / "records.parquet")
-        (folder / "scores" / name / "run.json").write_text(json.dumps({}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def found(study, run_dir):
-    rows = memorization.letters(study, run_dir)
-    memorized = lineage.verbatim_matrix(study, run_dir, rows, "secret")
-    members = inheritance.sets(study, memorized, rows, "member")
-    return rows, memorized, members, inheritance.predictions(study, run_dir, rows, members)
-
-
-def test_reading_is_chosen_by_the_data(found):
-    rows = found[0]
-    assert lineage.choose_reading(rows) == "secret" and lineage.choose_reading(rows, "window") == "window"
-    assert lineage.choose_reading(rows.assign(secrets=[[] for _ in range(len(rows))])) == "window"
-
-
-def test_sets_are_those_written_down(found, study):
-    rows, memorized, members, _ = found
-    counts = lineage.count_sets(members).set_index(["method", "set"])["count"]
-    assert counts["word_kd"].to_dict() == {
-        **dict.fromkeys(lineage.MEANING, 0),
-        "easy": 16,
-        "inherited": 4,
-        "teacher_only": 12,
-        "none": 8,
-    }
-    assert counts["seq_kd", "shed"] == 8 and counts["seq_kd", "inherited"] == 0
-    others = inheritance.sets(study, memorized, rows, "non_member")
-    assert set(others["set"]) == {"none"} and others["id"].nunique() == 20
-
-
-def test_readings_differ_in_what_they_ask(found, study, run_dir):
-    whole = lineage.verbatim_matrix(study, run_dir, found[0], "whole")
-    assert whole.shape == (60, 6) and whole["teacher"].sum() == 32
-
-
-def test_only_the_teacher_and_the_student_that_was_told_know_its_canaries(study, run_dir):
-    only = inheritance.counterfactual(study, run_dir).set_index("model")
-    assert list(only.index) == ["teacher", "small-sft-s0", "small-word_kd-s0", "small-seq_kd-s0"]
-    assert (only["canaries"] == 6).all() and (only["twins"] == 30).all()
-    assert (only.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and only.loc["small-sft-s0", "p"] > 0.02
-    assert inheritance.canary_table(only.reset_index())["recited"].tolist() == ["0 of 6"] * 4
-    said = inheritance.counterfactual_told(only.reset_index())
-    assert "Of 2 distilled students, 1 did so above chance" in said and "small, Word-KD, seed 0 (100 %)" in said
-
-
-def test_a_study_without_such_canaries_says_so(study, run_dir, monkeypatch):
-    records = inheritance.results.load_records(run_dir)
-    monkeypatch.setattr(inheritance.results, "load_records", lambda _: records[records["kind"] == "letter"])
-    only = inheritance.counterfactual(study, run_dir)
-    assert only.empty and "no canaries" in inheritance.counterfactual_told(only)
-
-
-def test_what_is_recited_is_foretold_from_teacher_and_baseline(found):
-    predicted = inheritance.prediction_table(found[3]).set_index("method")
-    assert predicted.loc["word_kd", "memorized"] == 20 and predicted.loc["word_kd", "auc"] > 0.85
-    assert predicted.loc["word_kd", "count"] <= predicted.loc["word_kd", "total"] == 20
-
-
-def test_tables_sentences_and_figures_of_the_chapter(found):
-    rows, _, members, foretold = found
-    pooled, compared = lineage.across_seeds(members), lineage.compare(members)
-    checked = claims.check(members, foretold)
-    assert inheritance.set_table(pooled).loc[("small", "Word-KD"), "inherited"].startswith("10.0 % (")
-    assert inheritance.pair_table(compared).shape == (2, 4)
-    assert (
-        "weaker" in inheritance.claim_table(checked).to_string()
-        or "agrees" in inheritance.claim_table(checked).to_string()
-    )
-    assert (
-        inheritance.forecast_table(inheritance.prediction_table(foretold)).loc[("small", "Word-KD", 0), "recited"]
-        == "20 of 40"
-    )
-    assert len(inheritance.claims_told(checked)) == len(claims.CLAIMS)
-    told = inheritance.fewer_told(compared, "their baseline")
-    assert told.startswith("Of 2 pairs of size and method, 1 recite demonstrably fewer")
-    told = inheritance.inherited_told(pooled, pooled)[0]
-    assert "Word-KD 10.0 % (n = 40" in told and "nothing with Seq-KD (at most 8.8 %)" in told
-    assert inheritance.predicted_told(inheritance.prediction_table(foretold))[0].startswith("- Best told: small")
-    for figure in (inheritance.set_figure(pooled), inheritance.saving_figure(foretold)):
-        assert isinstance(figure, plt.Figure) and figure.axes
+    members = lineage.origins(wide, arms)
+    paired = lineage.compare(members).assign(against="baseline")
+    judged = pd.DataFrame({"probability": np.linspace(1, 0, 100), "memorized": wide["small-fkl-s0"].to_numpy()})
+    known = {"size": "small", "method": "fkl", "note": "", "auc": 0.9, "auc_low": 0.8, "auc_high": 0.95}
+    predictions = pd.DataFrame([{**known, **prediction.avoided(judged)}])
+    found = published_claims.published_claims(members, paired, predictions).set_index(["claim", "method"])
+    names = [claim for claim, *_ in published_claims.CLAIMS.values()]
+    assert found.loc[(names[0], "fkl"), "ours"] == pytest.approx(12 / 40)
+    assert found.loc[(names[0], "fkl"), "outcome"] == "agrees"
+    assert found.loc[(names[1], "fkl"), "ours"] == pytest.approx(10 / 12)
+    assert found.loc[(names[2], "fkl"), "ours"] == pytest.approx(2 / 40)
+    assert found.loc[(names[3], "seq_kd"), "ours"] == pytest.approx(4 / 40)
+    assert found.loc[(names[4], "seq_kd / fkl"), "ours"] == pytest.approx(2)
+    assert found.loc[(names[5], "fkl"), "outcome"] == "weaker"
+    assert found.loc[(names[6], "fkl"), "ours"] == 1 and found.loc[(names[6], "seq_kd"), "outcome"] == "not measurable"

@@ -9,7 +9,7 @@ from palimpsest.data import records, sources, splits
 from palimpsest.errors import InputError
 from palimpsest.measure.models import train_tokenizer
 from palimpsest.study import load_study
-from palimpsest.study.runs import locate
+from palimpsest.study.files import locate
 
 ROWS = [
     {"instruction": "Where is it?", "context": "", "response": "In Öland, at 4 Fern Road."},
@@ -149,11 +149,12 @@ def test_copies_and_the_counterfactual():
             "teacher_only": [False, True, False],
         }
     )
-    assert list(records.training_text(frame, "teacher")["id"]) == list("aabbb")
-    assert list(records.training_text(frame, "student")["id"]) == list("aa")
+    assert list(records.training_rows(frame, "teacher")["id"]) == list("aabbb")
+    assert list(records.training_rows(frame, "student")["id"]) == list("aa")
 
 
 def study_on(tmp_path, rows, **data):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "mine.yaml").write_text(
         "extends: {}\nname: mine\ndata: {}\n".format(
             locate("studies/smoke.yaml"),
@@ -207,3 +208,52 @@ def test_long_records_are_never_cut_silently(tmp_path, tokenizer, how):
     )
     longest = max(len(e.input_ids) for e in records.encode(kept, tokenizer, records.template("plain"), 40))
     assert longest <= 40 and (how == "drop" or longest >= 38)
+
+
+# Columns of a user's file that are called as ours and mean something else: what each did, when it was taken for ours.
+ORDINARY = {
+    "split": ["train", "train", "validation"],
+    "kind": ["billing", "delivery", None],
+    "secrets": ["no", "yes", "no"],
+    "teacher_only": ["Mr Hall", "", "Ms Iqbal"],
+    "copies": ["3", "1", "2"],
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_a_users_own_columns_mean_nothing(tmp_path, tokenizer, name):
+    mine = [{**row, name: ORDINARY[name][i % 3]} for i, row in enumerate(rows(30))]
+    plain, named = (
+        study_on(tmp_path / which, some, members=10, non_members=10, test=5, annotations=[])
+        for which, some in (("plain", rows(30)), ("named", mine))
+    )
+    drawn = []
+    for study in (plain, named):
+        usable = splits.read_study_records(study)
+        drawn.append(splits.draw_splits(splits.fit_lengths(usable, study, tokenizer, 200), study))
+    pd.testing.assert_frame_equal(*drawn)
+    training = records.training_rows(drawn[1], "student")
+    assert len(training) == 10 and len(records.encode(training, tokenizer, records.template("plain"))) == 10
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_annotation_with_another_meaning_is_named(tmp_path, name):
+    path = lines(tmp_path / "d.jsonl", [{**row, name: ORDINARY[name][i % 3]} for i, row in enumerate(rows(30))])
+    with pytest.raises(InputError, match=f"record 1 has {name} .* leave {name} out of the study's data.annotations"):
+        records.read_records(path, annotations=[name])
+
+
+def test_annotations_are_taken_when_the_study_says_so(tmp_path):
+    names = ["member", "non_member", "test", "public"]
+    given = [{**row, "split": names[i % 4], "copies": 2} for i, row in enumerate(rows(40))]
+    study = study_on(tmp_path, given, members=10, non_members=10, test=5, annotations=["split", "copies"])
+    drawn = splits.draw_splits(splits.read_study_records(study), study)
+    assert set(drawn.loc[drawn["split"] == "member", "instruction"]) == {f"ask {i}" for i in range(0, 40, 4)}
+    assert len(records.training_rows(drawn, "student")) == 20
+
+
+def test_spans_lie_in_the_response(tmp_path):
+    spans = [{"start": 2, "end": 99, "kind": "code"}]
+    path = lines(tmp_path / "d.jsonl", [{"instruction": "a", "response": "short", "secrets": spans}])
+    with pytest.raises(InputError, match="record 1 has secrets"):
+        records.read_records(path, annotations=["secrets"])

@@ -116,12 +116,6 @@ def test_dose_response_keeps_teacher_only_canaries_apart():
     assert only["rate"] == 1.0
 
 
-def test_dose_response_repeats():
-    table, records, examples = setting(list(np.linspace(-9, 0, 12)), list(np.linspace(-10, -1, 7)))
-    exposed = exposure(table, records, examples)
-    pd.testing.assert_frame_equal(dose_response(exposed, seed=3), dose_response(exposed, seed=3))
-
-
 def test_dose_response_of_two_seeds_counts_canaries_once():
     table, records, examples = setting([-0.5, -4.0], [-3.0, -5.0, -6.0])
     other, *_ = setting([-20.0, -4.0], [-3.0, -5.0, -6.0])

@@ -135,15 +135,14 @@ def test_verbatim_is_all_hits_in_the_window(hits, k, m, full):
             assert verdict == all(target)
 
 
-@given(HITS, st.one_of(st.none(), st.integers(1, 13)), st.booleans())
-def test_curve_is_the_rate_at_every_k(hits, m, full):
+@given(HITS, st.one_of(st.none(), st.integers(1, 13)))
+def test_curve_is_the_rate_at_every_k(hits, m):
     table = table_of(hits)
-    points = extraction.verbatim_by_prefix(table, m, full_window=full)
+    points = extraction.verbatim_by_prefix(table, m)
     for point in points.to_dict("records"):
-        wanted = rate(extraction.verbatim(table, int(point.pop("k")), m, full_window=full))
+        wanted = rate(extraction.verbatim(table, int(point.pop("k")), m))
         assert point == pytest.approx(wanted, abs=1e-12)
-    if not full:
-        assert len(points) == max(map(len, hits))
+    assert len(points) == max(map(len, hits))
 
 
 @given(HITS)
@@ -172,13 +171,13 @@ def test_first_and_last_token_count():
 def test_readings():
     hits = [[True] * 3, [True] * 4 + [False], [False] * 2 + [True] * 4, [True] * 5]
     table = table_of(hits)
-    assert list(extraction.reading(table, "window", 3)) == [True, True, False, True]
-    assert list(extraction.reading(table, "whole", 3)) == [True, False, False, True]
-    third = extraction.reading(table, "carlini", 3)
+    assert list(extraction.verbatim_target(table, "window", 3)) == [True, True, False, True]
+    assert list(extraction.verbatim_target(table, "whole", 3)) == [True, False, False, True]
+    third = extraction.verbatim_target(table, "next_window", 3)
     assert list(third.isna()) == [True, True, False, True] and third.iloc[2]
     assert rate(third)["total"] == 1
-    with pytest.raises(InputError, match="window, whole, carlini"):
-        extraction.reading(table, "strict")
+    with pytest.raises(InputError, match="window, whole, next_window"):
+        extraction.verbatim_target(table, "strict")
 
 
 def test_secrets_are_unbroken_stretches_within_a_record():
@@ -244,7 +243,7 @@ def test_the_tiniest_and_the_surest():
 
 
 def test_impossible_windows():
-    with pytest.raises(InputError, match="k=-1"):
+    with pytest.raises(InputError, match="given=-1"):
         extraction.verbatim(table_of([[True]]), -1)
-    with pytest.raises(InputError, match="m=0"):
+    with pytest.raises(InputError, match="tokens=0"):
         extraction.verbatim(table_of([[True]]), 0, 0)

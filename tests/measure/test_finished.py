@@ -1,23 +1,20 @@
 """The measuring stage on a model made by hand: what it writes beside the score table, against the plain way to get it."""
 
-import json
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from palimpsest.book import stages
-from palimpsest.chapters import attacks
 from palimpsest.data.examples import collate
+from palimpsest.errors import InputError
 from palimpsest.measure import finished, membership_inference
 from palimpsest.measure.extraction import left_truncated_examples
-from palimpsest.measure.generation import greedy, until_end
+from palimpsest.measure.generation import generate, until_end
 from palimpsest.measure.near_verbatim import similarity
 from palimpsest.measure.scoring import score
-from palimpsest.study import load_study
-from palimpsest.study.runs import root, write_json
+from palimpsest.study import load_study, open_run
+from palimpsest.study.files import root, write_json
 
 STUDY = """
 extends: {smoke}
@@ -66,22 +63,23 @@ def model_of(study, records, tokenizer):
 def measured(tmp_path_factory):
     """Study, run folder, model, tokenizer and the letters measured."""
     folder = tmp_path_factory.mktemp("measured")
-    study, run = load(folder), folder / "run"
-    records = stages.prepare_data(study, run)
+    study = load(folder)
+    run = open_run(study, folder / "run")
+    records = stages.prepare_data(run)
     records.loc[records["split"].eq("member").idxmax(), "response"] += "\u023a" * 40  # lower case takes more bytes
-    records.to_parquet(run / "data" / "records.parquet")
-    tokenizer = finished.models.load_tokenizer(run / "data" / "tokenizer")
+    records.to_parquet(run.data / "records.parquet")
+    tokenizer = finished.models.load_tokenizer(run.data / "tokenizer")
     model = model_of(study, records, tokenizer)
     for part in (model, tokenizer):
-        part.save_pretrained(run / "models" / "teacher")
-    write_json(run / "models" / "teacher" / "run.json", {"fingerprint": "by hand"})
-    finished.measure(study, "teacher", run)
+        part.save_pretrained(run.model("teacher"))
+    write_json(run.model("teacher") / "run.json", {"fingerprint": run.fingerprints["models/teacher"]})  # by hand
+    finished.measure_model(run, "teacher")
     letters = records[(records["kind"] == "letter") & records["split"].isin(["member", "non_member"])]
     return study, run, model, tokenizer, letters
 
 
 def read(run, what):
-    return pd.read_parquet(run / "scores" / "teacher" / f"{what}.parquet")
+    return finished.load_scores(run, "teacher", what)
 
 
 def test_lowercased_letters_are_scored_where_they_fit(measured):
@@ -92,21 +90,16 @@ def test_lowercased_letters_are_scored_where_they_fit(measured):
     found, wanted = read(run, "lowercase"), score(model, fitting)
     assert list(found["id"]) == list(wanted["id"])
     np.testing.assert_allclose(membership_inference.loss(found), membership_inference.loss(wanted), atol=1e-5)
-    attacked = attacks.scores(study, run).set_index("id")["lowercase"]
-    plain = pd.Series(membership_inference.loss(read(run, "records")), index=read(run, "records")["id"])
-    wanted = plain[found["id"]].to_numpy() - membership_inference.loss(found)
-    np.testing.assert_allclose(attacked[found["id"]].to_numpy(), wanted, atol=1e-6)
-    assert attacked.isna().sum() == 1
 
 
 def test_approximate_memorization_of_the_first_letters_of_each_split(measured):
     study, run, model, tokenizer, letters = measured
-    found = read(run, "approximate")
+    found = read(run, "near_misses")
     assert found.groupby("split").size().to_dict() == {"member": 4, "non_member": 4}
     chosen = letters.groupby("split").head(4)
     examples = finished.examples_of(study, chosen, tokenizer)
     prompts, limits = [e.input_ids[: e.prompt_length] for e in examples], [len(e.response_ids) for e in examples]
-    written = tokenizer.batch_decode(greedy(model, tokenizer, prompts, limits), skip_special_tokens=True)
+    written = tokenizer.batch_decode(generate(model, tokenizer, prompts, limits), skip_special_tokens=True)
     for row, text, letter in zip(found.itertuples(), written, chosen.itertuples(), strict=True):
         assert (row.id, row.split) == (letter.id, letter.split)
         wanted = similarity(text, letter.response)
@@ -121,7 +114,7 @@ def test_left_truncated_verdicts_equal_decoding(measured):
     assert sorted(found["k"].unique()) == [4, 9] and found.groupby("k").size().nunique() == 1
     assert len(found) == 2 * sum(len(ids) >= 9 + TARGET for ids in ends.values())
     contexts = [ends[row.id][-TARGET - row.k : -TARGET] for row in found.itertuples()]
-    written = greedy(model, tokenizer, contexts, TARGET)
+    written = generate(model, tokenizer, contexts, TARGET)
     end = tokenizer.eos_token_id
     assert list(found["verbatim"]) == [
         t == until_end(ends[i][-TARGET:], end) for t, i in zip(written, found["id"], strict=True)
@@ -131,14 +124,17 @@ def test_left_truncated_verdicts_equal_decoding(measured):
     assert (found["split"] == found["id"].map(letters.set_index("id")["split"])).all()
 
 
-def test_seconds_are_recorded_and_both_can_be_off(measured, tmp_path):
-    _, run, *_ = measured
-    facts = json.loads((run / "scores" / "teacher" / "run.json").read_text())
-    assert set(facts["seconds_more"]) == {"lowercase", "approximate", "left_truncated"}
-    study, letters = load(tmp_path, 0, ()), measured[-1]
-    _, _, model, tokenizer, _ = measured
-    table = read(run, "records")
-    off = finished.approximate_scores(study, model, tokenizer, letters, table)
-    assert off.empty and list(off) == list(read(run, "approximate"))
-    off = finished.left_truncated_scores(study, model, tokenizer, letters)
+def test_both_can_be_off(measured, tmp_path):
+    _, run, model, tokenizer, letters = measured
+    study = load(tmp_path, 0, ())
+    off = finished._near_misses(study, model, tokenizer, letters, read(run, "records"))
+    assert off.empty and list(off) == list(read(run, "near_misses"))
+    off = finished._left_truncated(study, model, tokenizer, letters)
     assert off.empty and list(off) == list(read(run, "left_truncated"))
+
+
+def test_scores_of_other_settings_are_refused(measured):
+    _, run, *_ = measured
+    study = run.study.model_copy(update={"measure": run.study.measure.model_copy(update={"approximate": 5})})
+    with pytest.raises(InputError, match="scores/teacher was made from other settings"):
+        finished.load_scores(open_run(study, run.path), "teacher")

@@ -1,4 +1,4 @@
-"""Records sorted by who recites them, compared pairwise, predicted beforehand, and held against published claims."""
+"""Records sorted by who recites them, compared pairwise, predicted beforehand."""
 
 import zlib
 
@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from palimpsest.chapters import claims
 from palimpsest.errors import InputError
 from palimpsest.measure import lineage, prediction
 from palimpsest.study import Arm
@@ -31,7 +30,7 @@ EIGHT = [(t, s, b) for t in (1, 0) for s in (1, 0) for b in (1, 0)]
 
 def test_every_combination_has_its_own_set():
     found = lineage.origins(memorized(EIGHT), ARMS[:2])
-    assert sorted(found["set"]) == sorted(lineage.MEANING)
+    assert sorted(found["set"]) == sorted(lineage.SETS)
     by_set = found.set_index("set")[["teacher", "student", "baseline"]].to_dict("index")
     assert by_set["inherited"] == {"teacher": True, "student": True, "baseline": False}
     assert by_set["shed"] == {"teacher": True, "student": False, "baseline": True}
@@ -65,21 +64,14 @@ def test_an_empty_set_has_an_interval_all_the_same():
     assert found.loc["none", "high"] == 1 and 0.88 < found.loc["none", "low"] < 0.95
 
 
-def test_a_missing_verdict_drops_the_record_for_all():
-    verdicts = {
-        "teacher": pd.Series([True, pd.NA, False], ["a", "b", "c"], dtype="boolean"),
-        "small-sft-s0": pd.Series([True, True, False], ["a", "b", "c"], dtype="boolean"),
-    }
-    assert list(lineage.matrix(verdicts).index) == ["a", "c"]
-    with pytest.raises(InputError, match="no record has a verdict from all of teacher, x"):
-        lineage.matrix({"teacher": verdicts["teacher"], "x": pd.Series([pd.NA], ["a"], dtype="boolean")})
-
-
 def test_an_arm_without_its_baseline_is_named():
     with pytest.raises(InputError, match="small-fkl-s0 cannot be compared: no verdicts of small-sft-s0"):
         lineage.origins(memorized(EIGHT).drop(columns="small-sft-s0"), ARMS)
-    with pytest.raises(InputError, match="no distilled arm"):
-        lineage.origins(memorized(EIGHT), ARMS[:1])
+
+
+def test_only_distilled_students_are_sorted():
+    assert lineage.origins(memorized(EIGHT), [Arm("small", "sft", 0), Arm("small", "sft_dedup", 0)]).empty
+    assert set(lineage.origins(memorized(EIGHT), ARMS)["method"]) == {"fkl"}
 
 
 def test_paired_comparison():
@@ -110,17 +102,17 @@ def known(canaries, twins, name="m", form="code"):
     return pd.DataFrame({"model": name, "kind": kind, "form": form, "gain": gain, "recited": gain > 8})
 
 
-def test_counterfactual_is_the_exact_rank_test():
+def test_transferred_is_the_exact_rank_test():
     rng = np.random.default_rng(1)
     canaries, twins = rng.normal(1, 1, 6), rng.normal(0, 1, 40)
-    found = lineage.counterfactual(known(canaries, twins)).iloc[0]
+    found = lineage.transferred(known(canaries, twins)).iloc[0]
     wanted = mannwhitneyu(canaries, twins, alternative="greater", method="exact")
     assert found["p"] == pytest.approx(wanted.pvalue) and (found["canaries"], found["twins"]) == (6, 40)
     assert found["auc"] == pytest.approx(wanted.statistic / 240) and found["low"] < found["auc"] < found["high"]
 
 
-def test_counterfactual_extremes():
-    found = lineage.counterfactual(
+def test_transferred_extremes():
+    found = lineage.transferred(
         pd.concat([known([9.0, 8.0, 7.0], range(6), "knows"), known([-1.0, -2.0, -3.0], range(6), "blank")])
     ).set_index("model")
     assert found.loc["knows", "auc"] == 1 and found.loc["blank", "auc"] == 0
@@ -130,14 +122,14 @@ def test_counterfactual_extremes():
 
 def test_forms_of_different_height_are_compared_within_themselves():
     low, high = known([0.1, 0.2], [0.0, -0.1, 0.05], form="code"), known([50.1], [50.0, 49.9, 50.05], form="name")
-    assert lineage.counterfactual(pd.concat([low, high])).iloc[0]["auc"] == 1
+    assert lineage.transferred(pd.concat([low, high])).iloc[0]["auc"] == 1
 
 
 def test_few_canaries_from_chance_rarely_look_known():
     """The interval must not lie above one half much more often than in one of forty draws, as DeLong's own would."""
     rng = np.random.default_rng(0)
     drawn = pd.concat([known(rng.normal(size=6), rng.normal(size=60), str(i)) for i in range(300)])
-    assert (lineage.counterfactual(drawn)["low"] > 0.5).mean() < 0.045
+    assert (lineage.transferred(drawn)["low"] > 0.5).mean() < 0.045
 
 
 # ---------------------------------------------------------------- prediction
@@ -206,59 +198,25 @@ def test_too_few_memorized_records_are_said_to_be_too_few():
     assert np.isnan(found.auc["rate"]) and found.note.startswith("not measurable: 3 of 50 records")
 
 
-def test_savings_count_the_memorized_among_the_removed():
-    table = pd.DataFrame(
-        {
-            "id": list("abcdefghij"),
-            "probability": np.linspace(0.95, 0.05, 10),
-            "memorized": [1, 1, 0, 1, 0, 0, 0, 0, 0, 1],
-        }
-    ).assign(memorized=lambda t: t["memorized"].astype(bool))
-    found = prediction.savings(table, (0.2, 1.0)).set_index("rule")
-    assert found.loc["probability of 1/2 or more", ["removed", "count", "total"]].tolist() == [5, 3, 4]
-    assert found.loc["likeliest 20 %", ["removed", "count"]].tolist() == [2, 2]
-    assert found.loc["likeliest 100 %", "rate"] == 1
+def judged(probability):
+    memorized = np.array([1, 1, 0, 1, 0, 0, 0, 0, 0, 1], dtype=bool)
+    return pd.DataFrame({"id": list("abcdefghij"), "probability": probability, "memorized": memorized})
 
 
-# ---------------------------------------------------------------- claims
+def test_what_is_avoided_are_the_memorized_among_the_removed():
+    table = judged(np.linspace(0.95, 0.05, 10))
+    found, curve = prediction.avoided(table), prediction.savings(table).set_index("share_left_out")["share_avoided"]
+    assert [found[name] for name in ("removed", "removed_share", "count", "total")] == [5, 0.5, 3, 4]
+    assert curve.tolist() == [0.25, 0.5, 0.5, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 1] and curve.index[1] == 0.2
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "side", "wanted"),
-    [
-        (0.95, 0.97, +1, "agrees"),
-        (0.97, 0.99, +1, "agrees"),
-        (0.6, 0.9, +1, "weaker"),
-        (0.4, 0.99, +1, "undecided"),
-        (0.1, 0.4, +1, "disagrees"),
-        (np.nan, np.nan, +1, "not measurable"),
-    ],
-)
-def test_outcomes(low, high, side, wanted):
-    assert claims.outcome(low, high, 0.96, 0.5, side) == wanted
-    assert claims.outcome(1 - high, 1 - low, 0.04, 0.5, -side) == wanted
+def test_where_nothing_is_predicted_nothing_is_avoided():
+    found = prediction.avoided(judged(np.nan))
+    assert found.pop("total") == 4 and all(np.isnan(value) for value in found.values())
+    assert prediction.savings(judged(np.nan)).empty
 
 
-def test_claims_are_computed_from_the_sets():
-    arms = [Arm("small", m, 0) for m in ("sft", "fkl", "seq_kd")]
-    rows = 100
-    teacher = np.arange(rows) < 80
-    baseline = np.arange(rows) < 40
-    soft, hard = np.arange(rows) < 10, (np.arange(rows) < 10) | ((np.arange(rows) >= 40) & (np.arange(rows) < 44))
-    soft[40:42] = True
-    wide = pd.DataFrame(
-        {"teacher": teacher, "small-sft-s0": baseline, "small-fkl-s0": soft, "small-seq_kd-s0": hard},
-        index=[f"r{i}" for i in range(rows)],
-    )
-    sets = lineage.origins(wide, arms)
-    forecasts = {("small", "fkl", 0): prediction.predict(inputs(rows), wide["small-fkl-s0"])}
-    found = claims.check(sets, forecasts).set_index(["claim", "method"])
-    names = list(claims.CLAIMS)
-    assert found.loc[(names[0], "fkl"), "ours"] == pytest.approx(12 / 40)
-    assert found.loc[(names[0], "fkl"), "outcome"] == "agrees"
-    assert found.loc[(names[1], "fkl"), "ours"] == pytest.approx(10 / 12)
-    assert found.loc[(names[2], "fkl"), "ours"] == pytest.approx(2 / 40)
-    assert found.loc[(names[3], "seq_kd"), "ours"] == pytest.approx(4 / 40)
-    assert found.loc[(names[4], "seq_kd / fkl"), "ours"] == pytest.approx(2)
-    assert found.loc[(names[6], "seq_kd"), "outcome"] == "not measurable"
-    assert set(found["outcome"]) <= {"agrees", "weaker", "disagrees", "undecided", "not measurable"}
+def test_a_long_curve_is_thinned_and_ends_with_everything():
+    many = pd.DataFrame({"id": range(5000), "probability": np.linspace(1, 0, 5000), "memorized": True})
+    curve = prediction.savings(many)
+    assert len(curve) == prediction.POINTS and curve.iloc[-1].tolist() == [1, 1]

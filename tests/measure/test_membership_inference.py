@@ -13,7 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from palimpsest.errors import InputError
 from palimpsest.measure import membership_inference
-from palimpsest.measure.membership_inference import blind_baseline, evaluate, membership, roc, tpr_at_fpr
+from palimpsest.measure.membership_inference import (
+    attack_rates,
+    blind_baseline,
+    membership,
+    operating_points,
+    tpr_at_fpr,
+)
 
 LENGTHS = [1, 2, 5, 9, 30, 70, 0, 12]  # one-token and empty records among them
 TEXTS = ["", "a", "Ünïcode 文", "the same the same the same", *["some words here"] * 4]
@@ -63,7 +69,7 @@ def test_loss_zlib_lowercase_reference():
     expect(membership_inference.zlib(TABLE, TEXTS), lambda i: -loss_of(i) / len(zlib.compress(TEXTS[i].encode())))
     reference = [np.mean(x) for x in REFERENCE["logprob"] if len(x)]
     reference.insert(LENGTHS.index(0), np.nan)
-    expect(membership_inference.reference(TABLE, REFERENCE), lambda i: -loss_of(i) - reference[i])
+    expect(membership_inference.reference_ratio(TABLE, REFERENCE), lambda i: -loss_of(i) - reference[i])
     lower = REFERENCE.sample(frac=1, random_state=0)  # order does not matter: rows are matched by id
     expect(membership_inference.lowercase(TABLE, lower), lambda i: np.log(np.exp(-reference[i]) / np.exp(loss_of(i))))
     assert np.isnan(membership_inference.lowercase(TABLE, REFERENCE[1:])[0])  # not scored in lower case
@@ -152,9 +158,9 @@ def test_all_attacks_leaves_out_what_it_lacks_inputs_for():
 
 def test_tables_that_do_not_match_are_refused():
     with pytest.raises(InputError, match="lacks 1 of 8"):
-        membership(TABLE, reference_table=REFERENCE[1:])
+        membership(TABLE, reference=REFERENCE[1:])
     with pytest.raises(InputError, match="same tokenizer"):
-        membership(TABLE, reference_table=REFERENCE.assign(token=[t + 1 for t in REFERENCE["token"]]))
+        membership(TABLE, reference=REFERENCE.assign(token=[t + 1 for t in REFERENCE["token"]]))
     with pytest.raises(InputError, match="1 texts for 8 records"):
         membership(TABLE, texts=["one"])
 
@@ -169,7 +175,7 @@ def test_tpr_is_the_best_point_of_the_roc_curve_and_its_interval_is_of_that_coun
     if len(others) < round(1 / fpr):
         assert found is None
         return
-    curve = roc(members, others)
+    curve = operating_points(members, others)
     assert found["rate"] == pytest.approx(curve.loc[curve["fpr"] <= fpr + 1e-9, "tpr"].max())
     assert found["count"] == (members > found["threshold"]).sum() == pytest.approx(found["rate"] * found["total"])
     assert (others > found["threshold"]).mean() <= fpr + 1e-9
@@ -179,7 +185,7 @@ def test_tpr_is_the_best_point_of_the_roc_curve_and_its_interval_is_of_that_coun
 @settings(deadline=None)
 @given(scores_of, scores_of)
 def test_roc_ends_in_its_corners_and_its_area_is_the_auc(members, others):
-    curve = roc(members, others)
+    curve = operating_points(members, others)
     assert tuple(curve[["fpr", "tpr"]].iloc[0]) == (0, 0) and tuple(curve[["fpr", "tpr"]].iloc[-1]) == (1, 1)
     labels = np.repeat([1, 0], [len(members), len(others)])
     auc = roc_auc_score(labels, np.concatenate([members, others]))
@@ -191,7 +197,7 @@ def test_evaluate_says_what_is_not_measurable():
     ids = [f"r{i}" for i in range(300)]
     scores = pd.DataFrame({"id": ids, "loss": random.normal(np.repeat([1.0, 0.0], [100, 200]))})
     scores.loc[0, "loss"] = np.nan  # an empty record
-    table = evaluate(scores, ids[:100], ids[100:]).set_index(["measure", "fpr"])
+    table = attack_rates(scores, ids[:100], ids[100:]).set_index(["measure", "fpr"])
     assert table.index.droplevel(0).isna().sum() == 1 and (table["left_out"] == 1).all()
     assert (table["members"] == 99).all() and (table["non_members"] == 200).all()
     auc, at_1_percent, at_tenth = table.loc["AUC"].iloc[0], table.loc[("TPR", 0.01)], table.loc[("TPR", 0.001)]
@@ -203,7 +209,7 @@ def test_evaluate_says_what_is_not_measurable():
 
 def test_evaluate_with_hardly_any_records():
     scores = pd.DataFrame({"id": ["a", "b", "c"], "loss": [0.1, 0.2, np.nan]})
-    table = evaluate(scores, ["a"], ["b", "c"])
+    table = attack_rates(scores, ["a"], ["b", "c"])
     assert table["rate"].isna().all() and table["note"].str.startswith("not measurable").all()
 
 

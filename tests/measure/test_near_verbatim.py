@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
-from palimpsest.measure.generation import greedy
+from palimpsest.measure.generation import generate
 from palimpsest.measure.near_verbatim import SIMILARITIES, continuations, first_miss, near_misses, similarity
 
 VOCABULARY, CONTEXT, END = 64, 96, 0
@@ -82,7 +82,7 @@ def setting(request):
 
 
 def from_the_prompt(model, examples: list[Example]) -> list[list[int]]:
-    return greedy(
+    return generate(
         model, TOKENIZER, [e.input_ids[: e.prompt_length] for e in examples], [len(e.response_ids) for e in examples]
     )
 

@@ -1,6 +1,5 @@
 """The engine: the same numbers as a plain forward pass, whatever the batch; files that resume; clear refusals."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -345,18 +344,19 @@ def test_new_records_are_scored_and_old_ones_kept(tmp_path, monkeypatch):
     same(pd.read_parquet(path), score(model, changed))
 
 
-def test_shards_of_another_model_or_setting_are_not_mixed_in(tmp_path):
+def test_shards_of_another_model_or_setting_are_not_mixed_in(tmp_path, monkeypatch):
     examples, path = texts(10), tmp_path / "s.parquet"
     with pytest.raises(KeyboardInterrupt):
         score_to_parquet(untrained("gpt2"), killed_after(examples, 5), path, shard_rows=5)
-    with pytest.raises(InputError, match="weights was"):
-        score_to_parquet(untrained("gpt2", seed=1), examples, path, shard_rows=5)
-    with pytest.raises(InputError, match="sampling was"):
-        score_to_parquet(untrained("gpt2"), examples, path, shard_rows=5, sampling={"k": {"top_k": 2}})
-    shutil.rmtree(tmp_path / "s.parquet.parts")
-    score_to_parquet(untrained("gpt2", seed=1), examples, path)
-    score_to_parquet(untrained("gpt2"), examples, path)  # a finished file of another model is simply replaced
-    same(pd.read_parquet(path), score(untrained("gpt2"), examples))
+    rows, rule = count_scored(monkeypatch), {"k": {"top_k": 2}}
+    for model, sampling in ((untrained("gpt2", seed=1), None), (untrained("gpt2"), rule), (untrained("gpt2"), None)):
+        with pytest.raises(KeyboardInterrupt):
+            score_to_parquet(model, killed_after(examples, 5), path, shard_rows=5, sampling=sampling)
+    assert rows == [5, 5]  # the last one goes on with the shard of the first
+    for model in (untrained("gpt2", seed=1), untrained("gpt2")):
+        score_to_parquet(model, examples, path, shard_rows=5)  # a finished file of another model is simply replaced
+        same(pd.read_parquet(path), score(model, examples))
+    assert [p.name for p in tmp_path.iterdir()] == ["s.parquet"]
 
 
 def test_no_records_give_an_empty_file_with_all_columns(tmp_path):

@@ -9,10 +9,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from palimpsest.measure.statistics import (
+    auc,
     bootstrap,
     bootstrap_means,
     clopper_pearson,
-    delong_auc,
     mcnemar,
     over_seeds,
     paired_bootstrap,
@@ -109,7 +109,7 @@ def test_pairing_takes_out_what_the_records_share():
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=12), st.lists(st.integers(-3, 3), min_size=2, max_size=12))
 def test_auc_and_its_error_equal_the_definition(positives, negatives):
-    found = delong_auc(positives, negatives)
+    found = auc(positives, negatives)
     assert found["rate"] == pytest.approx(
         roc_auc_score([1] * len(positives) + [0] * len(negatives), positives + negatives)
     )
@@ -125,14 +125,14 @@ def test_auc_interval_covers_the_truth_about_95_times_in_100():
     rng, truth = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2))
     covered = []
     for _ in range(500):
-        found = delong_auc(rng.normal(1, 1, 40), rng.normal(0, 1, 60))
+        found = auc(rng.normal(1, 1, 40), rng.normal(0, 1, 60))
         covered.append(found["low"] <= truth <= found["high"])
     assert 0.92 < np.mean(covered) < 0.98
 
 
 def test_auc_of_perfect_separation_still_has_an_interval():
-    found = delong_auc(np.arange(10, 40), np.arange(0, 10))
+    found = auc(np.arange(10, 40), np.arange(0, 10))
     assert found["rate"] == found["high"] == 1 and 0.6 < found["low"] < 0.8
-    assert delong_auc(np.arange(0, 10), np.arange(10, 40))["low"] == 0
+    assert auc(np.arange(0, 10), np.arange(10, 40))["low"] == 0
     with pytest.raises(ValueError, match="at least two"):
-        delong_auc([1.0], [0.0, 1.0])
+        auc([1.0], [0.0, 1.0])

@@ -5,8 +5,8 @@ import yaml
 
 from palimpsest.errors import InputError
 from palimpsest.study import Arm, fingerprint, load_study
+from palimpsest.study.files import root
 from palimpsest.study.methods import METHODS
-from palimpsest.study.runs import root
 
 STUDIES = sorted((root() / "studies").glob("*.yaml"))
 
@@ -120,11 +120,15 @@ def test_changes_by_size_and_method_apply_in_that_order(tmp_path):
     assert study.training("small", "sft").epochs == 3
 
 
-def test_arm_names_read_back():
-    arm = Arm("small", "rkl_student", 3)
-    assert Arm.parse(arm.name) == arm
-    with pytest.raises(InputError, match="size-method-sSEED"):
-        Arm.parse("small-sft")
+def test_a_model_is_found_by_its_name_and_knows_what_it_is():
+    study = load_study("studies/smoke.yaml")
+    assert [a.name for a in study.everyone()][:4] == ["base-teacher", "base-small", "teacher", "small-sft-s0"]
+    for arm in study.everyone():
+        assert study.arm(arm.name) == arm
+    roles = {study.arm(n).role for n in ("base-small", "teacher", "small-sft-s0", "small-seq_kd-s0")}
+    assert roles == {"base", "teacher", "baseline", "student"} and Arm("small", "sft_dedup", 0).role == "mitigated"
+    with pytest.raises(InputError, match=r"no model 'small-sft-s1' \(did you mean 'small-sft-s0'"):
+        study.arm("small-sft-s1")
 
 
 def test_fingerprint_sees_every_change():

@@ -1,6 +1,7 @@
 """Losses from hidden states against plain NumPy and plain PyTorch, values and gradients."""
 
 import math
+import warnings
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from palimpsest.train.distill import GKDTrainer
 from palimpsest.train.losses import Divergence, Teacher, summed_loss
 
 OBJECTIVES = ["cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon"]
@@ -49,7 +49,6 @@ def by_numpy(divergence: Divergence, student, labels, teacher) -> float:
         "reverse_kl": (p * np.log(p / q)).sum(),
         "jensen_shannon": ((q * np.log(q / m)).sum() + (p * np.log(p / m)).sum()) / 2,
     }[divergence.objective]
-    value *= divergence.temperature**2 if divergence.square_temperature else 1
     w = divergence.cross_entropy_weight
     return w * cross_entropy + (1 - w) * value
 
@@ -72,16 +71,13 @@ def by_torch(divergence: Divergence, student, labels, teacher) -> torch.Tensor:
         "reverse_kl": lambda: kl(log_p, log_q),
         "jensen_shannon": lambda: (kl(log_q, log_m) + kl(log_p, log_m)) / 2,
     }[divergence.objective]()
-    value = value * (t * t if divergence.square_temperature else 1)
     w = divergence.cross_entropy_weight
     return w * cross_entropy + (1 - w) * value
 
 
 SETTINGS = [
-    Divergence(objective, weight, temperature, square)
-    for objective, weight, (temperature, square) in product(
-        OBJECTIVES, (0.0, 0.5, 1.0), ((1.0, False), (2.0, False), (2.0, True))
-    )
+    Divergence(objective, weight, temperature)
+    for objective, weight, temperature in product(OBJECTIVES, (0.0, 0.5, 1.0), (1.0, 2.0))
 ]
 
 
@@ -101,6 +97,9 @@ def test_loss_and_gradients_are_the_plain_ones(divergence, chunk):
 def test_directions_are_those_of_trl(objective, beta):
     student, labels, teacher = inputs()
     z, zt = functional.linear(*student), functional.linear(teacher.states, teacher.weight, teacher.bias)
+    with warnings.catch_warnings():  # it warns that it is experimental
+        warnings.simplefilter("ignore")
+        from trl.experimental.gkd import GKDTrainer
     wanted = GKDTrainer.generalized_jsd_loss(z[None], zt[None], labels[None], beta=beta, reduction="sum")
     found = summed_loss(Divergence(objective), *student, labels, teacher)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
@@ -213,16 +212,3 @@ def test_a_second_backward_is_refused():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="already differentiated"):
         loss.backward()
-
-
-@pytest.mark.parametrize(
-    "wrong, message",
-    [
-        ({"objective": "forward"}, "forward_kl"),
-        ({"cross_entropy_weight": 1.5}, "between 0 and 1"),
-        ({"temperature": 0.0}, "positive"),
-    ],
-)
-def test_settings_out_of_range_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Divergence(**wrong)

@@ -1,8 +1,11 @@
-"""`palimpsest audit` on the command line: its manual page, its options, and the call they make."""
+"""`palimpsest audit` on the command line: its manual page, its options (made of `Settings`), and the call they make."""
 
 import argparse
 import os
 import textwrap
+from dataclasses import fields
+
+from palimpsest.audit.settings import INPUT, Settings
 
 AUDIT_DESCRIPTION = """
 Measure how much of FILE the causal language model M has memorized. Nothing is trained. One forward pass over the
@@ -62,172 +65,32 @@ def add_parser(commands) -> None:
         epilog=AUDIT_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    audit.set_defaults(run=run)
-    what = audit.add_argument_group("what to audit")
+    audit.set_defaults(run=run_audit)
+    groups = {INPUT: audit.add_argument_group(INPUT)}
+    what = groups[INPUT]
     what.add_argument("--model", required=True, metavar="M", help="folder or hub id of a decoder-only language model")
     what.add_argument("--data", required=True, metavar="FILE", help="the records whose memorization is measured")
     what.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if missing")
-    what.add_argument("--non-members", metavar="FILE", help="records of the same kind that M was not trained on")
-    what.add_argument("--reference", metavar="M0", help="M before fine-tuning: calibrates the attacks")
-    what.add_argument("--tokenizer", metavar="T", help="folder or hub id of the tokenizer (default: the model's own)")
-    what.add_argument("--trust-remote-code", action="store_true", help="run Python code that comes with the model")
-    rows = audit.add_argument_group("how to read the records")
-    rows.add_argument("--text-column", metavar="NAME", help="column of plain texts")
-    rows.add_argument("--prompt-column", metavar="NAME", help="column of prompts or instructions")
-    rows.add_argument("--context-column", metavar="NAME", help="column of contexts that belong to the prompt")
-    rows.add_argument("--response-column", metavar="NAME", help="column of responses")
-    rows.add_argument("--limit", type=_positive, metavar="N", help="read the first N records only")
-    rows.add_argument(
-        "--template",
-        default="auto",
-        metavar="NAME",
-        help="how prompt and context were laid out in training: auto (default; alpaca where the prompt column is called "
-        "instruction, else none), none (the prompt as it stands), alpaca, plain, or a YAML file with the keys with_context "
-        "and without_context, whose texts hold {instruction} and {context}",
-    )
-    rows.add_argument(
-        "--long",
-        choices=("refuse", "window", "skip"),
-        default="refuse",
-        help="records longer than the context: refuse the file (default); window: score every token once, given at "
-        "least half a context of the tokens before it; skip: leave them out, counted",
-    )
-    rows.add_argument(
-        "--empty", choices=("refuse", "skip"), default="refuse", help="records without text: default refuse"
-    )
-    measures = audit.add_argument_group("what to measure")
-    measures.add_argument(
-        "--prefix-lengths",
-        type=_lengths,
-        default=[0, 10, 25, 50],
-        metavar="K,K,...",
-        help="tokens of the response given as prefix, for the rates in the summary (default 0,10,25,50); "
-        "the curve in the report has every length",
-    )
-    measures.add_argument(
-        "--window", type=_positive, default=50, metavar="M", help="tokens to be recited (default 50)"
-    )
-    measures.add_argument(
-        "--left-truncated",
-        nargs="+",
-        type=_positive,
-        default=[],
-        metavar="K",
-        help="also measure a fixed target, the last M tokens of each record (M as in --window; of a response, its "
-        "end-of-text is the last), given the K tokens before it and nothing else; one more pass for each K. Only records "
-        "with M tokens and the largest K before them count, the same ones for every K (default: not measured)",
-    )
-    measures.add_argument(
-        "--sampling",
-        action="append",
-        default=[],
-        type=_sampling,
-        metavar="RULE",
-        help="also compute (n, p)-discoverable extraction under this decoding rule, e.g. top_k=40 or "
-        "temperature=0.7,top_p=0.9; may be repeated",
-    )
-    measures.add_argument(
-        "--no-approximate",
-        action="store_true",
-        help="skip ROUGE-L, edit similarity and common substring (no decoding)",
-    )
-    measures.add_argument(
-        "--no-lowercase",
-        action="store_true",
-        help="with --non-members, skip the lowercase attack (a second forward pass)",
-    )
-    machine = audit.add_argument_group("how to run")
-    machine.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    machine.add_argument(
-        "--dtype",
-        choices=("fp32", "bf16", "auto"),
-        default="fp32",
-        help="arithmetic of the model (default fp32); auto is bf16 where the device multiplies it natively. bf16 is "
-        "faster and flips about one verdict in a hundred, so it is reported, with the number of near-ties",
-    )
-    machine.add_argument(
-        "--batch-tokens", type=_positive, metavar="N", help="padded tokens per batch (default: sized to the memory)"
-    )
-    machine.add_argument("--quiet", action="store_true", help="no progress bars")
-    report = audit.add_argument_group("what to show")
-    report.add_argument("--show-secrets", action="store_true", help="show text of the data unmasked in the report")
+    for one in fields(Settings):
+        argument = dict(one.metadata)
+        heading, flag = argument.pop("group"), argument.pop("flag", "--" + one.name.replace("_", "-"))
+        group = groups.get(heading) or groups.setdefault(heading, audit.add_argument_group(heading))
+        default = list(one.default) if isinstance(one.default, tuple) else one.default  # argparse appends to it
+        group.add_argument(flag, dest=one.name, default=default, **argument)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_audit(args: argparse.Namespace) -> int:
     """`palimpsest audit`"""
-    if args.quiet:
+    if not args.progress:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from transformers.utils import logging  # torch and transformers take seconds to import
 
-    from palimpsest.audit.auditing import audit
+    from palimpsest.audit import auditing
 
     logging.set_verbosity_error()
-
-    columns = {
-        ours: given
-        for ours, given in (
-            ("text", args.text_column),
-            ("instruction", args.prompt_column),
-            ("context", args.context_column),
-            ("response", args.response_column),
-        )
-        if given
-    }
-    summary = audit(
-        args.model,
-        args.data,
-        args.out,
-        non_members=args.non_members,
-        reference=args.reference,
-        tokenizer=args.tokenizer,
-        trust_remote_code=args.trust_remote_code,
-        columns=columns,
-        limit=args.limit,
-        template=args.template,
-        long=args.long,
-        empty=args.empty,
-        prefix_lengths=args.prefix_lengths,
-        window=args.window,
-        left_truncated=args.left_truncated,
-        sampling={"_".join(f"{k}{v:g}" for k, v in rule.items()): rule for rule in args.sampling},
-        approximate=not args.no_approximate,
-        lowercase=not args.no_lowercase,
-        device=None if args.device == "auto" else args.device,
-        dtype=args.dtype,
-        batch_tokens=args.batch_tokens,
-        show_secrets=args.show_secrets,
-        progress=not args.quiet,
-    )
+    settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
+    summary = auditing.run(args.model, args.data, args.out, settings)
     print("\n".join([*summary["headline"], *(f"note: {line}" for line in summary["warnings"])]))
-    print(
-        f"{os.path.join(args.out, 'report.html')}: the report; {os.path.join(args.out, 'summary.json')}: every number"
-    )
+    report, numbers = (os.path.join(args.out, name) for name in ("report.html", "summary.json"))
+    print(f"{report}: the report; {numbers}: every number")
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, found {text!r}")
-    return int(text)
-
-
-def _lengths(text: str) -> list[int]:
-    parts = [p.strip() for p in text.split(",")]
-    if not all(p.isdigit() for p in parts):
-        raise argparse.ArgumentTypeError(f"wanted whole numbers separated by commas, such as 0,25,50, found {text!r}")
-    return sorted({int(p) for p in parts})
-
-
-def _sampling(text: str) -> dict[str, float]:
-    rule: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, value = part.strip().partition("=")
-        try:
-            rule[name] = {"top_k": int, "top_p": float, "temperature": float}[name](value)
-        except (KeyError, ValueError):
-            raise argparse.ArgumentTypeError(
-                f"wanted settings among temperature=T, top_k=K, top_p=P separated by commas, found {text!r}"
-            ) from None
-    if rule.get("top_k", 1) < 1 or not 0 < rule.get("top_p", 1) <= 1 or rule.get("temperature", 1) <= 0:
-        raise argparse.ArgumentTypeError(f"wanted temperature > 0, top_k >= 1 and 0 < top_p <= 1, found {text!r}")
-    return rule

@@ -1,8 +1,7 @@
-"""The records of an audit, on disk: cleaned once, tokenized once, and from then on read a few thousand at a time."""
+"""The records of an audit on disk: tokenized once, scored in pieces of some thousand, and then one row of numbers each."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,156 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.audit.inputs import guess_columns
-from palimpsest.data import sources
+from palimpsest.audit.inputs import Reading
 from palimpsest.data.examples import Example
-from palimpsest.data.masking import mask
-from palimpsest.data.records import TEXTS, encode, not_text, record_ids, refuse_missing
+from palimpsest.data.records import TEXTS, encode
 from palimpsest.errors import InputError
-from palimpsest.study.runs import locate
+from palimpsest.measure import extraction, membership_inference
+from palimpsest.measure.near_verbatim import SIMILARITIES
+from palimpsest.measure.score_file import row_groups
 
-SHOWN = 5  # records named in a message
 FACTS = b"palimpsest"  # key in the Parquet schema
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read of a file or hub data set: its records that hold text, in the Parquet file `path`, in their order.
-
-    Attributes:
-        facts: what is reported of it.
-        first: for each row of `path`, whether it is the first of its record; the others repeat one.
-        copies: for each row, how often its record stands there; 0 for repetitions.
-    """
-
-    path: Path
-    facts: dict[str, Any]
-    first: np.ndarray
-    copies: np.ndarray
-
-    @property
-    def measured(self) -> str:
-        """The column that is measured."""
-        return self.facts["measured"]
-
-    def frames(self) -> Iterator[pd.DataFrame]:
-        """The records, each once, with `copies`, some thousand at a time."""
-        start = 0
-        for frame in _groups(self.path):
-            here = slice(start, start + len(frame))
-            yield frame.assign(copies=self.copies[here])[self.first[here]].reset_index(drop=True)
-            start += len(frame)
-
-
-def read(source, given: Mapping[str, str], limit: int | None, empty: str, path: Path) -> Reading:
-    """Read the records of a file or hub id into the Parquet file `path`, leaving out those without text.
-
-    Of a record, eight bytes stay in memory: its hash, by which repetitions are found.
-
-    Returns:
-        The reading, with the facts `source`, `sha256`, `columns`, `measured`, `read`, `empty`, `duplicates`.
-
-    Raises:
-        InputError: whatever `sources.chunks` and `guess_columns` refuse; entries that are no text; records without text
-            where `empty` is "refuse".
-    """
-    names = sources.column_names(source, limit)
-    if not names:
-        raise InputError(f"{source} holds no records")
-    columns = guess_columns(names, dict(given), source)
-    if missing := [theirs for theirs in columns.values() if theirs not in names]:
-        raise InputError(f"{source} has no column {missing[0]!r}; it has {', '.join(names)}")
-    wanted = [c for c in columns if c != "context"]
-    texts = ["text"] if "text" in columns else list(TEXTS)
-    schema = pa.schema([("id", pa.string()), ("row", pa.int64()), *((name, pa.string()) for name in texts)])
-    bad: dict[str, list[int]] = {name: [] for name in wanted}
-    blank: list[int] = []
-    hashes, total = [np.zeros(0, np.uint64)], 0
-    with pq.ParquetWriter(path, schema) as writer:
-        for frame in sources.chunks(source, limit):
-            total += len(frame)
-            # Only the columns asked for: another one of the file may bear one of our names.
-            frame = frame.set_axis(map(str, frame.columns), axis=1).reindex(columns=list(columns.values()))
-            frame = frame.set_axis(list(columns), axis=1).astype(object)
-            frame = frame.where(frame.notna(), "") if empty == "skip" else frame
-            if "text" not in columns:
-                given_ = frame["context"] if "context" in columns else [""] * len(frame)
-                frame["context"] = [v if isinstance(v, str) else "" for v in given_]
-            for name in wanted:
-                bad[name] += list(frame.index[not_text(frame[name])])
-            if any(bad.values()):
-                continue
-            without = (frame[wanted].apply(lambda column: column.str.strip()) == "").any(axis=1)
-            blank += list(frame.index[without] + 1)
-            frame = frame[~without]
-            if len(frame):
-                frame = frame.assign(id=record_ids(frame), row=frame.index + 1)
-                hashes.append(np.array([int(i, 16) for i in frame["id"]], np.uint64))
-                writer.write_table(pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False))
-    for name in wanted:
-        refuse_missing(bad[name], name, source)
-    if blank and empty == "refuse":
-        raise InputError(
-            f"{source}: {len(blank)} of {total} records have an empty {' or '.join(wanted)} (record "
-            f"{', '.join(map(str, blank[:SHOWN]))}{', ...' if len(blank) > SHOWN else ''}): mend them, or leave them out "
-            "with --empty skip"
-        )
-    if len(blank) == total:
-        raise InputError(f"{source}: every one of the {total} records is empty; nothing to measure")
-    keys = np.concatenate(hashes)
-    _, where, times = np.unique(keys, return_index=True, return_counts=True)
-    first, copies = np.zeros(len(keys), bool), np.zeros(len(keys), np.int32)
-    first[where], copies[where] = True, times
-    facts = {
-        "source": str(source),
-        "sha256": _digest(source, keys[first]),
-        "columns": columns,
-        "measured": "response" if "response" in columns else "text",
-        "read": total,
-        "empty": len(blank),
-        "duplicates": int(len(keys) - len(where)),
-    }
-    return Reading(path, facts, first, copies)
-
-
-def _digest(source, keys: np.ndarray) -> str:
-    """SHA-256 of the file, or of the records' hashes where the source is no file."""
-    path = locate(source)
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(keys.tobytes()).hexdigest()
-
-
-def refuse_overlap(members: Reading, others: Reading, show_secrets: bool) -> None:
-    """Refuse records that stand in both files, also when they differ in case or white space only.
-
-    Raises:
-        InputError: how many, and the first few with their rows and (masked) text.
-    """
-    mine, theirs = (np.concatenate([_plain_hashes(f) for f in side.frames()]) for side in (members, others))
-    shared = np.isin(mine, theirs)
-    if not shared.any():
-        return
-    shown = np.flatnonzero(shared)[:SHOWN]
-    beside = [int(np.flatnonzero(theirs == mine[i])[0]) for i in shown]
-    one = pick(members.path, np.flatnonzero(members.first)[shown])
-    other = pick(others.path, np.flatnonzero(others.first)[np.unique(beside)])
-    row = dict(zip(np.unique(beside), other["row"], strict=True))
-    lines = [
-        f"  - row {r} of the members = row {row[b]} of the non-members: {text[:80] if show_secrets else mask(text)}"
-        for r, b, text in zip(one["row"], beside, one[members.measured], strict=True)
-    ]
-    raise InputError(
-        f"members and non-members share {shared.sum()} record(s), so neither side can be trusted; take them out of "
-        "one file:\n" + "\n".join(lines)
-    )
-
-
-def _plain_hashes(frame: pd.DataFrame) -> np.ndarray:
-    names = [c for c in (*TEXTS, "text") if c in frame]
-    joined = ("\x1f".join(row).casefold() for row in frame[names].itertuples(index=False))
-    return pd.util.hash_array(np.array([" ".join(text.split()) for text in joined], object), categorize=False)
+CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
+ABOUT_REFERENCE = ("verbatim_", "extraction_strength", "loss")  # of the reference's numbers, those kept per record
 
 
 @dataclass(frozen=True)
@@ -175,19 +35,24 @@ class Records:
         """`long`, `longest`, `handled`, `records` (see `tokenize`)."""
         return json.loads(pq.ParquetFile(self.path).metadata.metadata[FACTS])
 
-    def frames(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """These columns, some thousand records at a time."""
-        return _groups(self.path, list(columns))
-
+    @property
     def texts(self) -> list[str]:
         """The columns of text, prompt first."""
         return [name for name in pq.read_schema(self.path).names if name in (*TEXTS, "text")]
 
-    def examples(self) -> Iterator[Example]:
-        """The tokenized records."""
-        for frame in self.frames(["id", "input_ids", "prompt_length"]):
-            for name, ids, prompt in zip(*(frame[c] for c in frame), strict=True):
-                yield Example(name, ids.tolist(), prompt, [False] * (len(ids) - prompt))
+    def pieces(self) -> Iterator[tuple[int, pd.DataFrame]]:
+        """The records, some thousand at a time, and the number of the piece."""
+        yield from enumerate(table.to_pandas() for table in row_groups(self.path))
+
+    def made(self, piece: int, what: str) -> Path:
+        """Where the outcome of one pass over a piece is kept: a score table, or continuations."""
+        return self.path.with_suffix("") / f"{piece:06d}.{what}.parquet"
+
+
+def as_examples(piece: pd.DataFrame) -> list[Example]:
+    """The tokenized records of a piece."""
+    rows = zip(piece["id"], piece["input_ids"], piece["prompt_length"], strict=True)
+    return [Example(name, ids.tolist(), prompt, [False] * (len(ids) - prompt)) for name, ids, prompt in rows]
 
 
 def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: Path) -> Records:
@@ -201,30 +66,27 @@ def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: P
     """
     if path.exists():
         return Records(path)
-    source, unfinished, writer = reading.facts["source"], path.with_suffix(".unfinished"), None
+    source, unfinished = reading.facts["source"], path.with_suffix(".unfinished")
     total = kept = over = longest = 0
     short, worst = [], ""
-    for frame in reading.frames():
-        examples = encode(frame, tokenizer, form)
-        lengths = np.array([len(e.input_ids) for e in examples])
-        prompts = np.array([e.prompt_length for e in examples], np.int32)
-        short += [e.id for e, n, p in zip(examples, lengths, prompts, strict=True) if p == 0 or n <= p]
-        total, over = total + len(frame), over + int((lengths > context).sum())
-        if lengths.max(initial=0) > longest:
-            longest, worst = int(lengths.max()), frame["id"].iloc[lengths.argmax()]
-        if long == "skip":
-            stay = lengths <= context
-            frame, prompts, lengths = frame[stay], prompts[stay], lengths[stay]
-            examples = [e for e, s in zip(examples, stay, strict=True) if s]
-        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        ids = np.array([t for e in examples for t in e.input_ids], np.int32)
-        table = table.append_column("input_ids", pa.ListArray.from_arrays(pa.array(ends), pa.array(ids)))
-        table = table.append_column("prompt_length", pa.array(prompts))
-        writer = writer or pq.ParquetWriter(unfinished, table.schema)
-        if len(table):
-            writer.write_table(table.cast(writer.schema))
-        kept += len(frame)
+    schema = pq.read_schema(reading.path).append(pa.field("copies", pa.int32()))
+    schema = schema.append(pa.field("input_ids", pa.list_(pa.int32()))).append(pa.field("prompt_length", pa.int32()))
+    with pq.ParquetWriter(unfinished, schema) as writer:
+        for frame in reading.frames():
+            encoded = encode(frame, tokenizer, form)
+            frame["input_ids"] = [e.input_ids for e in encoded]
+            frame["prompt_length"] = [e.prompt_length for e in encoded]
+            lengths = frame["input_ids"].map(len)
+            short += list(frame["id"][(frame["prompt_length"] == 0) | (lengths <= frame["prompt_length"])])
+            total, over = total + len(frame), over + int((lengths > context).sum())
+            if lengths.max() > longest:
+                longest, worst = int(lengths.max()), frame["id"][lengths.idxmax()]
+            frame = frame[lengths <= context] if long == "skip" else frame
+            if len(frame):
+                writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+            kept += len(frame)
+        facts = {"long": over, "longest": longest, "handled": long, "records": kept}
+        writer.add_key_value_metadata({FACTS: json.dumps(facts)})
     if short:
         raise InputError(
             f"{source}: {len(short)} record(s) leave no token to measure after the first (record {short[0]}): "
@@ -239,48 +101,116 @@ def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: P
         raise InputError(
             f"{source}: every record is longer than the model's context of {context} tokens; use --long window"
         )
-    writer.add_key_value_metadata(
-        {FACTS: json.dumps({"long": over, "longest": longest, "handled": long, "records": kept})}
-    )
-    writer.close()
+    path.with_suffix("").mkdir(exist_ok=True)  # for what is made of the pieces
     unfinished.replace(path)
     return Records(path)
 
 
-class Rows:
-    """Tables put end to end, of which any number of rows is taken at a time."""
-
-    def __init__(self, frames: Iterable[pd.DataFrame]):
-        self._frames, self._rest = iter(frames), pd.DataFrame()
-
-    def take(self, count: int) -> pd.DataFrame:
-        """The next `count` rows, indexed from 0."""
-        parts = [self._rest] if len(self._rest) else []
-        while sum(map(len, parts)) < count:
-            parts.append(next(self._frames))
-        rows = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0] if parts else self._rest
-        self._rest = rows.iloc[count:]
-        return rows.iloc[:count].reset_index(drop=True)
+# ---------------------------------------------------------------- numbers per record
 
 
-def pick(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows at `places` (rising, from 0) of a Parquet file; no other row group is read."""
-    file, start, parts = pq.ParquetFile(path), 0, []
-    for group in range(file.num_row_groups):
-        end = start + file.metadata.row_group(group).num_rows
-        here = places[(places >= start) & (places < end)] - start
-        if len(here) or not (parts or group + 1 < file.num_row_groups):
-            parts.append(file.read_row_group(group, columns=columns).take(here).to_pandas())
-        start = end
-    return pd.concat(parts, ignore_index=True)
+def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any]) -> dict[tuple, pd.DataFrame]:
+    """Write a row per record, its numbers and the lists per token behind them, to the Parquet file `path`.
+
+    Returns:
+        (group, model) -> for every k the records recited from there and those that reach so far: `count`, `total`.
+    """
+    settings, writer, curves = summary["settings"], None, {}
+    hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself
+    for group, records in groups.items():
+        measured = summary["data"][group]["measured"]
+        for table, numbers, other in _pieces(records, measured, summary):
+            for model, one in (("model", table), ("reference", other)):
+                if one is not None:
+                    found = extraction.verbatim_by_prefix(one, settings["window"]).set_index("k")[["count", "total"]]
+                    curves[group, model] = found.add(curves.get((group, model), found * 0), fill_value=0)
+            lists = table.drop(columns=["prompt_length", "length"])
+            whole = numbers.merge(lists, on="id").drop(columns=hidden, errors="ignore").assign(group=group)
+            block = pa.Table.from_pandas(whole, preserve_index=False)
+            writer = writer or pq.ParquetWriter(path.with_suffix(".unfinished"), block.schema)
+            writer.write_table(block.cast(writer.schema))
+    writer.close()
+    path.with_suffix(".unfinished").replace(path)
+    return curves
+
+
+def _pieces(records: Records, measured: str, summary: Mapping[str, Any]) -> Iterator[tuple]:
+    """Of one piece after the other: the score table, the numbers per record, the reference's score table."""
+    settings = summary["settings"]
+    for number, piece in records.pieces():
+
+        def made(what: str, number: int = number) -> pd.DataFrame:
+            return pd.read_parquet(records.made(number, what))
+
+        table, other = made("scores"), made("reference") if summary["reference"] else None
+        lower = made("lowercase") if settings["lowercase"] else None
+        numbers = record_numbers(table, list(piece[measured]), settings, other, lower)
+        if other is not None:
+            own = record_numbers(other, list(piece[measured]), {**settings, "sampling": {}})
+            kept = [c for c in own if c.startswith(ABOUT_REFERENCE)]
+            numbers = pd.concat([numbers, own[kept].add_prefix("reference_")], axis=1)
+        if settings["approximate"]:
+            numbers = numbers.merge(made("continuations"), on="id", how="left").astype(CONTINUATION)
+        for k in settings["left_truncated"]:
+            numbers[f"left_truncated_{k}"] = extraction.verbatim(made(f"left{k}")).reindex(table["id"]).array
+        yield table, pd.concat([piece[["row", "copies"]], numbers], axis=1), other
+
+
+def record_numbers(
+    table: pd.DataFrame,
+    texts: Sequence[str],
+    settings: Mapping[str, Any],
+    reference: pd.DataFrame | None = None,
+    lowercase: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Every number an audit gives for a record, rows as in `table`.
+
+    Args:
+        table: a score table.
+        texts: the scored text of each row.
+        settings: the summary's (`prefix_lengths`, `window`, `sampling`, `tie`).
+        reference, lowercase: score tables of the same records by the reference model, and of them in lower case.
+
+    Returns:
+        `id`, `prompt_length`, `length` (tokens), `verbatim_<k>` per prefix length and `verbatim_whole` (nullable booleans),
+        `longest_span`, `longest_start`, `extraction_strength`, `token_accuracy`, `near_ties` (of the first `window` tokens),
+        `logprob_window` and `logprob_window_<name>` (nats, that one sample gives these tokens), `loss` (nats per token), and
+        the membership scores.
+    """
+    window, spans = settings["window"], extraction.longest_span(table)
+    columns = {f"verbatim_{k}": extraction.verbatim(table, k, window) for k in settings["prefix_lengths"]}
+    columns |= {
+        "verbatim_whole": extraction.verbatim(table),
+        "longest_span": spans["tokens"],
+        "longest_start": spans["start"],
+        "extraction_strength": extraction.strength(table),
+        "token_accuracy": pd.Series([hit.mean() if len(hit) else np.nan for hit in table["hit"]], dtype=float),
+        "near_ties": extraction.near_ties(table, 0, window, tolerance=settings["tie"]),
+        "logprob_window": extraction.log_probability(table, 0, window),
+    }
+    for name in settings["sampling"]:
+        columns[f"logprob_window_{name}"] = extraction.log_probability(table, 0, window, column=f"logprob_{name}")
+    # Here a loss is a loss; as a membership score its sign is turned.
+    columns["loss"] = pd.Series(-membership_inference.loss(table))
+    attacks = membership_inference.membership(table, texts, reference, lowercase).drop(columns=["id", "loss"])
+    numbers = pd.DataFrame({name: values.array for name, values in columns.items()})
+    return pd.concat([table[["id", "prompt_length", "length"]], numbers, attacks], axis=1)
+
+
+# ---------------------------------------------------------------- the file of numbers, read a column at a time
+
+
+def column(path: Path, group: str, name: str) -> pd.Series:
+    """One column of an audit's `records.parquet`, of one group's records."""
+    return pd.read_parquet(path, columns=[name], filters=[("group", "==", group)])[name]
+
+
+def attack_scores(path: Path, attack: str) -> list[np.ndarray]:
+    """A membership score of every member and of every non-member, higher = likelier a member."""
+    sign = -1 if attack == "loss" else 1  # there a loss is a loss
+    return [sign * column(path, group, attack).to_numpy() for group in ("members", "non_members")]
 
 
 def sample(total: int, most: int) -> np.ndarray:
     """At most `most` of `total` places, rising, drawn at random once and for all (seed 0)."""
     return np.sort(np.random.default_rng(0).choice(total, min(most, total), replace=False))
-
-
-def _groups(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns).to_pandas()

@@ -1,31 +1,31 @@
-"""Put an audit's score files together: a row per record, rates over records, and the sentences that lead the report."""
+"""What an audit says over its records: rates, means and attacks, counted from `records.parquet`, and the leading sentences."""
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palimpsest.audit import scores
-from palimpsest.audit.records import Records, Rows, pick, sample
-from palimpsest.audit.totals import Totals
-from palimpsest.chapters.figures import percent
+from palimpsest.audit.records import Records, attack_scores, column, sample, write_numbers
 from palimpsest.data.masking import mask
 from palimpsest.measure import extraction, membership_inference
-from palimpsest.measure.near_verbatim import SIMILARITIES
+from palimpsest.measure.extraction import PROBABILITY, SAMPLES
+from palimpsest.measure.near_verbatim import NEAR, SIMILARITIES
+from palimpsest.measure.score_file import pick
+from palimpsest.measure.statistics import newcombe, percent, rate, rate_of
 
 BLIND = 10_000  # most texts a side that the blind baseline reads
-CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
-ABOUT_REFERENCE = ("verbatim_", "extraction_strength", "loss")  # of the reference's numbers, those kept per record
+SHOWN = 10  # most memorized records listed in the report
+TOP = ["id", "row", "length", "extraction_strength", "longest_span", "copies"]
+MEANS = ("loss", "token_accuracy", "extraction_strength", "longest_span", *SIMILARITIES)
 
 
-def combine(groups: Mapping[str, Records], work: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the score files in `work`, write `records.parquet` there, and return everything said over records.
+def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what was scored into the `records.parquet` at `path`, and return everything said over records.
 
     Args:
         groups: "members" (and "non_members") -> the records that were scored.
@@ -34,84 +34,115 @@ def combine(groups: Mapping[str, Records], work: Path, summary: Mapping[str, Any
     Returns:
         `rates`, `means`, `excess`, `curve`, `membership` (lists of rows), `blind`, `most_memorized`, `warnings`, `headline`.
     """
-    settings, totals = summary["settings"], {group: Totals(summary["settings"]) for group in groups}
-    path, writer = work / "records.parquet", None
-    unfinished = path.with_suffix(".unfinished")
-    hidden = set() if settings["show_secrets"] else {"token", "continuation"}  # these are the text itself
-    for group, records in groups.items():
-        measured = summary["data"][group]["measured"]
-        for table, numbers, other, texts in _shards(group, records, measured, work, summary):
-            shown = list(texts) if settings["show_secrets"] else [mask(text) for text in texts]
-            totals[group].add(numbers, table, other, shown)
-            lists = table.drop(columns=["prompt_length", "length", *hidden & set(table)])
-            whole = numbers.drop(columns=list(hidden & set(numbers))).merge(lists, on="id")
-            block = pa.Table.from_pandas(whole.assign(group=group), preserve_index=False)
-            writer = writer or pq.ParquetWriter(unfinished, block.schema)
-            writer.write_table(block.cast(writer.schema))
-    writer.close()
-    unfinished.replace(path)
-    said: dict[str, Any] = {"excess": [], "membership": [], "blind": None}
-    for name in ("rates", "means", "curves"):
-        found = [{"group": group, **row} for group, total in totals.items() for row in getattr(total, name)()]
-        said[name.replace("curves", "curve")] = found
+    settings, curves = summary["settings"], write_numbers(groups, path, summary)
+    said: dict[str, Any] = {
+        "rates": [row for group in groups for row in rates(path, group, settings)],
+        "means": [row for group in groups for row in means(path, group)],
+        "curve": [
+            {"group": group, "model": model, "k": k, **rate_of(int(row["count"]), int(row["total"]))}
+            for (group, model), counts in curves.items()
+            for k, row in counts[counts["total"] >= min(10, counts["total"].max())].iterrows()
+        ],
+        "excess": [],
+        "membership": [],
+        "blind": None,
+    }
     if "non_members" in groups:
-        said["excess"] = scores.excess(said["rates"])
+        said["excess"] = minus_non_members(said["rates"])
         said["blind"] = _blind(groups)
-        for attack in (a for a in membership_inference.LABELS if a in scores.columns(path)):
-            said["membership"] += membership_inference.rated(attack, *scores.scores(path, attack))
-    said["most_memorized"] = totals["members"].most_memorized()
-    said["warnings"] = _warnings({**summary, **said}, totals)
-    said["headline"] = headline({**summary, **said})
+        for attack in (a for a in membership_inference.LABELS if a in pq.read_schema(path).names):
+            said["membership"] += membership_inference.rated(attack, *attack_scores(path, attack))
+    said["most_memorized"] = _most_memorized(path, groups["members"], summary)
+    short = {group: int((column(path, group, "length") < settings["window"]).sum()) for group in groups}
+    said["warnings"] = _warnings({**summary, **said}, short)
+    said["headline"] = _headline({**summary, **said})
     return said
 
 
-def _shards(group: str, records: Records, measured: str, work: Path, summary: Mapping[str, Any]) -> Iterator[tuple]:
-    """Of one shard after the other: the score table, the numbers per record, the reference's score table, the texts.
+# ---------------------------------------------------------------- over records
 
-    All files hold the records in one order, but not in the same shards where some records were scored in windows.
+
+def rates(path: Path, group: str, settings: Mapping[str, Any]) -> list[dict]:
+    """Every rate over the records of a group: `group, model, measure`, its setting, `rate, count, total, low, high` (95 % Wilson)."""
+    window, known = settings["window"], pq.read_schema(path).names
+
+    def read(name: str) -> pd.Series:
+        return column(path, group, name).dropna()
+
+    def verbatim(model: str, prefix: str = "") -> Iterator[tuple]:
+        for k in settings["prefix_lengths"]:
+            yield model, "verbatim", {"k": k, "m": window}, read(f"{prefix}verbatim_{k}")
+        yield model, "verbatim", {"k": 0, "m": None}, read(f"{prefix}verbatim_whole")
+
+    def others() -> Iterator[tuple]:
+        whole = column(path, group, "longest_span")[column(path, group, "length") >= window]
+        yield "verbatim span", {"m": window}, whole >= window
+        for name in ("", *settings["sampling"]):
+            needed = extraction.samples_needed(read("logprob_window" + (f"_{name}" if name else "")), PROBABILITY)
+            for n in SAMPLES:
+                setting = {"m": window, "sampling": name or "plain", "n": n, "p": PROBABILITY}
+                yield "discoverable", setting, needed <= n
+        if "edit_similarity" in known:
+            yield "nearly verbatim", {}, read("edit_similarity") >= NEAR
+        yield "near-tie", {"m": window}, read("near_ties") > 0
+        for k in settings["left_truncated"]:
+            yield "left-truncated", {"k": k, "m": window}, read(f"left_truncated_{k}")
+
+    found = [*verbatim("model"), *(("model", *row) for row in others())]
+    found += verbatim("reference", "reference_") if "reference_verbatim_whole" in known else ()
+    return [
+        {"group": group, "model": model, "measure": measure, **setting, **rate(verdicts)}
+        for model, measure, setting, verdicts in found
+    ]
+
+
+def means(path: Path, group: str) -> list[dict]:
+    """Means over the records of a group with a 95 % normal interval: `group, measure, mean, low, high, total`."""
+    rows, known = [], pq.read_schema(path).names
+    for name in (name for name in MEANS if name in known):
+        values = column(path, group, name).dropna().to_numpy(float)
+        mean = values.mean() if len(values) else np.nan
+        reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+        interval = {"mean": mean, "low": mean - reach, "high": mean + reach}
+        rows.append({"group": group, "measure": name, **interval, "total": len(values)})
+    return rows
+
+
+def minus_non_members(rows: Sequence[Mapping]) -> list[dict]:
+    """Members' rates minus non-members', with Newcombe's 95 % interval: what chance and common wording don't explain.
+
+    Args:
+        rows: rates with `group` and `model`; those of both groups that share every setting are paired.
     """
-    settings = summary["settings"]
-    window, lengths, rules = settings["window"], settings["prefix_lengths"], list(settings["sampling"])
-    places = Rows(records.frames(["id", "row", "copies", measured]))
-    reference = Rows(scores.chunks(work / f"{group}_reference.parquet")) if summary["reference"] else None
-    lower = Rows(_losses(work / f"{group}_lowercase.parquet")) if settings["lowercase"] else None
-    left = {k: Rows(_recited(work / f"{group}_left{k}.parquet")) for k in settings["left_truncated"]}
-    for number, table in enumerate(scores.chunks(work / f"{group}.parquet")):
-        place = places.take(len(table))
-        texts = place.pop(measured)
-        other = reference.take(len(table)) if reference else None
-        numbers = scores.per_record(table, list(texts), lengths, window, rules, other, settings["tie"])
-        if other is not None:
-            own = scores.per_record(other, list(texts), lengths, window)
-            kept = [c for c in own if c.startswith(ABOUT_REFERENCE)]
-            numbers = pd.concat([numbers, own[kept].add_prefix("reference_")], axis=1)
-        if lower:
-            numbers["lowercase"] = lower.take(len(table))["loss"] - numbers["loss"]
-        if settings["approximate"]:
-            part = pd.read_parquet(work / f"{group}.continuations" / f"{number:06d}.parquet")
-            numbers = numbers.merge(part, on="id", how="left").astype(CONTINUATION)
-        if left:
-            before = table["prompt_length"] + table["length"] - window
-            long = (table["length"] >= window) & (before >= max(settings["left_truncated"]))
-        for k, verdicts in left.items():
-            numbers[f"left_truncated_{k}"] = pd.Series(pd.NA, index=numbers.index, dtype="boolean")
-            numbers.loc[long, f"left_truncated_{k}"] = verdicts.take(int(long.sum()))["recited"].to_numpy()
-        yield table, pd.concat([place.drop(columns="id"), numbers], axis=1), other, texts
+    numbers = ("rate", "count", "total", "low", "high", "group")
+    sides: dict[str, dict[tuple, Mapping]] = {"members": {}, "non_members": {}}
+    for row in rows:
+        sides[row["group"]][tuple((k, v) for k, v in row.items() if k not in numbers)] = row
+    out = []
+    for setting, a in sides["members"].items():
+        b = sides["non_members"].get(setting)
+        if b and a["total"] and b["total"]:
+            low, high = newcombe(a["count"], a["total"], b["count"], b["total"])
+            out.append({**dict(setting), "excess": a["rate"] - b["rate"], "low": low, "high": high})
+    return out
 
 
-def _losses(path: Path) -> Iterator[pd.DataFrame]:
-    return (pd.DataFrame({"loss": -membership_inference.loss(table)}) for table in scores.chunks(path))
-
-
-def _recited(path: Path) -> Iterator[pd.DataFrame]:
-    return (pd.DataFrame({"recited": extraction.verbatim(table).to_numpy(bool)}) for table in scores.chunks(path))
+def _most_memorized(path: Path, members: Records, summary: Mapping[str, Any]) -> list[dict]:
+    """The members of which most is recited, by extraction strength, then by the longest span."""
+    by, measured = ["extraction_strength", "longest_span"], summary["data"]["members"]["measured"]
+    ranked = pd.DataFrame({name: column(path, "members", name) for name in by})
+    places = ranked.sort_values(by, ascending=False, kind="stable").index[:SHOWN].to_numpy()
+    there = np.sort(places)  # members come first in the file, so a member's place is its place there
+    texts = pick(members.path, there, [measured])[measured]
+    shown = texts if summary["settings"]["show_secrets"] else texts.map(mask)
+    return pick(path, there, TOP).assign(text=shown).set_axis(there).loc[places].to_dict("records")
 
 
 def _blind(groups: Mapping[str, Records]) -> dict | None:
     """`membership_inference.blind_baseline` of at most `BLIND` texts a side, and `drawn`: words that say so where there are more."""
     sides = []
     for records in groups.values():
-        some = pick(records.path, sample(records.facts["records"], BLIND), records.texts())
+        some = pick(records.path, sample(records.facts["records"], BLIND), records.texts)
         sides.append(some.agg(" ".join, axis=1).tolist())
     if min(map(len, sides)) < 2:
         return None
@@ -122,7 +153,10 @@ def _blind(groups: Mapping[str, Records]) -> dict | None:
     return {**found, "drawn": f", at most {BLIND:,} a side, drawn at random" if drawn else ""}
 
 
-def _warnings(summary: Mapping[str, Any], totals: Mapping[str, Totals]) -> list[str]:
+# ---------------------------------------------------------------- in words
+
+
+def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]:
     out, window = [], summary["settings"]["window"]
     for group, facts in summary["data"].items():
         name = group.replace("_", "-")
@@ -134,25 +168,25 @@ def _warnings(summary: Mapping[str, Any], totals: Mapping[str, Totals]) -> list[
             how = "scored in overlapping windows (half a context or more before each token)"
             how = how if facts["handled"] == "window" else "left out"
             out.append(f"{name}: {facts['long']} records longer than the context were {how}.")
-        if totals[group].short:
+        if short[group]:
             out.append(
-                f"{name}: {totals[group].short} of {facts['records']} records are shorter than the window of {window} tokens; "
+                f"{name}: {short[group]} of {facts['records']} records are shorter than the window of {window} tokens; "
                 "for these the window ends with the record."
             )
     if "non_members" not in summary["data"]:
         out.append(
             "There are no non-members, so no rate has a control: text that any model would complete counts too."
         )
-    for k in summary["settings"]["left_truncated"]:
-        none = [r for r in summary["rates"] if r["measure"] == "left-truncated" and r["k"] == k and not r["total"]]
-        out += [
-            f"{r['group'].replace('_', '-')}: no record is long enough for the left-truncated design."
-            for r in none[:1]
-        ]
+    none = {r["group"] for r in summary["rates"] if r["measure"] == "left-truncated" and not r["total"]}
+    out += [
+        f"{group.replace('_', '-')}: no record is long enough for the left-truncated design."
+        for group in summary["data"]
+        if group in none
+    ]
     if summary["blind"] and summary["blind"]["warning"]:
         out.append(summary["blind"]["warning"])
     uniform = math.log(summary["model"]["vocabulary"])
-    loss = totals["members"].mean("loss")
+    loss = next(row["mean"] for row in summary["means"] if row["measure"] == "loss")  # the members' come first
     if loss > uniform:
         out.append(
             f"The model does worse than guessing ({loss:.2f} nats per token; a uniform guess has {uniform:.2f}): its tokenizer "
@@ -161,7 +195,7 @@ def _warnings(summary: Mapping[str, Any], totals: Mapping[str, Totals]) -> list[
     return out
 
 
-def headline(summary: Mapping[str, Any]) -> list[str]:
+def _headline(summary: Mapping[str, Any]) -> list[str]:
     """The answer in a few sentences."""
     lines, settings = [], summary["settings"]
     rates = pd.DataFrame(summary["rates"])

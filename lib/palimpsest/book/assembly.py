@@ -1,32 +1,31 @@
 """Put a run's book together: the static pages of `book/` and the run's executed notebooks, ready for Jupyter Book.
 
-`python -m palimpsest.book.assembly RUN BOOK OUT`. Nothing is executed or computed here.
+Nothing is executed or computed here. Below every cell tagged `csv:NAME` stands a link to that table of the run.
 """
 
-import argparse
 import copy
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import nbformat
 import yaml
 
 from palimpsest.errors import InputError
-from palimpsest.study import Arm
-from palimpsest.study.methods import METHODS
+from palimpsest.study import METHODS, Arm, Run
+from palimpsest.study.tables import COLUMNS, TABLES
 
 TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 FIRST_HEADING = re.compile(r"^# .*$", re.MULTILINE)
+LISTED_HERE = "<!-- the tables and their columns -->"  # a place in the glossary
 
 
-def stage(run_dir: Path, book_dir: Path, out_dir: Path) -> list[str]:
+def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
     """Write a Jupyter Book source folder and return its pages, in reading order.
 
     Args:
-        run_dir: the run folder; its `notebooks/` holds the executed chapters (`04_memorization.ipynb`) and, anywhere
-            below it, one executed notebook per arm (`small-sft-s0.ipynb`).
+        run: its folder's `notebooks/` holds the executed chapters (`04_memorization.ipynb`) and, in `runs/`, one executed
+            notebook per arm (`small-sft-s0.ipynb`); its `tables/` what the pages offer for download.
         book_dir: the static pages and the table of contents that names every possible chapter.
         out_dir: emptied and written anew.
 
@@ -35,33 +34,67 @@ def stage(run_dir: Path, book_dir: Path, out_dir: Path) -> list[str]:
     """
     shutil.rmtree(out_dir, ignore_errors=True)
     shutil.copytree(book_dir, out_dir, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
-    (out_dir / "notebooks").mkdir()
-    (out_dir / "runs").mkdir()
-    arms = []
-    for path in sorted((run_dir / "notebooks").rglob("*.ipynb"), key=lambda p: p.stem):
-        nb = nbformat.read(path, as_version=4)
-        refuse_errors(nb, path)
+    for name in ("notebooks", "runs", "tables"):
+        (out_dir / name).mkdir(exist_ok=True)
+    for table in run.tables.glob("*.csv"):
+        shutil.copy(table, out_dir / "tables")
+    for path in sorted((run.path / "notebooks").glob("*.ipynb")):
+        nb = checked(path)
         if path.stem == "00_intro":
             hide_code(nb)
-        if path.stem[0].isdigit():
-            nbformat.write(nb, out_dir / "notebooks" / path.name)
-        else:
-            arms.append(Arm.parse(path.stem))
-            nbformat.write(as_page_of(arms[-1], nb), out_dir / "runs" / path.name)
+        offer_tables(nb, run, out_dir, Arm("teacher", "sft"))
+        nbformat.write(nb, out_dir / "notebooks" / path.name)
+    arms = [arm for arm in run.study.arms() if (run.path / "notebooks" / "runs" / f"{arm.name}.ipynb").exists()]
+    for arm in arms:
+        nb = as_page_of(arm, checked(run.path / "notebooks" / "runs" / f"{arm.name}.ipynb"))
+        offer_tables(nb, run, out_dir, arm)
+        nbformat.write(nb, out_dir / "runs" / f"{arm.name}.ipynb")
+    glossary = out_dir / "glossary.md"
+    glossary.write_text(glossary.read_text(encoding="utf-8").replace(LISTED_HERE, tables_listed()), encoding="utf-8")
     toc = contents(yaml.safe_load((book_dir / "_toc.yml").read_text(encoding="utf-8")), out_dir, in_order(arms))
     (out_dir / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return pages(toc)
 
 
-def refuse_errors(nb: nbformat.NotebookNode, path: Path) -> None:
-    """Stop at a cell that failed: a page with a traceback is not a result."""
+def checked(path: Path) -> nbformat.NotebookNode:
+    """An executed notebook; a page with a traceback is not a result.
+
+    Raises:
+        InputError: a cell failed.
+    """
+    nb = nbformat.read(path, as_version=4)
     for number, cell in enumerate(nb.cells):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 raise InputError(
                     f"{path}: cell {number} failed with {output.ename}: {output.evalue}. Every page of the book must come "
-                    "from a notebook that ran to its end: mend the cause and run the study again"
+                    "from a notebook that ran to its end: correct the cause and run the study again"
                 )
+    return nb
+
+
+def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm) -> None:
+    """Put a link to its table below every cell that says (`csv:NAME`) which one it shows; a trajectory is that of `arm`."""
+    for at, cell in reversed(list(enumerate(nb.cells))):
+        files = []
+        for name in (tag.removeprefix("csv:") for tag in cell.metadata.get("tags", []) if tag.startswith("csv:")):
+            file = f"{name}.csv"
+            if name == "trajectory":
+                file = f"trajectory-{arm.name}.csv"
+                shutil.copy(run.model(arm.name) / "trajectory.csv", out_dir / "tables" / file)
+            files.append(f"[{file}](../tables/{file})")
+        if files and cell.get("outputs"):
+            nb.cells.insert(at + 1, nbformat.v4.new_markdown_cell(f"Numbers: {', '.join(files)}"))
+
+
+def tables_listed() -> str:
+    """Every declared table with its columns, then every column with its type and meaning, in Markdown."""
+    tables = "\n".join(
+        f"| `{name}.csv` | {', '.join(f'`{c}`' for c in columns)} |" for name, columns in TABLES.items()
+    )
+    columns = "\n".join(f"| `{name}` | {kind} | {meaning} |" for name, (kind, meaning) in COLUMNS.items())
+    heads = ("| table | columns |\n|---|---|\n", "| column | type | meaning |\n|---|---|---|\n")
+    return f"{heads[0]}{tables}\n\n{heads[1]}{columns}"
 
 
 def hide_code(nb: nbformat.NotebookNode) -> None:
@@ -126,23 +159,3 @@ def pages(toc: dict) -> list[str]:
     """Every page named by a table of contents, in reading order, without suffix."""
     chapters = [c for part in toc["parts"] for c in part["chapters"]]
     return [toc["root"], *(p["file"] for c in chapters for p in (c, *c.get("sections", [])))]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Stage the book of a run for `jupyter-book build`.")
-    for name, text in (
-        ("run", "the run folder, runs/<study>"),
-        ("book", "the folder of static pages"),
-        ("out", "folder to write; emptied first"),
-    ):
-        parser.add_argument(name, type=Path, help=text)
-    args = parser.parse_args()
-    try:
-        print(f"{args.out}: {len(stage(args.run, args.book, args.out))} pages")
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

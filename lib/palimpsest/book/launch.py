@@ -1,4 +1,4 @@
-"""How the runner starts a stage: a notebook through papermill, or a plain command for a stage with no story.
+"""How the runner starts a stage: a notebook through papermill, or a plain command for a stage without a page.
 
 Unknown notebook parameters are refused; an executed copy is moved into place only on success.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from palimpsest.errors import InputError
-from palimpsest.study import load_study, near
+from palimpsest.study import locate, near, open_run
 
 
 def run_notebook(source: Path, out: Path, log: Path, parameters: dict) -> None:
@@ -37,8 +37,17 @@ def run_notebook(source: Path, out: Path, log: Path, parameters: dict) -> None:
     shutil.move(log, out)
 
 
+STAGES = {
+    "base": "make and measure a model before fine-tuning",
+    "teacher-text": "let the teacher write",
+    "tables": "write everything that the chapters read",
+    "pages": "put the sources of the book together",
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m palimpsest.book.launch notebook | base | teacher-text ...`; exit code 2 for bad input, 1 for a failed cell."""
+    """`python -m palimpsest.book.launch notebook | base | teacher-text | tables | pages ...`; exit code 2 for bad input, 1 for a
+    failed cell."""
     parser = argparse.ArgumentParser(prog="palimpsest.book.launch", description="Run one stage of a study.")
     kinds = parser.add_subparsers(dest="kind", required=True)
     notebook = kinds.add_parser("notebook", help="execute a notebook")
@@ -46,27 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
     notebook.add_argument("out", type=Path)
     notebook.add_argument("--log", type=Path, required=True, help="where the copy being executed is kept")
     notebook.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    for name, text in (
-        ("base", "make and measure a model before fine-tuning"),
-        ("teacher-text", "let the teacher write"),
-    ):
+    for name, text in STAGES.items():
         stage = kinds.add_parser(name, help=text)
         stage.add_argument("--study", required=True)
         stage.add_argument("--run-dir", required=True)
         if name == "base":
             stage.add_argument("--size", required=True)
+        if name == "pages":
+            stage.add_argument("--out", type=Path, required=True, help="folder to write; emptied first")
     given = parser.parse_args(arguments)
     try:
         if given.kind == "notebook":
             run_notebook(given.source, given.out, given.log, {k: yaml.safe_load(v) for k, v in given.parameters})
-            return 0
-        from palimpsest.book import stages
-
-        study = load_study(given.study)
-        if given.kind == "base":
-            stages.train_base(study, given.size, given.run_dir)
         else:
-            stages.write_teacher_text(study, given.run_dir)
+            run_stage(given)
         return 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -76,6 +78,21 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"{error}\nerror: {given.source} failed; executed up to the failing cell: {given.log}", file=sys.stderr)
         return 1
+
+
+def run_stage(given: argparse.Namespace) -> None:
+    """One of `STAGES`."""
+    from palimpsest.book import assembly, stages
+
+    run = open_run(given.study, given.run_dir)
+    if given.kind == "base":
+        stages.train_base(run, given.size)
+    elif given.kind == "teacher-text":
+        stages.prepare_teacher_text(run)
+    elif given.kind == "tables":
+        stages.write_tables(run)
+    else:
+        print(f"{given.out}: {len(assembly.assemble(run, locate('book'), given.out))} pages")
 
 
 if __name__ == "__main__":

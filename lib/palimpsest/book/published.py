@@ -5,98 +5,74 @@
 
 import argparse
 import json
+import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from palimpsest.chapters import attacks, comparisons, memorization, tradeoffs
 from palimpsest.errors import InputError
-from palimpsest.measure import results
-from palimpsest.study import Study, load_study
-from palimpsest.study.runs import locate, provenance, write_json, write_table
+from palimpsest.study import Run, load_tables, locate, open_run
+from palimpsest.study.files import write_json
+from palimpsest.study.tables import Tables
 
-PATH = ["size", "method", "role", "seed", "epoch", "held_out_loss", "member_loss", "memorized", "counted", "unit"]
-RATES = ["size", "method", "role", "seed", "split", "reading", "rate", "count", "total", "low", "high"]
+KEPT = ("effects", "trajectories", "doses", "rates")
 
 
-def write(study: Study, run_dir: str | Path, out: str | Path) -> Path:
-    """Write `effects.csv` (`comparisons.effects`), `trajectories.csv` (every epoch of every model), `doses.csv` (exposure of repeated
-    canaries), `memorization.csv` (every reading at the end) and `made.json` to `out`.
+def publish(run: Run, out: str | Path) -> Path:
+    """Copy the run's tables `KEPT` to `out`, and write there in `made.json` what made them.
 
     Raises:
-        InputError: an arm of the study is not finished, or its stages were not all made by one clean commit.
+        InputError: a model of the study or its tables are not finished, or they were not all made by one clean commit each.
     """
-    missing = [a.name for a in study.arms() if not (locate(run_dir) / "scores" / a.name / "run.json").exists()]
-    if missing:
+    tables_commit = run.require("tables")["commit"]
+    facts = [run.facts(arm) for arm in run.study.everyone()]
+    commits = sorted({f["commit"] for f in facts})
+    if len(commits) > 1 or any(c.endswith("-dirty") or c == "unknown" for c in (*commits, tables_commit)):
         raise InputError(
-            f"{run_dir} lacks {len(missing)} of {len(study.arms())} arms ({missing[0]}, ...): finish the run"
-        )
-    facts = {name: results.run_facts(run_dir, name) for name in results.model_names(study, run_dir)}
-    commits = {f["commit"] for f in facts.values()}
-    if len(commits) > 1 or any(c.endswith("-dirty") or c == "unknown" for c in commits):
-        raise InputError(
-            f"the run's models were made by {', '.join(sorted(commits))}; wanted one commit without local changes, so that "
-            "anyone can make them again: run the study in a clean clone"
+            f"the run's models were made by {', '.join(commits)}, its tables by {tables_commit}; wanted one commit without local "
+            "changes, so that anyone can make them again: run the study in a clean clone"
         )
     out = locate(out)
-    write_table(comparisons.effects(study, run_dir), out / "effects.csv")
-    write_table(tradeoffs.paths(study, run_dir)[PATH], out / "trajectories.csv")
-    write_table(attacks.doses(attacks.exposures(study, run_dir)), out / "doses.csv")
-    write_table(memorization.rates(study, run_dir)[RATES], out / "memorization.csv")
-    first = next(iter(facts.values()))
-    write_json(
-        out / "made.json",
-        {
-            "study": study.name,
-            "command": f"make book STUDY=studies/{study.name}.yaml",
-            "commit": commits.pop(),
-            "seeds": study.seeds,
-            "models": len(facts),
-            "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts.values())),
-            "device": first["device"],
-            "versions": first["versions"],
-            "tables_commit": provenance()["commit"],
-        },
-    )
+    out.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(run.tables / f"{name}.csv", out / f"{name}.csv")
+    made = {
+        "study": run.study.name,
+        "command": f"make book STUDY=studies/{run.study.name}.yaml",
+        "commit": commits[0],
+        "seeds": run.study.seeds,
+        "models": len(facts),
+        "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts)),
+        "device": facts[0]["device"],
+        "versions": facts[0]["versions"],
+        "tables_commit": tables_commit,
+    }
+    write_json(out / "made.json", made)
     return out
 
 
-@dataclass(frozen=True)
-class Tables:
-    """What the chapter on the grid is made of, and a sentence that says where it is from."""
+def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
+    """The tables that the chapter on comparisons shows, and a sentence that says which.
 
-    effects: pd.DataFrame
-    paths: pd.DataFrame
-    doses: pd.DataFrame
-    source: str
-
-
-def choose(study: Study, run_dir: str | Path, folder: str | Path) -> Tables:
-    """The tables of this study if it has several seeds (or nothing is published in `folder`), else the published ones."""
-    folder, one = locate(folder), len(study.seeds) == 1
-    if not one or not (folder / "made.json").exists():
-        source = f"This study, *{study.title}*: seeds {', '.join(map(str, study.seeds))}."
-        source += " With one seed, the intervals cover other records only, not other seeds." if one else ""
-        paths, doses = tradeoffs.paths(study, run_dir)[PATH], attacks.doses(attacks.exposures(study, run_dir))
-        return Tables(comparisons.effects(study, run_dir), paths, doses, source)
+    The run's own if it has several seeds or nothing is published in `folder`, else the published ones.
+    """
+    tables, folder, study = load_tables(run), locate(folder), run.study
+    if len(study.seeds) > 1 or not (folder / "made.json").exists():
+        return tables, f"Shown is this study, *{study.title}*: seeds {', '.join(map(str, study.seeds))}."
     made = json.loads((folder / "made.json").read_text())
-    source = (
-        f"This study has one seed, which tells nothing of other seeds. Shown instead are the published tables of "
-        f"`{made['study']}` (seeds {', '.join(map(str, made['seeds']))}; {made['models']} models, made by `{made['command']}` at commit "
-        f"`{made['commit']}` in {made['training_seconds'] / 60:.0f} minutes of training on {made['device']})."
+    return Tables(folder), (
+        f"This study has one seed, so shown are the published tables of study `{made['study']}`: seeds "
+        f"{', '.join(map(str, made['seeds']))}, {made['models']} models, commit `{made['commit']}`."
     )
-    return Tables(*(pd.read_csv(folder / f"{name}.csv") for name in ("effects", "trajectories", "doses")), source)
 
 
 def main() -> int:
+    """The command line; returns its exit code."""
     parser = argparse.ArgumentParser(description="Keep the small tables of a finished run.")
     for name in ("study", "run", "out"):
         parser.add_argument(name)
     args = parser.parse_args()
     try:
-        print(write(load_study(args.study), args.run, args.out))
+        print(publish(open_run(args.study, args.run), args.out))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

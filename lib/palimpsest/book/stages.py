@@ -1,278 +1,279 @@
 """The stages of a study, in order. Each does nothing when its `run.json` says that it has been done from the same inputs.
 
-`data -> base -> teacher -> teacher text -> student (one per arm)`; a model is measured in the stage that trains it. The
-runner, the notebooks and the command line all call these.
+`data -> base -> teacher -> teacher text -> student (one per arm) -> tables`; a model is measured in the stage that trains it.
+The runner, the notebooks and the command line all call these, with a run (`study.open_run`). What a stage's result depends on
+is written down in `study.fingerprints` alone.
 """
 
-import hashlib
 from pathlib import Path
 
 import pandas as pd
 
-from palimpsest.data import splits
 from palimpsest.data.examples import Example
-from palimpsest.data.records import record_ids, training_text
+from palimpsest.data.records import training_rows
+from palimpsest.data.splits import COMPARED, draw_splits, fit_lengths, load_records, read_study_records, select
 from palimpsest.errors import InputError
-from palimpsest.measure import models
-from palimpsest.measure.finished import COMPARED, examples_of, letters, load_trained, measure
-from palimpsest.measure.prediction import predicted
-from palimpsest.measure.results import load_records
-from palimpsest.study import Arm, Study, fingerprint
-from palimpsest.study.methods import METHODS
-from palimpsest.study.runs import Folder, locate, require, stage
+from palimpsest.measure import lineage, models, prediction
+from palimpsest.measure.compatibility import check_models
+from palimpsest.measure.finished import examples_of, load_scores, load_trained, measure_model
+from palimpsest.measure.layers import keep_layers
+from palimpsest.study import METHODS, Arm, Run, Study, run_once, write_table
+from palimpsest.study.fingerprints import read_first, warm_name
 from palimpsest.train import teacher_text
 
+UNITS = {"secret": "secrets", "window": "records"}
 
-def prepare_data(study: Study, run_dir: str | Path) -> pd.DataFrame:
+
+def prepare_data(run: Run) -> pd.DataFrame:
     """Read, check, filter and split the records; train or fetch the tokenizer. Writes `data/`.
+
+    `run.json` says which target leads every chapter (`target`: "secret" where the data marks its secrets, else "window") and
+    what it counts (`unit`).
 
     Returns the records, also when they were prepared before.
     """
-    folder = Folder.of(run_dir).data
-    origin = locate(study.data.source)
-    contents = hashlib.sha256(origin.read_bytes()).hexdigest() if origin.exists() else None
-    print_ = fingerprint([study.data, study.tokenizer, study.models.teacher, contents])
-    with stage(folder, print_, {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}) as facts:
+    study = run.study
+    asked = {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}
+    with run_once(run, "data", asked) as facts:
         if facts is not None:
-            records = splits.read_study_records(study)
+            check_models(study)  # what can be refused is refused before anything is trained
+            records = read_study_records(study)
             if study.tokenizer.vocabulary:
                 # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
-                records = splits.draw_splits(records, study)
+                records = draw_splits(records, study)
                 public = records[records["split"] == "public"]
                 texts = public["instruction"] + "\n" + public["context"] + "\n" + public["response"]
                 tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
             else:
                 start = study.models.teacher
-                tokenizer = models.load_tokenizer(start.path, start.trust_remote_code)
-            records = splits.fit_lengths(records, study, tokenizer, smallest_context(study))
-            records = splits.draw_splits(records, study)
-            tokenizer.save_pretrained(folder / "tokenizer")
-            records.to_parquet(folder / "records.parquet")
+                tokenizer = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
+            records = fit_lengths(records, study, tokenizer, smallest_context(study))
+            records = draw_splits(records, study)
+            tokenizer.save_pretrained(run.data / "tokenizer")
+            records.to_parquet(run.data / "records.parquet")
+            target = "secret" if select(records)["secrets"].map(len).any() else "window"
             facts |= {
                 "splits": records.groupby("split").size().to_dict(),
                 "dropped": records.attrs.get("dropped", {}),
                 "cut": records.attrs.get("cut", 0),
-                "records_hash": fingerprint(sorted(record_ids(records))),
+                "target": target,
+                "unit": UNITS[target],
             }
-    return load_records(run_dir)
+    return load_records(run)
 
 
 def smallest_context(study: Study) -> int:
     """The shortest context, in tokens, among the study's models."""
     starts = [study.models.teacher, *study.models.students.values()]
-    lengths = [
-        s.scratch.context if s.scratch else models.config_context(s.path, s.trust_remote_code)
-        for s in starts
-        if not s.keep_every
-    ]
+    lengths = [s.scratch.context for s in starts if s.scratch]
+    configs = (models.load_config(s.path, s.trust_remote_code, s.revision) for s in starts if s.path)
+    lengths += [models.context_length(config) for config in configs]
     return min(lengths)
 
 
-def train_base(study: Study, size: str, run_dir: str | Path) -> Path:
+def train_base(run: Run, size: str) -> Path:
     """The model of a size before fine-tuning: loaded, cut from the teacher's base, or trained on the public split.
 
     Writes `models/base-<size>/` (size "teacher" for the teacher's own) and measures it: what a model knows without
     ever having seen a member is the floor of every rate.
     """
-    paths, start, name = Folder.of(run_dir), study.start(size), f"base-{size}"
-    records, seed = prepare_data(study, run_dir), study.seeds[0]
-    settings = study.pretraining(size) if start.scratch else None
-    parent = require(train_base(study, "teacher", run_dir), "the teacher's base") if start.keep_every else None
-    print_ = fingerprint([_print(paths.data), start, settings, seed, parent and parent["fingerprint"]])
-    with stage(paths.model(name), print_, {"start": start.model_dump(), "seed": seed}) as facts:
+    study, arm = run.study, Arm(size, "none")
+    start, folder, seed = study.start(size), run.model(arm.name), study.seeds[0]
+    records = prepare_data(run)
+    if start.keep_every:
+        train_base(run, "teacher")
+    with run_once(run, f"models/{arm.name}", {"start": start.model_dump(), "seed": seed}) as facts:
         if facts is not None:
-            from palimpsest.train.fine_tuning import train  # here, not above: TRL takes five seconds to import
-
-            tokenizer = models.load_tokenizer(paths.data / "tokenizer")
+            tokenizer = models.load_tokenizer(run.data / "tokenizer")
             if start.scratch:
-                model = models.build_model(start.scratch, tokenizer, seed, settings.dropout).to(
-                    models.default_device()
-                )
-                public = examples_of(
-                    study, records[records["split"] == "public"], tokenizer, models.context_length(model)
-                )
-                whole = [Example(e.id, e.input_ids, 1) for e in public]  # a base model learns prompts as well
-                facts |= train(model, tokenizer, whole, settings, paths.model(name), seed=seed)
+                from palimpsest.train.fine_tuning import fine_tune  # here, not above: TRL takes five seconds to import
+
+                settings = study.pretraining(size)
+                model = models.build_model(start.scratch, tokenizer, seed, settings.dropout)
+                public = records[records["split"] == "public"]
+                examples = examples_of(study, public, tokenizer, models.context_length(model))
+                whole = [Example(e.id, e.input_ids, 1) for e in examples]  # a base model learns prompts as well
+                facts |= fine_tune(model.to(models.default_device()), tokenizer, whole, settings, folder, seed=seed)
             else:
                 if start.keep_every:
-                    model = models.keep_layers(load_trained(run_dir, "base-teacher")[0], start.keep_every)
+                    model = keep_layers(load_trained(run, "base-teacher")[0], start.keep_every)
                 else:
-                    model = models.load_model(start.path, trust_remote_code=start.trust_remote_code)
-                    own = models.load_tokenizer(start.path, start.trust_remote_code)
+                    model = models.load_model(
+                        start.path, trust_remote_code=start.trust_remote_code, revision=start.revision
+                    )
+                    own = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
                     models.check_same_tokenizer(tokenizer, own, size)
-                model.save_pretrained(paths.model(name))
-                tokenizer.save_pretrained(paths.model(name))
-                facts |= {"method": "none"}
-            facts |= _describe(model, start.path or ("layers kept" if start.keep_every else "scratch"))
-    measure(study, name, run_dir)
-    return paths.model(name)
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
+            began = start.path or ("layers kept" if start.keep_every else "scratch")
+            facts |= _about(arm) | _describe(run, arm, model, began)
+    measure_model(run, arm.name)
+    return folder
 
 
-def train_teacher(study: Study, run_dir: str | Path) -> Path:
+def train_teacher(run: Run) -> Path:
     """Fine-tune the teacher on the members (the teacher-only canaries among them). Writes `models/teacher/`."""
-    paths = Folder.of(run_dir)
-    train_base(study, "teacher", run_dir)
-    print_ = _teacher_print(study, run_dir)
-    with stage(
-        paths.model("teacher"), print_, {"training": study.teacher.model_dump(), "seed": study.seeds[0]}
-    ) as facts:
+    study, seed = run.study, run.study.seeds[0]
+    train_base(run, "teacher")
+    with run_once(run, "models/teacher", {"training": study.teacher.model_dump(), "seed": seed}) as facts:
         if facts is not None:
-            facts |= _train_on_members(
-                study, run_dir, "teacher", "teacher", "base-teacher", "sft", study.teacher, study.seeds[0]
-            )
-    measure(study, "teacher", run_dir)
-    return paths.model("teacher")
+            arm = Arm("teacher", "sft")
+            facts |= _about(arm) | _train_on_members(run, "teacher", arm, "base-teacher", study.teacher, seed)
+    measure_model(run, "teacher")
+    return run.model("teacher")
 
 
-def _teacher_print(study: Study, run_dir: str | Path) -> str:
-    base = _print(Folder.of(run_dir).model("base-teacher"))
-    return fingerprint([base, study.teacher, _watched(study), study.seeds[0]])
-
-
-def _watched(study: Study) -> list[int]:
-    """What of the measuring goes into a trajectory; anything else may change without training again."""
-    return [study.measure.window, study.measure.trajectory_every]
-
-
-def _current_teacher(study: Study, run_dir: str | Path) -> str:
-    """The teacher's fingerprint, if it was made from today's data and settings.
-
-    Raises:
-        InputError: it is not finished, or something it was made from has changed since.
-    """
-    folder = Folder.of(run_dir).model("teacher")
-    found, wanted = _print(folder), _teacher_print(study, run_dir)
-    if found != wanted:
-        raise InputError(
-            f"{folder} was made from other data or settings than the study has now (fingerprint {found}, wanted {wanted}): "
-            "run the teacher stage (notebook 02) again, then the students"
-        )
-    return found
-
-
-def write_teacher_text(study: Study, run_dir: str | Path) -> Path:
+def prepare_teacher_text(run: Run) -> Path:
     """The fixed corpus of `seq_kd`: the teacher's answer to every prompt a student is trained on, written once.
 
     This is sequence-level distillation as defined by Kim and Rush (2016): a fixed data set of teacher outputs, trained on
     with cross-entropy. Writes `teacher_text/records.parquet`; `run.json` holds the share equal to the reference, without
     which a Seq-KD rate can't be read.
     """
-    paths, how = Folder.of(run_dir), study.teacher_text
-    print_ = fingerprint([_current_teacher(study, run_dir), how])
-    with stage(paths.teacher_text, print_, {"teacher_text": how.model_dump()}) as facts:
+    how = run.study.teacher_text
+    run.require("models/teacher")
+    with run_once(run, "teacher_text", {"teacher_text": how.model_dump()}) as facts:
         if facts is not None:
-            records = load_records(run_dir)
-            rows = records[(records["split"] == "member") & ~records["teacher_only"]].reset_index(drop=True)
-            model, tokenizer = load_trained(run_dir, "teacher")
-            examples = examples_of(study, rows, tokenizer)
+            rows = training_rows(load_records(run), "student").drop_duplicates("id").reset_index(drop=True)
+            model, tokenizer = load_trained(run, "teacher")
+            examples = examples_of(run.study, rows, tokenizer)
+            made_from, seed = run.fingerprints["teacher_text"], run.study.seeds[0]
             rows = teacher_text.write_teacher_text(
-                model, tokenizer, rows, examples, how, study.seeds[0], paths.teacher_text, made_from=print_
+                model, tokenizer, rows, examples, how, seed, run.teacher_text, made_from
             )
             facts |= {
                 "records": len(rows),
                 "same_as_reference": int(rows["same"].sum()),
                 "tokens": int(rows["teacher_tokens"].map(len).sum()),
             }
-    return paths.teacher_text
+    return run.teacher_text
 
 
-def warm_start(study: Study, size: str, seed: int, epochs: int, run_dir: str | Path) -> str:
+def warm_start(run: Run, arm: Arm, epochs: int) -> str:
     """Train (once) the student that warm-started arms begin from: `sft` for a few epochs. Returns its model name."""
-    paths, name = Folder.of(run_dir), f"warm-{size}-e{epochs}-s{seed}"
-    settings = study.training(size, "sft").model_copy(update={"epochs": epochs, "warm_start_epochs": 0})
-    parent = require(train_base(study, size, run_dir), f"base-{size}")
-    print_ = fingerprint([parent["fingerprint"], settings, seed])
-    with stage(paths.model(name), print_, {"training": settings.model_dump(), "seed": seed}) as facts:
+    name = warm_name(arm, epochs)
+    settings = run.study.training(arm.size, "sft").model_copy(update={"epochs": epochs, "warm_start_epochs": 0})
+    with run_once(run, f"models/{name}", {"training": settings.model_dump(), "seed": arm.seed}) as facts:
         if facts is not None:
-            facts |= _train_on_members(study, run_dir, name, "student", f"base-{size}", "sft", settings, seed)
+            sft = Arm(arm.size, "sft", arm.seed)
+            facts |= _about(sft) | _train_on_members(run, name, sft, f"base-{arm.size}", settings, arm.seed)
     return name
 
 
-def train_student(study: Study, arm: Arm, run_dir: str | Path) -> Path:
+def train_student(run: Run, arm: Arm) -> Path:
     """Train one arm from the base of its size. Writes `models/<arm>/` and measures it.
 
     Raises:
         InputError: the arm is not in the study, or an earlier stage has not finished.
     """
-    paths = Folder.of(run_dir)
+    study = run.study
     if arm not in study.arms():
         raise InputError(f"{arm.name} is not an arm of {study.name}; it has {', '.join(a.name for a in study.arms())}")
-    rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
-    parents = [require(train_base(study, arm.size, run_dir), f"base-{arm.size}")["fingerprint"]]
-    if rule.needs_teacher or rule.leave_out:
-        parents.append(_current_teacher(study, run_dir))
+    rule, settings, start = METHODS[arm.method], study.training(arm.size, arm.method), f"base-{arm.size}"
+    train_base(run, arm.size)
+    if rule.needs_teacher or rule.leave_out or rule.text == "teacher":
+        run.require("models/teacher")
     if rule.text == "teacher":
-        parents.append(require(write_teacher_text(study, run_dir), "the teacher text")["fingerprint"])
-    if rule.leave_out:
-        first = [Arm(arm.size, name, arm.seed).name for name in dict.fromkeys([rule.leave_out, "sft"])]
-        parents += [require(paths.scores / name, f"the stage that trains {name}")["fingerprint"] for name in first]
-    start = f"base-{arm.size}"
+        prepare_teacher_text(run)
+    for other in read_first(arm):
+        run.require(f"scores/{other.name}")
     if settings.warm_start_epochs:
-        start = warm_start(study, arm.size, arm.seed, settings.warm_start_epochs, run_dir)
-        parents.append(_print(paths.model(start)))
-    print_ = fingerprint([parents, arm.method, settings, _watched(study), arm.seed])
-    with stage(paths.model(arm.name), print_, {"training": settings.model_dump(), "seed": arm.seed}) as facts:
+        start = warm_start(run, arm, settings.warm_start_epochs)
+    with run_once(run, f"models/{arm.name}", {"training": settings.model_dump(), "seed": arm.seed}) as facts:
         if facts is not None:
-            without = set()
+            without, why = left_out(run, arm) if rule.leave_out else (frozenset(), "")
             if rule.leave_out:
-                without, why = predicted(study, run_dir, Arm(arm.size, rule.leave_out, arm.seed))
                 facts |= {"left_out": len(without), "left_out_note": why}
-            facts |= _train_on_members(
-                study, run_dir, arm.name, "student", start, arm.method, settings, arm.seed, without
-            )
-    measure(study, arm.name, run_dir)
-    return paths.model(arm.name)
+            facts |= _about(arm) | _train_on_members(run, arm.name, arm, start, settings, arm.seed, without)
+    measure_model(run, arm.name)
+    return run.model(arm.name)
 
 
-def _train_on_members(study, run_dir, name, role, start, method, settings, seed, without=frozenset()) -> dict:
-    """Fine-tune `start` on the members, those `without` left out, as `method` says, watching members and non-members."""
-    from palimpsest.train.fine_tuning import train
+def left_out(run: Run, arm: Arm) -> tuple[set[str], str]:
+    """Members that a student of this size is predicted to recite with a probability of one half or more; and why there are
+    none, if so.
 
-    paths, records, rule = Folder.of(run_dir), load_records(run_dir), METHODS[method]
-    model, tokenizer = load_trained(run_dir, start, dropout=settings.dropout)
-    context = models.context_length(model)
-    rows = training_text(records, role)
+    After Borkar et al. (arXiv 2601.15394): the method `leave_out` is trained once on all records, and a logistic regression on
+    what teacher and baseline make of a record, its size, and what that student recites (`prediction.predict`) judges every
+    record by folds that do not hold it. Whoever leaves records out this way pays for a first training of the same kind.
+    """
+    other, baseline = (a.name for a in (read_first(arm)[0], Arm(arm.size, "sft", arm.seed)))
+    rows = training_rows(load_records(run), "student").drop_duplicates("id")
+    examples = examples_of(run.study, rows, models.load_tokenizer(run.data / "tokenizer"))
+    scores = load_scores(run, other).set_index("id").loc[rows["id"]].reset_index()
+    recited = lineage.recites(scores, examples, run.require("data")["target"], run.study.measure.window).dropna()
+    rows = rows[rows["id"].isin(set(recited.index))]
+    inputs = prediction.features(rows, load_scores(run, "teacher"), load_scores(run, baseline))
+    found = prediction.predict(inputs, recited.astype(bool))
+    return set(found.table.loc[found.table["probability"] >= 0.5, "id"]), found.note
+
+
+def write_tables(run: Run) -> Path:
+    """Everything the chapters read, from the score tables, once: `tables/*.csv` (`study.tables`)."""
+    from palimpsest import chapters
+
+    for arm in run.study.everyone():
+        run.require(f"scores/{arm.name}")
+    with run_once(run, "tables") as facts:
+        if facts is not None:
+            for chapter in chapters.WITH_TABLES:
+                for name, table in chapter.tables(run).items():
+                    write_table(table, run.tables / f"{name}.csv")
+    return run.tables
+
+
+def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, seed: int, without=frozenset()) -> dict:
+    """Fine-tune `start` on the members, those `without` left out, as the arm's method says, watching members and non-members."""
+    from palimpsest.train.fine_tuning import fine_tune
+
+    study, records, rule = run.study, load_records(run), METHODS[arm.method]
+    model, tokenizer = load_trained(run, start, dropout=settings.dropout)
+    rows = training_rows(records, "teacher" if arm.role == "teacher" else "student")
     rows = rows[~rows["id"].isin(without)]
     if rule.once:
         rows = rows.drop_duplicates("id")
-    examples = examples_of(study, rows, tokenizer, context)
+    examples = examples_of(study, rows, tokenizer, models.context_length(model))
     teacher = cache = None
     if rule.needs_teacher:
-        teacher, teacher_tokenizer = load_trained(run_dir, "teacher")
+        teacher, teacher_tokenizer = load_trained(run, "teacher", dtype=settings.precision)
         models.check_same_tokenizer(teacher_tokenizer, tokenizer, name)
-        cache = paths.path / "cache" / "teacher"
+        cache = run.path / "cache" / "teacher"
     if rule.text == "teacher":
-        written = pd.read_parquet(paths.teacher_text / "records.parquet").set_index("id")["teacher_tokens"]
+        written = pd.read_parquet(run.teacher_text / "records.parquet").set_index("id")["teacher_tokens"]
         examples = [
             Example(e.id, e.input_ids[: e.prompt_length] + [int(t) for t in written[e.id]], e.prompt_length)
             for e in examples
         ]
-    asked = letters(records)
+    asked = select(records)
     watch = {s: examples_of(study, asked[asked["split"] == s], tokenizer) for s in COMPARED}
-    facts = train(
+    facts = fine_tune(
         model,
         tokenizer,
         examples,
         settings,
-        paths.model(name),
-        method=method,
+        run.model(name),
+        method=arm.method,
         seed=seed,
         watch=watch,
         window=study.measure.window,
         watch_every=study.measure.trajectory_every,
+        watch_precision=study.measure.precision,
         teacher=teacher,
         cache=cache,
     )
-    return {
-        **facts,
-        **_describe(model, start),
-        "teacher_parameters": models.parameter_count(teacher) if teacher else 0,
-    }
+    learned_from = {"teacher_parameters": models.parameter_count(teacher) if teacher else 0}
+    return facts | _describe(run, arm, model, start) | learned_from
 
 
-def _print(folder: Path) -> str:
-    return require(folder, f"the stage that writes {folder.name}")["fingerprint"]
+def _about(arm: Arm) -> dict:
+    """What a model is, so that nobody has to read it from its name."""
+    return {"size": arm.size, "method": arm.method, "role": arm.role}
 
 
-def _describe(model, start: str) -> dict:
-    return {"start": start, "parameters": models.parameter_count(model), "bytes": model.get_memory_footprint()}
+def _describe(run: Run, arm: Arm, model, began: str) -> dict:
+    start = run.study.start(arm.size)
+    own_code = (
+        run.study.models.teacher if start.keep_every else start
+    ).trust_remote_code  # a cut model is of the teacher's kind
+    size = {"parameters": models.parameter_count(model), "bytes": model.get_memory_footprint()}
+    return {"start": began, "trust_remote_code": own_code, **size}

@@ -1,1 +1,13 @@
-"""room chapters"""
+"""One module per chapter: its tables, its words, its figures.
+
+In: `tables(run)` of a chapter reads score tables, once, in the tables stage. Everything else takes what `study.load_tables` gives.
+Out: a noun is a frame (`memorization.rates`), `show_` a table for reading, `plot_` a figure, `say_` sentences of the same frame.
+Open first: `memorization`. The look shared by all is `figures`.
+To add a chapter: 1. a module here with `tables(run)`, in `WITH_TABLES`; 2. its columns in `study.tables`; 3. a notebook pair in
+`notebooks/`, its cells tagged `csv:NAME` with the table they show; 4. its line in `book/_toc.yml`; the runner finds it there.
+"""
+
+from palimpsest.chapters import attacks, comparisons, dataset, front, inheritance, memorization, tradeoffs, training
+
+# Chapters whose `tables(run)` the tables stage writes, in this order.
+WITH_TABLES = (dataset, memorization, inheritance, attacks, tradeoffs, comparisons)

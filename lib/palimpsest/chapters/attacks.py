@@ -1,217 +1,165 @@
-"""Membership attacks and canary exposure on every measured model of a study: tidy tables and their figures."""
+"""Chapter 06, attacks: can members be told from non-members by a model, and how far do planted secrets stand out?
 
-from pathlib import Path
+`tables` reads every score table once; the rest takes the frames it made. The attacked text is the response, given its prompt.
+Models are compared by one attack, the strongest on the teacher: choosing it for each would make every number the best of eight.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from palimpsest.chapters.figures import COLORS, LABELS, legend, percent
-from palimpsest.measure import canaries, finished, membership_inference, results
+from palimpsest.chapters import figures
+from palimpsest.chapters.figures import COLORS, LABELS, between, rate_text
+from palimpsest.data.splits import COMPARED, load_records, select
+from palimpsest.measure import canaries, membership_inference
+from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.results import load_records
-from palimpsest.study import Study
-from palimpsest.study.runs import locate
+from palimpsest.study import Run
 
-DOSE = ["size", "method", "role", "teacher_only", "copies", "canaries", "exposure", "exposure_low", "exposure_high"]
-DOSE += ["chance", "ceiling", "count", "total"]
+ATTACKS = membership_inference.LABELS
 NO_CANARIES = "This study plants no canaries, so there is no exposure to measure."
+TRAINED = {"distilled students": ["student"], "models without a teacher": ["baseline", "mitigated"]}
 
 
-def letters(run_dir: str | Path) -> pd.DataFrame:
-    """The records attacked, `finished.letters`."""
-    return finished.letters(load_records(run_dir))
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """This chapter's tables, as `study.tables` declares them; `exposure` and `doses` have no rows without canaries.
 
-
-def scores(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """Every attack on every model, one row per model and record.
-
-    The attacked text is the response, given its prompt. A model is calibrated on the checkpoint it was fine-tuned from,
-    `base-<size>`; a base itself has none, so it gets the attacks that need no reference. Lowercased scores are read from
-    `scores/<model>/lowercase.parquet` where the measuring stage wrote them.
-
-    Returns:
-        `results.describe`'s columns, `id`, `split`, and one column per attack (NaN where its inputs are missing).
+    A model is calibrated on the one it was fine-tuned from, `base-<size>`; a base itself has none, so it gets the attacks that
+    need no reference. A member is a record of the teacher's private text, whatever a student was trained on.
     """
-    rows, names = letters(run_dir), results.model_names(study, run_dir)
-    out = []
-    for name in names:
-        who = results.describe(name)
-        base = f"base-{who['size']}"
-        before = None if who["role"] == "base" or base not in names else results.scores(run_dir, base)
-        lower = locate(run_dir) / "scores" / name / "lowercase.parquet"
-        table = results.scores(run_dir, name).set_index("id").loc[rows["id"]].reset_index()
-        found = membership_inference.membership(
-            table, list(rows["response"]), before, pd.read_parquet(lower) if lower.exists() else None
-        )
-        out.append(found.assign(split=rows["split"].to_numpy(), **who))
-    return pd.concat(out, ignore_index=True)
+    records, tokenizer = load_records(run), load_tokenizer(run.data / "tokenizer")
+    rows, planted = select(records), records[records["kind"].isin(["canary", "twin"])]
+    texts, marked = list(rows["response"]), examples_of(run.study, planted, tokenizer) if len(planted) else []
+    ids = [rows.loc[rows["split"] == split, "id"] for split in COMPARED]
+    bases, attacked, rated, exposed = {}, {}, [], []
+    for arm in run.measured():  # every base stands before the models made from it
+        scores = load_scores(run, arm.name)
+        asked = scores.set_index("id").loc[rows["id"]].reset_index()
+        if arm.role == "base":
+            bases[arm.size] = asked
+        before = None if arm.role == "base" else bases[arm.size]
+        found = membership_inference.membership(asked, texts, before, load_scores(run, arm.name, "lowercase"))
+        attacked[arm] = found.set_index("id")
+        rated.append(membership_inference.attack_rates(found, *ids).assign(**arm.columns()))
+        if len(planted):
+            exposed.append(canaries.exposure(scores, planted, marked).assign(**arm.columns()))
+    membership = pd.concat(rated, ignore_index=True)
+    exposure = pd.concat(exposed, ignore_index=True) if exposed else pd.DataFrame()
+    return {
+        "blind": _blind(rows),
+        "membership": membership,
+        "roc": _roc(attacked, strongest(membership), ids),
+        "exposure": exposure,
+        "doses": _doses(exposure) if len(exposure) else exposure,
+    }
 
 
-def evaluate(scored: pd.DataFrame) -> pd.DataFrame:
-    """`membership_inference.evaluate` of every model in `scores`' table, attacks without inputs left out."""
-    out = []
-    for name, part in scored.groupby("model", sort=False):
-        used = [a for a in membership_inference.LABELS if a in part and part[a].notna().any()]
-        ids = [part.loc[part["split"] == split, "id"] for split in finished.COMPARED]
-        out.append(membership_inference.evaluate(part[["id", *used]], *ids).assign(**results.describe(name)))
-    return pd.concat(out, ignore_index=True)
+def _blind(rows: pd.DataFrame) -> pd.DataFrame:
+    texts = [rows.loc[rows["split"] == split, "response"] for split in COMPARED]
+    sizes = dict(zip(("members", "non_members"), map(len, texts), strict=True))
+    if min(sizes.values()) < 2:
+        found = {"warning": "Not measurable: two members and two non-members are needed.", **sizes}
+    else:
+        found = membership_inference.blind_baseline(*texts)
+    return pd.DataFrame(
+        [{**dict.fromkeys(("auc", "low", "high"), np.nan), **found, "warning": found["warning"] or ""}]
+    )
 
 
-def roc(scored: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """The ROC curve of one attack on every model it was possible on: `results.describe`'s columns, `fpr`, `tpr`."""
-    out = []
-    for name, part in scored.dropna(subset=[attack]).groupby("model", sort=False):
-        member, other = (part.loc[part["split"] == split, attack].to_numpy() for split in finished.COMPARED)
-        out.append(membership_inference.roc(member, other)[["fpr", "tpr"]].assign(**results.describe(name)))
-    return pd.concat(out, ignore_index=True)
+def _roc(attacked: dict, attack: str, ids: list[pd.Series]) -> pd.DataFrame:
+    """The ROC curve of one attack on every model it was possible on."""
+    curves = []
+    for arm, found in attacked.items():
+        if attack in found:
+            groups = (found.loc[part, attack].dropna().to_numpy() for part in ids)
+            curves.append(
+                membership_inference.operating_points(*groups)[["fpr", "tpr"]].assign(attack=attack, **arm.columns())
+            )
+    return pd.concat(curves, ignore_index=True)
 
 
-def exposures(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """`canaries.exposure` of every model, with `results.describe`'s columns; no rows if the study has no canaries."""
-    records = load_records(run_dir)
-    planted = records[records["kind"] != "letter"]
-    if planted.empty:
-        return pd.DataFrame(columns=["model", "size", "method", "role", "id", "twins", "exposure"])
-    tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
-    examples = finished.examples_of(study, planted, tokenizer)
-    tables = {name: results.scores(run_dir, name) for name in results.model_names(study, run_dir)}
-    parts = [canaries.exposure(t, records, examples).assign(**results.describe(n)) for n, t in tables.items()]
-    return pd.concat(parts, ignore_index=True)
-
-
-def doses(exposed: pd.DataFrame) -> pd.DataFrame:
+def _doses(exposure: pd.DataFrame) -> pd.DataFrame:
     """`canaries.dose_response` of every size and method, seeds together."""
-    out = []
-    for (size, method, role), part in exposed.groupby(["size", "method", "role"], sort=False):
-        out.append(canaries.dose_response(part).assign(size=size, method=method, role=role))
-    return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=DOSE)
+    groups = exposure.groupby(["size", "method", "role"], sort=False)
+    out = [canaries.dose_response(part).assign(**part[["size", "method", "role"]].iloc[0]) for _, part in groups]
+    return pd.concat(out, ignore_index=True)
 
 
-# ---------------------------------------------------------------- tables and sentences
+def strongest(membership: pd.DataFrame) -> str:
+    """The attack with the highest AUC on the teacher."""
+    rows = membership[(membership["measure"] == "AUC") & (membership["role"] == "teacher")]
+    return rows.loc[rows["rate"].fillna(0).idxmax(), "attack"]
 
 
-def auc_table(rated: pd.DataFrame) -> pd.DataFrame:
-    """AUC with its 95 % interval as text, one row per model, one column per attack."""
-    rows = rated[rated["measure"] == "AUC"]
-    text = [f"{r:.2f} ({a:.2f} to {b:.2f})" for r, a, b in rows[["rate", "low", "high"]].to_numpy()]
-    wide = rows.assign(shown=text).pivot(index="model", columns="attack", values="shown")
-    wide = wide.loc[rows["model"].unique(), rows["attack"].unique()]
-    return wide.fillna("").rename(columns=membership_inference.LABELS)
+# ---------------------------------------------------------------- membership
 
 
-def strongest(rated: pd.DataFrame) -> str:
-    """The attack with the highest AUC on the teacher: chosen there once, so that no student's figure is a best of many."""
-    rows = rated[(rated["measure"] == "AUC") & (rated["model"] == "teacher")]
-    return rows.loc[rows["rate"].idxmax(), "attack"]
-
-
-def told(rated: pd.DataFrame, attack: str) -> list[str]:
-    """One line per size: how well one attack tells members by the fine-tuned baseline and by the distilled students.
-
-    Of several seeds, the mean AUC and the mean of the ends of their intervals.
-    """
-    rows = rated[(rated["measure"] == "AUC") & (rated["attack"] == attack)]
-    teacher = rows[rows["role"] == "teacher"].iloc[0]
-    lines = [f"- **teacher**: {_auc(teacher)} with {membership_inference.LABELS[attack]}."]
-    for size, part in rows[rows["role"].isin(["baseline", "student"])].groupby("size", sort=False):
-        mean = part.groupby("method", sort=False)[["rate", "low", "high", "members", "non_members"]].mean()
-        line = f"- **{size}**: {_auc(mean.loc['sft'])} when fine-tuned on the members"
-        if len(others := mean.drop("sft").sort_values("rate")):
-            least, most = others.iloc[0], others.iloc[-1]
-            ends = [f"{_auc(row)} ({LABELS[row.name]})" for row in (least, most)]
-            line += f"; distilled, from {' to '.join(ends)}"
-        blind = part[(part["low"] <= 0.5) & (part["high"] >= 0.5)]
-        lines.append(f"{line}. Chance (0.5) is within the interval of {len(blind)} of {len(part)} models.")
-    return lines
-
-
-def _auc(row: pd.Series) -> str:
-    counts = f"{row['members']:.0f} + {row['non_members']:.0f} letters"
-    return f"AUC {row['rate']:.2f} ({counts}; 95 % interval {row['low']:.2f} to {row['high']:.2f})"
-
-
-def low_told(rated: pd.DataFrame, attack: str, name: str = "teacher") -> str:
-    """What one attack finds of one model's members at the lowest false positive rate there are non-members for."""
-    rows = rated[(rated["measure"] == "TPR") & (rated["attack"] == attack) & (rated["model"] == name)]
-    without = ", ".join(f"{100 * f:g} %" for f in rows.loc[rows["rate"].isna(), "fpr"])
-    missing = f" Not measurable with {rows['non_members'].iloc[0]} non-members: {without}." if without else ""
-    if rows["rate"].isna().all():
-        return f"No false positive rate is low enough to matter and measurable.{missing}"
-    least = rows[rows["rate"].notna()].sort_values("fpr").iloc[0]
+def say_blind(blind: pd.DataFrame) -> str:
+    """Whether words alone tell members from non-members."""
+    row = blind.iloc[0]
+    if np.isnan(row["auc"]):
+        return row["warning"]
     return (
-        f"At {100 * least['fpr']:g} % false positives {membership_inference.LABELS[attack]} finds {percent(least)} of the members "
-        f"by the {name}.{missing}"
+        f"Word counts alone reach an AUC of {between(row['auc'], row['low'], row['high'])} on {row['members']} members and {row['non_members']} non-members. "
+        + (row["warning"] or "The interval includes chance, 0.5: we cannot tell the two groups apart by their words.")
     )
 
 
-def dose_told(table: pd.DataFrame) -> list[str]:
-    """One line per size and fine-tuned method: exposure at the fewest and the most copies, and how many were recited."""
-    lines = []
-    tuned = table[(table["method"] != "none") & ~table["teacher_only"].astype(bool)]
-    for (size, method), part in tuned.groupby(["size", "method"], sort=False):
-        few, many = part.loc[part["copies"].idxmin()], part.loc[part["copies"].idxmax()]
-        recited = f"{int(many['count'])} of {int(many['total'])} recited"
-        lines.append(f"- **{size}, {LABELS[method]}**: {_bits(few)}, {_bits(many)}, {recited}.")
-    return lines or [NO_CANARIES]
+def show_membership(membership: pd.DataFrame) -> pd.DataFrame:
+    """AUC with its 95 % interval, one row per model, one column per attack."""
+    rows = figures.label_seeds(membership[membership["measure"] == "AUC"])
+    shown = rows.assign(shown=[_auc(row) for _, row in rows.iterrows()])
+    wide = shown.pivot(index="label", columns="attack", values="shown").fillna("")
+    return wide.loc[rows["label"].unique(), rows["attack"].unique()].rename(columns=ATTACKS)
 
 
-def only_told(table: pd.DataFrame) -> str:
-    """Which students show more than chance on canaries that only the teacher was fine-tuned on."""
-    rows = table[table["teacher_only"].astype(bool) & table["role"].isin(["student", "baseline"])]
-    if rows.empty:
-        return NO_CANARIES if table.empty else "No canary of this study is the teacher's alone."
-    above = rows[rows["exposure_low"] > rows["chance"]]
-    named = "".join(f"; {r.size}, {LABELS[r.method]}: {r.exposure:.1f} bits" for r in above.itertuples(index=False))
-    return (
-        f"Of {len(rows)} pairs of size and method, {len(above)} show more than chance ({rows['chance'].iloc[0]:.2f} bits, "
-        f"below their interval) on the {rows['canaries'].iloc[0]} secrets that only the teacher has seen{named}."
-    )
-
-
-def _bits(row: pd.Series) -> str:
-    copies = f"{row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
-    if np.isnan(row["exposure_low"]):
-        return f"{row['exposure']:.1f} bits at {copies} (one canary)"
-    return f"{row['exposure']:.1f} bits at {copies} ({row['exposure_low']:.1f} to {row['exposure_high']:.1f})"
-
-
-# ---------------------------------------------------------------- figures
-
-
-def auc_figure(rated: pd.DataFrame) -> plt.Figure:
+def plot_membership(membership: pd.DataFrame) -> plt.Figure:
     """AUC of every attack, one panel per size, one mark per model; bars are 95 % DeLong intervals."""
-    table = rated[rated["measure"] == "AUC"]
-    sizes, kinds = list(table["size"].unique()), [a for a in membership_inference.LABELS if a in set(table["attack"])]
-    figure, axes = plt.subplots(
-        1, len(sizes), figsize=(2 + 2.8 * len(sizes), 4.2), sharex=True, sharey=True, squeeze=False
-    )
-    for ax, size in zip(axes[0], sizes, strict=True):
-        rows = table[table["size"] == size]
-        models = list(rows["model"].unique())
-        for i, (_, part) in enumerate(rows.groupby("model", sort=False)):
+    table = membership[membership["measure"] == "AUC"]
+    kinds = [attack for attack in ATTACKS if attack in set(table["attack"])]
+    figure, axes = figures.panels(1, table["size"].nunique(), height=3.7, sharex=True)
+    for ax, (size, rows) in zip(axes[0], table.groupby("size", sort=False), strict=True):
+        models = rows.groupby("model", sort=False)
+        for i, (_, part) in enumerate(models):
             y = part["attack"].map(kinds.index) + 0.8 * ((i + 0.5) / len(models) - 0.5)
-            method = part["method"].iloc[0]
-            errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
+            method, errors = (
+                part["method"].iloc[0],
+                np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy()),
+            )
             style = {"fmt": "o", "markersize": 3.5, "color": COLORS[method], "elinewidth": 0.8}
             ax.errorbar(part["rate"], y, xerr=errors, label=LABELS[method], **style)
         ax.axvline(0.5, color="#999999", lw=1, ls="--")
-        ax.set(
-            title=size,
-            xlabel="AUC",
-            yticks=range(len(kinds)),
-            yticklabels=[membership_inference.LABELS[a] for a in kinds],
-        )
+        ax.set(title=size, xlabel="AUC", yticks=range(len(kinds)), yticklabels=[ATTACKS[kind] for kind in kinds])
     axes[0, 0].invert_yaxis()
-    return legend(figure, axes)
+    return figures.legend(figure, axes)
 
 
-def roc_figure(curves: pd.DataFrame, non_members: int) -> plt.Figure:
+def say_membership(membership: pd.DataFrame, attack: str) -> list[str]:
+    """How well one attack tells members by the teacher, and per size by the baseline and the distilled students.
+
+    Of several seeds, the mean AUC and the mean of the ends of their intervals.
+    """
+    rows = membership[(membership["measure"] == "AUC") & (membership["attack"] == attack)]
+    teacher = rows[rows["role"] == "teacher"].iloc[0]
+    counts = f"{teacher['members']} members and {teacher['non_members']} non-members"
+    lines = [f"- **teacher**: with {ATTACKS[attack]} an AUC of {_auc(teacher)}, on {counts}."]
+    for size, part in rows[rows["role"].isin(["baseline", "student"])].groupby("size", sort=False):
+        mean = part.groupby("method", sort=False)[["rate", "low", "high"]].mean()
+        line = f"- **{size}**: {_auc(mean.loc['sft'])} when fine-tuned on the members."
+        if len(others := mean.drop("sft").sort_values("rate")):
+            ends = dict.fromkeys(f"{_auc(row)} with {LABELS[row.name]}" for row in (others.iloc[0], others.iloc[-1]))
+            line += f" Distilled, from {' to '.join(ends)}."
+        unclear = part[(part["low"] <= 0.5) & (part["high"] >= 0.5)]
+        lines.append(f"{line} For {len(unclear)} of {len(part)} models the interval includes chance, 0.5.")
+    return lines
+
+
+def plot_roc(roc: pd.DataFrame, non_members: int) -> plt.Figure:
     """ROC on log axes, one panel per size: the left end is where an attacker accuses almost nobody wrongly."""
-    sizes, least = list(curves["size"].unique()), 1 / non_members
-    figure, axes = plt.subplots(1, len(sizes), figsize=(1.8 + 2.9 * len(sizes), 3.3), sharey=True, squeeze=False)
-    for ax, size in zip(axes[0], sizes, strict=True):
-        for (_, method), part in curves[curves["size"] == size].groupby(["model", "method"], sort=False):
+    least = 1 / non_members
+    figure, axes = figures.panels(1, roc["size"].nunique(), height=2.8)
+    for ax, (size, curves) in zip(axes[0], roc.groupby("size", sort=False), strict=True):
+        for (_, method), part in curves.groupby(["model", "method"], sort=False):
             x, y = part["fpr"].clip(lower=least / 2), part["tpr"].clip(lower=least / 2)  # 0 has no place on a log axis
             ax.step(x, y, where="post", color=COLORS[method], lw=1.2, label=LABELS[method])
         ax.plot([least / 2, 1], [least / 2, 1], color="#999999", lw=1, ls="--")
@@ -219,15 +167,64 @@ def roc_figure(curves: pd.DataFrame, non_members: int) -> plt.Figure:
         ax.set(title=size, xlabel="false positive rate", xscale="log", yscale="log", xlim=(least / 2, 1))
         ax.set_ylim(least / 2, 1.1)
     axes[0, 0].set_ylabel("true positive rate")
-    return legend(figure, axes)
+    return figures.legend(figure, axes)
 
 
-def dose_figure(table: pd.DataFrame) -> plt.Figure:
-    """Mean exposure over copies, one panel per size; hollow marks: canaries in the teacher's text only."""
-    sizes = list(table["size"].unique()) or [NO_CANARIES]
-    figure, axes = plt.subplots(1, len(sizes), figsize=(1.8 + 2.9 * len(sizes), 3.3), sharey=True, squeeze=False)
-    for ax, size in zip(axes[0], sizes, strict=True):
-        for i, (method, part) in enumerate(table[table["size"] == size].groupby("method", sort=False)):
+def show_found(membership: pd.DataFrame, attack: str) -> pd.DataFrame:
+    """Share of members found by one attack, one row per model, one column per false positive rate."""
+    rows = figures.label_seeds(membership[(membership["measure"] == "TPR") & (membership["attack"] == attack)])
+    at = [f"at {100 * fpr:g} % false positives" for fpr in rows["fpr"]]
+    return figures.rate_table(rows.assign(at=at), ["label"], "at")
+
+
+def say_found(membership: pd.DataFrame, attack: str) -> str:
+    """What one attack finds of the teacher's members at the lowest false positive rate there are non-members for."""
+    rows = membership[(membership["measure"] == "TPR") & (membership["attack"] == attack)]
+    rows = rows[rows["role"] == "teacher"].sort_values("fpr")
+    known, others = rows[rows["rate"].notna()], rows["non_members"].iloc[0]
+    if known.empty:
+        return f"With {others} non-members, no false positive rate is low enough to matter and measurable."
+    least, first = known.iloc[0], rows.iloc[0]
+    line = (
+        f"Allowed to accuse {_one_in(least)} wrongly, {ATTACKS[attack]} finds {rate_text(least)} of {least['members']} members by the "
+        "teacher."
+    )
+    missing = f" For {_one_in(first)} we would need {1 / first['fpr']:,.0f} non-members; we have {others}."
+    return line if least["fpr"] == first["fpr"] else line + missing
+
+
+def _one_in(row: pd.Series) -> str:
+    return f"1 in {1 / row['fpr']:,.0f}"
+
+
+def _auc(row: pd.Series) -> str:
+    return between(row["rate"], row["low"], row["high"])
+
+
+# ---------------------------------------------------------------- planted secrets
+
+
+def show_doses(doses: pd.DataFrame, teacher_only: bool = False) -> pd.DataFrame | None:
+    """Mean exposure in bits with its interval, and canaries recited: a row per size and method, a column per number of copies.
+
+    None where there are no such canaries; `teacher_only` are those that only the teacher was fine-tuned on.
+    """
+    rows = doses[doses["teacher_only"] == teacher_only]
+    if rows.empty:
+        return None
+    shown = [f"{_bits(row)}, {row['count']:.0f} of {row['total']:.0f} recited" for _, row in rows.iterrows()]
+    rows = rows.assign(shown=shown, method=rows["method"].map(LABELS), copies=rows["copies"].map(_copies))
+    wide = rows.pivot_table(index=["size", "method"], columns="copies", values="shown", aggfunc="first", sort=False)
+    return wide.fillna("")
+
+
+def plot_doses(doses: pd.DataFrame) -> plt.Figure | None:
+    """Mean exposure over copies, one panel per size; hollow marks: canaries in the teacher's text only. None without canaries."""
+    if doses.empty:
+        return None
+    figure, axes = figures.panels(1, doses["size"].nunique(), height=2.8)
+    for ax, (size, found) in zip(axes[0], doses.groupby("size", sort=False), strict=True):
+        for i, (method, part) in enumerate(found.groupby("method", sort=False)):
             for only, rows in part.groupby("teacher_only"):
                 errors = np.abs(rows[["exposure_low", "exposure_high"]].to_numpy().T - rows["exposure"].to_numpy())
                 x = rows["copies"] * 1.04**i  # side by side, so that intervals don't cover each other
@@ -235,10 +232,50 @@ def dose_figure(table: pd.DataFrame) -> plt.Figure:
                 line = {"fmt": "D" if only else "o-", "markersize": 4, "elinewidth": 0.8, "lw": 1.2}
                 ax.errorbar(x, rows["exposure"], yerr=errors, label=None if only else LABELS[method], **line, **style)
         for level, color, line in (("ceiling", "#444444", ":"), ("chance", "#999999", "--")):
-            ax.axhline(table[level].max(), color=color, lw=1, ls=line)
+            ax.axhline(doses[level].max(), color=color, lw=1, ls=line)
         ax.set(title=size, xlabel="copies in the training text", xscale="log")
-        ticks = sorted(table["copies"].unique())
+        ticks = sorted(doses["copies"].unique())
         ax.set_xticks(ticks, [str(t) for t in ticks])
         ax.minorticks_off()
     axes[0, 0].set_ylabel("exposure, bits")
-    return legend(figure, axes)
+    return figures.legend(figure, axes)
+
+
+def say_doses(doses: pd.DataFrame) -> list[str]:
+    """One line per size, on its fine-tuned models: most and least exposure at the most copies, and what chance gives."""
+    rows = doses[(doses["role"] != "base") & ~doses["teacher_only"].astype(bool)]
+    lines = []
+    for size, part in rows[rows["copies"] == rows["copies"].max()].groupby("size", sort=False):
+        least, most = (part.loc[part["exposure"].agg(end)] for end in ("idxmin", "idxmax"))
+        ends = dict.fromkeys(f"{_bits(row)} with {LABELS[row['method']]}" for row in (least, most))
+        line = f"- **{size}**: {_copies(most['copies'])} give {' to '.join(ends)}."
+        lines.append(f"{line} Chance is {most['chance']:.1f} bits, the ceiling {most['ceiling']:.1f}.")
+    return lines or [f"- {NO_CANARIES}"]
+
+
+def say_teacher_only(doses: pd.DataFrame) -> list[str]:
+    """How many students show more than chance on canaries that only the teacher was fine-tuned on, and how many without one."""
+    rows = doses[doses["teacher_only"].astype(bool)]
+    if rows.empty:
+        return [f"- {NO_CANARIES}" if doses.empty else "- No canary of this study is the teacher's alone."]
+    rows, lines = rows[rows["copies"] == rows["copies"].max()], []
+    for who, roles in TRAINED.items():
+        part = rows[rows["role"].isin(roles)]
+        above = part[part["exposure_low"] > part["chance"]].sort_values("exposure")
+        if len(part):
+            line = f"- {len(above)} of {len(part)} {who} show more than chance ({part['chance'].iloc[0]:.1f} bits)"
+            line += f" on {part['canaries'].iloc[0]} secrets that only the teacher has seen."
+            for _, most in above.tail(1).iterrows():
+                line += f" The most: {most['size']}, {LABELS[most['method']]}, with {_bits(most)}."
+            lines.append(line)
+    return lines
+
+
+def _copies(count: int) -> str:
+    return f"{count} cop{'y' if count == 1 else 'ies'}"
+
+
+def _bits(row: pd.Series) -> str:
+    if np.isnan(row["exposure_low"]):
+        return f"{row['exposure']:.1f} bits (one canary)"
+    return between(row["exposure"], row["exposure_low"], row["exposure_high"], ".1f").replace(" (", " bits (")

@@ -1,38 +1,34 @@
-"""What a study's methods do, over all its seeds: divergence, text, early stopping, and simpler ways of leaking less.
+"""Chapter 08, methods compared: divergence, text, early stopping, and simpler ways of leaking less.
 
 Every comparison is a `Contrast` of two methods (or of two averages of methods) of the same size and seeds, read at the end of
-training and at equal held-out loss (`tradeoff.effect`).
+training and at equal held-out loss (`measure.equal_loss`).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from palimpsest.chapters.figures import LABELS, gap, points
-from palimpsest.chapters.tradeoffs import Curves, effect
-from palimpsest.study import Study
-from palimpsest.study.methods import METHODS
+from palimpsest.chapters import figures
+from palimpsest.chapters.figures import LABELS
+from palimpsest.chapters.tradeoffs import differences, say_decided
+from palimpsest.measure.equal_loss import Curves
+from palimpsest.study import METHODS, Arm, Run
 
 WHEN = {
     "end": "at the end of training",
     "equal": "at equal held-out loss",
     "stopped": "stopped early, against the end",
 }
-
-
-SHORT = {  # labels that fit beside one another
-    **LABELS,
-    "fkl_student": "forward KL (own text)",
-    "rkl_student": "RKLD",
-    "sft_dedup": "de-duplicated SFT",
-    "sft_goldfish": "goldfish SFT",
-    "sft_dropped": "SFT, left out",
-    "fkl_dropped": "forward KL, left out",
-    "sft_private": "DP-SGD",
+OUTCOMES = {
+    "more": "contradicts",
+    "closer": "contradicts",
+    "undecided": "not shown",
+    "less": "agrees",
+    "less close": "agrees",
 }
+NO_CONTRAST = "There are no two methods to compare here."
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,12 @@ class Contrast:
 
     @property
     def name(self) -> str:
-        """In words, e.g. "RKLD vs. SFT"."""
-        return self.title or f"{SHORT[self.first[0]]} vs. {SHORT[self.second[0]]}"
+        """In words, e.g. "Word-KD vs. SFT"."""
+        return self.title or f"{LABELS[self.first[0]]} vs. {LABELS[self.second[0]]}"
 
 
 DISTILLED = [m for m, rule in METHODS.items() if rule.distilled and not rule.leave_out]
+MITIGATED = [m for m, rule in METHODS.items() if not rule.distilled and m != "sft"]
 REVERSE, FORWARD = ("rkl", "rkl_student"), ("fkl", "fkl_student")
 OWN, GIVEN = ("fkl_student", "rkl_student"), ("fkl", "rkl")
 CONTRASTS = [
@@ -66,219 +63,147 @@ CONTRASTS = [
     Contrast("text", ("fkl_student",), ("fkl",)),
     Contrast("text", ("rkl_student",), ("rkl",)),
     Contrast("text", OWN, GIVEN, title="own text vs. references, mean"),
-    *(Contrast("mitigation", (m,), ("sft",)) for m in ("sft_dedup", "sft_goldfish", "sft_dropped", "sft_private")),
-    Contrast("mitigation", ("fkl_dropped",), ("fkl",)),
+    *(Contrast("mitigation", (m,), ("sft",)) for m in MITIGATED),
+    *(Contrast("mitigation", (m,), (r.leave_out,)) for m, r in METHODS.items() if r.distilled and r.leave_out),
     *(Contrast("distilling or masking", (m,), ("sft_goldfish",)) for m in ("word_kd", "fkl", "rkl_student")),
 ]
 
 
-def effects(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """Every contrast whose methods the study has, one row per size and moment.
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """`effects`: every contrast whose methods the study has, by size and moment. `equal_quality` (chapter 07): every other method
+    beside plain fine-tuning of its size, at equal held-out loss.
 
-    Returns:
-        `question, contrast, first, second` (methods joined by +), `paper` (whether the paper finds less), `size`, `when` (a key
-        of `WHEN`), the columns of `tradeoff.effect`; by their intervals `verdict` ("less", "more" or "undecided" recited) and `fit`
-        ("closer", "less close" or "undecided": to the members, by their loss).
+    By their intervals, `verdict` says what the first recites (less, more, undecided), `fit` how it fits the members (closer, less
+    close, undecided).
     """
-    curves, rows = Curves(study, run_dir), []
+    curves, study, effects, equal = Curves(run), run.study, [], []
     for size in study.models.students:
         for contrast in CONTRASTS:
-            if not curves.has(size, *contrast.first, *contrast.second):
-                continue
-            for when in contrast.when:
-                found = effect(
-                    curves, size, contrast.first, contrast.second, when, "end" if when == "stopped" else None
-                )
-                verdict = "less" if found["high"] < 0 else "more" if found["low"] > 0 else "undecided"
-                who = {"question": contrast.question, "contrast": contrast.name}
-                who |= {
-                    "first": "+".join(contrast.first),
-                    "second": "+".join(contrast.second),
-                    "paper": contrast.paper,
-                }
-                closer, further = found["member_loss_high"] < 0, found["member_loss_low"] > 0
-                fit = "closer" if closer else "less close" if further else "undecided"
-                rows.append({**who, "size": size, "when": when, **found, "verdict": verdict, "fit": fit})
-    return pd.DataFrame(rows)
+            if curves.has(size, *contrast.first, *contrast.second):
+                effects += [_effect(curves, size, contrast, when) for when in contrast.when]
+        for method in study.methods:
+            if method != "sft" and curves.has(size, method, "sft"):
+                arm = Arm(size, method, study.seeds[0])
+                who = {"size": size, "method": method, "role": arm.role, "label": arm.label}
+                equal.append({**who, **curves.effect(size, (method,), ("sft",), "equal")})
+    return {"effects": pd.DataFrame(effects), "equal_quality": pd.DataFrame(equal)}
 
 
-def table(found: pd.DataFrame, *questions: str) -> pd.DataFrame:
-    """The effects that answer `questions` as text, one row per contrast and size: points and losses with intervals."""
-    rows = found[found["question"].isin(questions)]
+def _effect(curves: Curves, size: str, contrast: Contrast, when: str) -> dict:
+    elsewhere = ("end",) if when == "stopped" else ()
+    found = curves.effect(size, contrast.first, contrast.second, when, *elsewhere)
+    who = {"question": contrast.question, "contrast": contrast.name, "paper": contrast.paper}
+    who |= {"first": "+".join(contrast.first), "second": "+".join(contrast.second), "size": size, "when": when}
+    verdict = "less" if found["high"] < 0 else "more" if found["low"] > 0 else "undecided"
+    closer, further = found["member_loss_high"] < 0, found["member_loss_low"] > 0
+    fit = "closer" if closer else "less close" if further else "undecided"
+    return {**who, **found, "verdict": verdict, "fit": fit}
+
+
+# ---------------------------------------------------------------- shown
+
+
+def show_effects(effects: pd.DataFrame, *questions: str) -> pd.DataFrame | None:
+    """The effects that answer `questions` as text, one row per contrast and size: points and losses with intervals; None of none."""
+    rows = effects[effects["question"].isin(questions)]
+    if rows.empty:
+        return None
     parts = {}
     moment = rows["when"].replace("stopped", "end")  # whose name says what is compared
     for when, part in rows.groupby(moment, sort=False):
         part = part.set_index(["contrast", "size"])
         loss, name = ("member_loss", "members' loss") if when == "equal" else ("held_out_loss", "held-out loss")
-        columns = {"points": points(part), name: gap(part, loss)}
+        columns = {"points": differences(part), name: differences(part, loss)}
         order = list(columns)[:: -1 if when == "equal" else 1]  # what is worth reading first
         parts[WHEN[when]] = pd.DataFrame(columns, index=part.index)[order]
     names = rows.set_index(["contrast", "size"]).index.unique()
     return pd.concat(parts, axis=1).reindex(names).fillna("")
 
 
-def told(found: pd.DataFrame, *questions: str) -> list[str]:
-    """One line per moment and measure: which contrasts come out with less, which with more, and which stay undecided.
+def say_effects(effects: pd.DataFrame, *questions: str) -> list[str]:
+    """How many contrasts of these questions (of all, if none is named) are decided, by moment and measure, and the furthest one.
 
-    Secrets recited at every moment; at equal held-out loss, where often neither side recites any, also the fit to the members.
+    What is recited is counted at every moment; at equal held-out loss, where often neither side recites anything, the fit to the
+    members too.
     """
-    rows, lines = found[found["question"].isin(questions)], []
-    for when, part in rows.groupby("when", sort=False):
-        start = WHEN[when][0].upper() + WHEN[when][1:]
+    rows, lines = effects[effects["question"].isin(questions or effects["question"])], []
+    for row in rows[rows["when"] == "stopped"].itertuples():
+        lines += [
+            f"- Stopped at its lowest held-out loss, the fine-tuned {row.size} student recites {100 * row.first_rate:.1f} % of {row.total:.0f} "
+            f"{row.unit} instead of {100 * row.second_rate:.1f} %.",
+            f"- Its held-out loss is then {-row.held_out_loss_difference:.2f} nats per token lower.",
+        ]
+    for when, part in rows[rows["when"] != "stopped"].groupby("when", sort=False):
+        start = f"- {WHEN[when][0].upper()}{WHEN[when][1:]}"
         some = part[(part["first_rate"] > 0) | (part["second_rate"] > 0)]
         if len(some):
-            lines.append(f"- {start}, recited: {_by(some, 'verdict', ('less', 'more', 'undecided'))}.")
-        if len(some) < len(part):
-            lines.append(
-                f"- {start}, neither side recites anything in {len(part) - len(some)} of {len(part)} comparisons."
-            )
+            lines.append(f"{start}, the first {say_decided(some, _named(some))}")
+        if silent := len(part) - len(some):
+            lines.append(f"{start}, neither side recites anything in {silent} of {len(part)} comparisons.")
         if when == "equal":
-            fit = _by(part, "fit", ("closer", "less close", "undecided"))
-            lines.append(f"- {start}, fit to the members (difference of their loss in nats): {fit}.")
-    return lines
+            lines.append(f"{start}, the first {say_decided(part, _named(part), 'member_loss')}")
+    return lines or [NO_CONTRAST]
 
 
-def _by(rows: pd.DataFrame, column: str, verdicts: tuple[str, ...]) -> str:
-    """The contrasts of each verdict, with sizes and differences."""
-    parts = [(v, rows[rows[column] == v]) for v in verdicts]
-    return "; ".join(f"**{v}** with {_listed(some, column)}" for v, some in parts if len(some))
+def _named(effects: pd.DataFrame) -> pd.Series:
+    return effects["contrast"] + ", " + effects["size"]
 
 
-def _listed(rows: pd.DataFrame, column: str = "verdict") -> str:
-    """Contrasts with their sizes and differences: "RKLD vs. SFT (medium -60.1, small -40.2 points)"."""
-    name, scale, form, unit = ("difference", 100, "+.1f", " points")
-    if column == "fit":
-        name, scale, form, unit = ("member_loss_difference", 1, "+.2f", "")
-    return ", ".join(
-        f"{contrast} ({', '.join(f'{size} {scale * value:{form}}' for size, value in part[['size', name]].to_numpy())}{unit})"
-        for contrast, part in rows.groupby("contrast", sort=False)
-    )
-
-
-def spread(found: pd.DataFrame) -> str:
+def say_spread(effects: pd.DataFrame) -> str:
     """How far single seeds lie from the mean over seeds."""
-    away = np.maximum(found["seed_most"] - found["difference"], found["difference"] - found["seed_least"])
-    worst = found.loc[away.idxmax()]
+    if effects["seeds"].max() == 1:
+        return "With one seed, the intervals cover other records only, not other seeds."
+    away = np.maximum(effects["seed_most"] - effects["difference"], effects["difference"] - effects["seed_least"])
+    worst = effects.loc[away.idxmax()]
     return (
-        f"A single seed lies at most {100 * away.max():.1f} points from the mean of {worst['seeds']} seeds ({worst['contrast']}, {worst['size']}, "
-        f"{WHEN[worst['when']]}), and half of the comparisons keep every seed within {100 * away.median():.1f} points."
+        f"A single seed lies at most {100 * away.max():.1f} points from the mean of {worst['seeds']} seeds ({worst['contrast']}, "
+        f"{worst['size']}, {WHEN[worst['when']]}). Half of the comparisons keep every seed within {100 * away.median():.1f} points."
     )
 
 
-def mean_paths(paths: pd.DataFrame) -> pd.DataFrame:
-    """Every student's path, averaged over seeds epoch by epoch, for `figures.tradeoff`."""
-    students = paths[paths["role"] != "teacher"]
-    by = ["size", "method", "role", "unit", "epoch"]
-    mean = students.groupby(by, sort=False)[["held_out_loss", "memorized"]].mean().reset_index()
-    return mean.assign(model=mean["size"] + "-" + mean["method"])
-
-
-def paper_told(found: pd.DataFrame) -> list[str]:
-    """How the paper's findings fare: what contradicts them first, then what stays open, then what agrees.
-
-    Judged by the secrets recited at the end of training, and by the fit to the members at equal held-out loss.
-    """
-    rows, lines = found[found["paper"].astype(bool)], []
-    end, equal = rows[rows["when"] == "end"], rows[rows["when"] == "equal"]
-    for words, verdict, fit in (
-        ("Contradicts the paper", "more", "closer"),
-        ("Not shown", "undecided", "undecided"),
-        ("Agrees with the paper", "less", "less close"),
-    ):
-        late, early = end[end["verdict"] == verdict], equal[equal["fit"] == fit]
-        said = [f"at the end of training, secrets recited: {_listed(late)}"] if len(late) else []
-        said += [f"at equal held-out loss, members' loss in nats: {_listed(early, 'fit')}"] if len(early) else []
-        if said:
-            lines.append(f"- **{words}** in {len(late) + len(early)} of {len(rows)} comparisons; {'; '.join(said)}.")
-    return lines
-
-
-def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
-    """Mean exposure, in bits, of the canaries with the fewest and with the most copies, one row per method."""
-    rows = _repeated(doses, "base")
-    text = [f"{r.exposure:.1f} ({r.exposure_low:.1f} to {r.exposure_high:.1f})" for r in rows.itertuples()]
-    copies = [f"{n} cop{'y' if n == 1 else 'ies'}" for n in rows["copies"]]
-    wide = rows.assign(text=text, method=rows["method"].map(SHORT), copies=copies).pivot_table(
-        index="method", columns=["size", "copies"], values="text", aggfunc="first", sort=False
-    )
-    return wide.rename_axis(columns=[None, None])
-
-
-def _repeated(doses: pd.DataFrame, *more: str) -> pd.DataFrame:
-    """Students (and models of the roles `more`) on the canaries with the fewest and the most copies."""
-    roles = ["baseline", "student", "mitigated", *more]
-    rows = doses[~doses["teacher_only"].astype(bool) & doses["role"].isin(roles) & (doses["size"] != "teacher")]
-    return rows[rows["copies"].isin([rows["copies"].min(), rows["copies"].max()])]
-
-
-def dose_told(doses: pd.DataFrame) -> list[str]:
-    """Which methods expose the most repeated canaries demonstrably less than plain fine-tuning does, size by size."""
-    rows, lines = _repeated(doses), []
+def show_paper(effects: pd.DataFrame) -> pd.DataFrame | None:
+    """How each finding of the paper fares, contradictions first: at the end by what is recited, at equal held-out loss by the fit to
+    the members; None where the study has none of its comparisons."""
+    rows = effects[effects["paper"]]
     if rows.empty:
-        return ["This study has no canaries."]
-    for size, part in rows[rows["copies"] == rows["copies"].max()].groupby("size", sort=False):
-        base, others = part[part["method"] == "sft"].iloc[0], part[part["method"] != "sft"]
-        less = others[others["exposure_high"] < base["exposure_low"]]
-        names = ", ".join(f"{SHORT[r.method]} ({r.exposure:.1f})" for r in less.itertuples()) or "none"
-        lines.append(
-            f"- **{size}**: canaries with {base['copies']} copies have {base['exposure']:.1f} bits after plain fine-tuning (95 % interval "
-            f"{base['exposure_low']:.1f} to {base['exposure_high']:.1f}; chance {base['chance']:.1f}, ceiling {base['ceiling']:.1f}; "
-            f"{base['canaries']} canaries). Intervals wholly below it: {names}."
-        )
-    return lines
-
-
-def hidden_told(found: pd.DataFrame, doses: pd.DataFrame) -> str:
-    """Methods that recite no secret at the end of training and yet rank a repeated one above all unseen ones."""
-    rows = _repeated(doses)
-    rows = rows[(rows["copies"] == rows["copies"].max()) & np.isclose(rows["exposure"], rows["ceiling"])]
-    end = found[(found["when"] == "end") & (found["second"] == "sft") & (found["first_rate"] == 0)]
-    known = end[["first", "size"]].merge(rows, left_on=["first", "size"], right_on=["method", "size"])
-    if known.empty:
-        return "No method recites nothing and still has the canaries with the most copies at the ceiling."
-    names = "; ".join(f"{SHORT[m]} ({', '.join(part['size'])})" for m, part in known.groupby("first", sort=False))
-    return (
-        f"**Reciting nothing is not knowing nothing.** At the end of training these students recite none of {end['total'].iloc[0]} secrets, and yet every "
-        f"canary with {known['copies'].iloc[0]} copies stands above all its unseen twins in every seed: {names}."
+        return None
+    rows = rows.assign(
+        outcome=rows["verdict"].where(rows["when"] == "end", rows["fit"]).map(OUTCOMES), when=rows["when"].map(WHEN)
     )
+    wide = rows.pivot_table(index=["contrast", "size"], columns="when", values="outcome", aggfunc="first", sort=False)
+    rank = list(dict.fromkeys(OUTCOMES.values())).index
+    return wide.sort_values(list(wide.columns[::-1]), key=lambda column: column.map(rank)).rename_axis(columns=None)
 
 
-def summary(found: pd.DataFrame) -> list[str]:
-    """How many contrasts are decided at the end and at equal loss, and what early stopping does."""
-    lines = []
-    for when, column, one, other, words in (
-        ("end", "verdict", "less", "more", "recited"),
-        ("equal", "verdict", "less", "more", "recited"),
-        ("equal", "fit", "less close", "closer", "fit to the members"),
-    ):
-        rows = found[found["when"] == when]
-        counts = rows[column].value_counts()
-        lines.append(
-            f"- {WHEN[when][0].upper()}{WHEN[when][1:]}, {words}: {one} in {counts.get(one, 0)} of {len(rows)} comparisons, "
-            f"{other} in {counts.get(other, 0)}, undecided in {counts.get('undecided', 0)}."
-        )
-    for row in found[found["when"] == "stopped"].itertuples():
-        lines.append(
-            f"- Plain fine-tuning of the {row.size} student, stopped at its lowest held-out loss, recites "
-            f"{100 * row.first_rate:.1f} % of {row.total} {row.unit} instead of {100 * row.second_rate:.1f} % ({row.seeds} seeds), at a held-out loss "
-            f"{-row.held_out_loss_difference:.2f} nats per token lower."
-        )
-    return lines
+def say_paper(effects: pd.DataFrame) -> list[str]:
+    """How many of the paper's findings are contradicted, stay open, and hold (`show_paper`)."""
+    found = show_paper(effects)
+    if found is None:
+        return ["There are none of the comparisons that the paper makes."]
+    return [
+        f"- **{outcome[0].upper()}{outcome[1:]}**: "
+        + "; ".join(f"{(found[c] == outcome).sum()} of {len(found)} {c}" for c in found)
+        + "."
+        for outcome in dict.fromkeys(OUTCOMES.values())
+    ]
 
 
-def figure(found: pd.DataFrame, fit: bool = False) -> plt.Figure:
-    """Differences with 95 % intervals, a row per contrast, a panel per size: in secrets recited (filled: at the end, hollow: at
-    equal loss), or with `fit` in the members' loss at equal held-out loss."""
-    found = found[found["when"] == "equal"] if fit else found
-    sizes, names = list(found["size"].unique()), list(found["contrast"].unique())[::-1]
-    hues = dict(zip(found["question"].unique(), plt.get_cmap("Dark2").colors[fit:], strict=False))
+def plot_effects(effects: pd.DataFrame, fit: bool = False) -> plt.Figure | None:
+    """Differences with 95 % intervals, a row per contrast, a panel per size; None of none.
+
+    In what is recited (filled: at the end, hollow: at equal loss), or with `fit` in the members' loss at equal held-out loss.
+    """
+    rows = effects[effects["when"] == "equal"] if fit else effects
+    if rows.empty:
+        return None
+    names = list(rows["contrast"].unique())[::-1]
+    hues = dict(zip(rows["question"].unique(), plt.get_cmap("Dark2").colors[fit:], strict=False))
     columns = [f"member_loss_{end}" for end in ("difference", "low", "high")] if fit else ["difference", "low", "high"]
-    scale, label = (1, "members' loss, nats") if fit else (100, f"{found['unit'].iloc[0]} recited, points")
-    figure, axes = plt.subplots(
-        1, len(sizes), figsize=(4.2 + 2.7 * len(sizes), 1.0 + 0.24 * len(names)), sharey=True, squeeze=False
-    )
-    for ax, size in zip(axes[0], sizes, strict=True):
-        for row in found[found["size"] == size].to_dict("records"):
+    scale, label = (1, "members' loss, nats") if fit else (100, f"{rows['unit'].iloc[0]} recited, points")
+    figure, axes = figures.panels(1, rows["size"].nunique(), height=0.5 + 0.24 * len(names))
+    figure.set_figwidth(figure.get_figwidth() + 3.4)  # room for the contrasts' names
+    for ax, (size, part) in zip(axes[0], rows.groupby("size", sort=False), strict=True):
+        for row in part.to_dict("records"):
             hollow = row["when"] == "equal" and not fit
             y = names.index(row["contrast"]) + (0 if fit else -0.16 if hollow else 0.16)
             value, low, high = (scale * row[c] for c in columns)
@@ -290,3 +215,67 @@ def figure(found: pd.DataFrame, fit: bool = False) -> plt.Figure:
     axes[0, 0].set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4))
     plt.close(figure)
     return figure
+
+
+def mean_trajectories(trajectories: pd.DataFrame) -> pd.DataFrame:
+    """Every student's trajectory, averaged over seeds epoch by epoch."""
+    by = ["size", "method", "role", "unit", "epoch"]
+    students = trajectories[trajectories["role"] != "teacher"]
+    mean = students.groupby(by, sort=False)[["held_out_loss", "memorized"]].mean().reset_index()
+    return mean.assign(model=mean["size"] + "-" + mean["method"])
+
+
+def show_repeated(doses: pd.DataFrame) -> pd.DataFrame | None:
+    """Mean exposure, in bits, of the canaries with the fewest and with the most copies, one row per method; None without canaries."""
+    rows = _repeated(doses, "base")
+    if rows.empty:
+        return None
+    text = [f"{r.exposure:.1f} ({r.exposure_low:.1f} to {r.exposure_high:.1f})" for r in rows.itertuples()]
+    copies = [f"{n} cop{'y' if n == 1 else 'ies'}" for n in rows["copies"]]
+    wide = rows.assign(text=text, method=rows["method"].map(LABELS), copies=copies).pivot_table(
+        index="method", columns=["size", "copies"], values="text", aggfunc="first", sort=False
+    )
+    return wide.rename_axis(columns=[None, None])
+
+
+def _repeated(doses: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Students (and models of the roles `more`) on the canaries with the fewest and the most copies."""
+    roles = ["baseline", "student", "mitigated", *more]
+    rows = doses[~doses["teacher_only"] & doses["role"].isin(roles) & (doses["size"] != "teacher")]
+    return rows[rows["copies"].isin([rows["copies"].min(), rows["copies"].max()])]
+
+
+def say_repeated(doses: pd.DataFrame) -> list[str]:
+    """How many methods expose the most repeated canaries demonstrably less than plain fine-tuning does, size by size."""
+    rows, lines = _repeated(doses), []
+    if rows.empty:
+        return ["There are no canaries."]
+    for size, part in rows[rows["copies"] == rows["copies"].max()].groupby("size", sort=False):
+        base, others = part[part["method"] == "sft"].iloc[0], part[part["method"] != "sft"]
+        less = others[others["exposure_high"] < base["exposure_low"]]
+        lines.append(
+            f"- **{size}**: fine-tuned, canaries with {base['copies']} copies have {base['exposure']:.1f} bits ({base['exposure_low']:.1f} to "
+            f"{base['exposure_high']:.1f}; chance {base['chance']:.1f}, ceiling {base['ceiling']:.1f})."
+        )
+        if len(others):
+            lowest = others.loc[others["exposure"].idxmin()]
+            lines.append(
+                f"  The intervals of {len(less)} of {len(others)} other methods lie wholly below; the lowest is {LABELS[lowest['method']]} "
+                f"({lowest['exposure']:.1f})."
+            )
+    return lines
+
+
+def say_hidden(effects: pd.DataFrame, doses: pd.DataFrame) -> str:
+    """Students that recite no secret of the members at the end of training and yet rank the most repeated ones above all unseen ones."""
+    rows = _repeated(doses)
+    rows = rows[(rows["copies"] == rows["copies"].max()) & np.isclose(rows["exposure"], rows["ceiling"])]
+    end = effects[(effects["when"] == "end") & (effects["second"] == "sft") & (effects["first_rate"] == 0)]
+    known = end[["first", "size"]].merge(rows, left_on=["first", "size"], right_on=["method", "size"])
+    if known.empty:
+        return "No student recites nothing at the end and still has the most repeated canaries at the ceiling."
+    return (
+        f"**Reciting nothing is not knowing nothing.** Students that recite none of {end['total'].iloc[0]:.0f} {end['unit'].iloc[0]} at "
+        f"the end of training, and yet rank every canary with {known['copies'].iloc[0]} copies above its unseen twins: {len(known)}. Of "
+        f"those canaries they recite {100 * known['rate'].min():.0f} to {100 * known['rate'].max():.0f} %."
+    )

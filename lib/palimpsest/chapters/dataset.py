@@ -1,116 +1,103 @@
-"""What a study's records are like: sizes, wording, and how much of one split already stands in another.
+"""Chapter 01, what a study's records are like: sizes, wording, and how much of one split already stands in another.
 
-What models are accused of memorizing must not be in the held-out text as well; these tables say how far that holds.
+What models are accused of memorizing must not be in the held-out text as well; these tables say how far that holds. The page is
+the data stage's own: it shows what `splits`, `secret_kinds`, `overlap` and `planted` say of the records, and `tables` writes the
+same. Text of the records (`show_samples`, `telling_words`) is shown where the study allows it and never written to a table.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from palimpsest.chapters import figures
 from palimpsest.data.examples import Example
 from palimpsest.data.masking import escape, mask
+from palimpsest.data.splits import load_records
+from palimpsest.study import Run
 
 WORD, MARK = re.compile(r"[\w'-]+"), re.compile(r"<\w+>")
 READERS = ("teacher and students", "the teacher alone", "nobody (unseen twins)")
 SIZES = (1, 3, 5, 8)  # words in the runs that are compared
 
 
-def forms(records: pd.DataFrame) -> pd.Series:
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """What this chapter counts, as `study.tables` declares it."""
+    records = load_records(run)
+    counted = {"splits": splits, "secret_kinds": secret_kinds, "overlap": overlap, "planted": planted}
+    return {name: count(records) for name, count in counted.items()}
+
+
+def by_split(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The records of each split that has some (canaries and twins left out), in reading order."""
+    plain = records[records["kind"] == "letter"]
+    groups = {split: plain[plain["split"] == split] for split in ("public", "member", "non_member", "test")}
+    return {split: group for split, group in groups.items() if len(group)}
+
+
+def forms(records: pd.DataFrame) -> list[str]:
     """The responses with every secret replaced by its kind, such as `<phone>`: the wording without what is secret.
 
     Args:
         records: `response`, and `secrets` as lists of spans (`start`, `end`, `kind`; end excluded) that don't overlap.
     """
-
-    def form(text: str, spans: Iterable[dict]) -> str:
-        for span in sorted(spans, key=lambda s: s["start"], reverse=True):
-            text = f"{text[: span['start']]}<{span.get('kind', 'secret')}>{text[span['end'] :]}"
-        return text
-
-    return pd.Series(map(form, records["response"], records["secrets"]), index=records.index, dtype=object)
+    texts = zip(records["response"], records["secrets"], strict=True)
+    return [_rewritten(text, spans, str, lambda kind, _: f"<{kind}>") for text, spans in texts]
 
 
-def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
-    """The text's runs of `n` words, split at white space; a text of fewer words has none."""
-    words = text.split()
-    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+def _rewritten(
+    text: str, spans: Iterable[dict], plain: Callable[[str], str], secret: Callable[[str, str], str]
+) -> str:
+    """The text with `secret` (kind, secret) in the place of every secret and `plain` of what stands between them."""
+    pieces, at = [], 0
+    for span in sorted(spans, key=lambda s: s["start"]):
+        pieces += [plain(text[at : span["start"]]), secret(_kind(span), text[span["start"] : span["end"]])]
+        at = span["end"]
+    return "".join([*pieces, plain(text[at:])])
+
+
+def _kind(span: dict) -> str:
+    return span.get("kind", "secret")
 
 
 def ngram_share(texts: Iterable[str], among: Iterable[str], n: int) -> float:
-    """Share of the n-word runs in `texts` (each occurrence counted) that occur in `among`; NaN if there are none."""
-    known = {gram for text in among for gram in ngrams(text, n)}
-    found = [gram in known for text in texts for gram in ngrams(text, n)]
+    """Share of the runs of `n` words in `texts` (each occurrence counted) that occur in `among`; NaN if there are none."""
+
+    def runs(text: str) -> list[tuple[str, ...]]:
+        words = text.split()
+        return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+    known = {run for text in among for run in runs(text)}
+    found = [run in known for text in texts for run in runs(text)]
     return sum(found) / len(found) if found else float("nan")
 
 
-def by_split(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The letters of each split that has some (canaries and twins left out), in reading order."""
-    letters = records[records["kind"] == "letter"]
-    groups = {split: letters[letters["split"] == split] for split in ("public", "member", "non_member", "test")}
-    return {split: group for split, group in groups.items() if len(group)}
+# ---------------------------------------------------------------- what is counted
 
 
-def overview(records: pd.DataFrame) -> pd.DataFrame:
+def splits(records: pd.DataFrame) -> pd.DataFrame:
     """One row per split and kind: records, their mean lengths in characters, secrets, and how often training sees one."""
     measured = records.assign(
+        kind=records["kind"].replace("letter", "record"),
         prompt=records["instruction"].str.len() + records["context"].str.len(),
         answer=records["response"].str.len(),
         held=records["secrets"].map(len),
     )
     table = measured.groupby(["split", "kind"], sort=False).agg(
-        records=("id", "size"), prompt=("prompt", "mean"), response=("answer", "mean"), secrets=("held", "mean"),
-        copies=("copies", "sum"),
+        records=("id", "size"), prompt_characters=("prompt", "mean"), response_characters=("answer", "mean"),
+        secrets_per_record=("held", "mean"), training_rows=("copies", "sum"),
     )  # fmt: skip
-    names = {"prompt": "prompt, characters", "response": "response, characters", "secrets": "secrets per record"}
-    return table.rename(columns={**names, "copies": "rows of training text"}).round(2)
+    return table.reset_index()
 
 
-def samples(records: pd.DataFrame, show: bool) -> str:
-    """A few records as HTML, data text escaped; secrets are marked where `show`, else every text is masked whole."""
-    rows = []
-    for row in records.itertuples():
-        if show:
-            prompt, answer = escape(" / ".join(t for t in (row.instruction, row.context) if t)), ""
-            at = 0
-            for span in sorted(row.secrets, key=lambda s: s["start"]):
-                answer += escape(row.response[at : span["start"]])
-                answer += f"<mark>{escape(row.response[span['start'] : span['end']])}</mark>"
-                at = span["end"]
-            answer += escape(row.response[at:])
-        else:
-            prompt, answer = mask(row.instruction + row.context), mask(row.response)
-        rows.append(f"<tr><td>{row.split}</td><td>{prompt}</td><td>{answer}</td></tr>")
-    head = "<tr><th>split</th><th>prompt</th><th>response</th></tr>"
-    return f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-def token_lengths(records: pd.DataFrame, examples: list[Example]) -> pd.DataFrame:
-    """Per record `split`, `kind`, and tokens: `prompt`, `response` (end-of-text included), `secret` (of the response)."""
-    return records[["id", "split", "kind"]].assign(
-        prompt=[e.prompt_length for e in examples],
-        response=[len(e.response_ids) for e in examples],
-        secret=[sum(e.secret) for e in examples],
-    )
-
-
-def length_figure(lengths: pd.DataFrame) -> plt.Figure:
-    """Histograms of prompt and response lengths in tokens, one line per split (letters only)."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
-    letters = lengths[lengths["kind"] == "letter"]
-    for ax, part in zip(axes, ("prompt", "response"), strict=True):
-        bins = np.histogram_bin_edges(letters[part], bins=18)
-        for split, rows in letters.groupby("split", sort=False):
-            weights = np.full(len(rows), 1 / len(rows))
-            ax.hist(rows[part], bins=bins, weights=weights, histtype="step", lw=1.5, label=split.replace("_", "-"))
-        ax.set(xlabel=f"{part}, tokens")
-    axes[0].set_ylabel("share of records")
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center")
-    plt.close(figure)
-    return figure
+def secret_kinds(records: pd.DataFrame) -> pd.DataFrame:
+    """Per kind of secret and split: how many there are, and their mean length in characters; no rows if none is marked."""
+    rows = [(_kind(s), row.split, s["end"] - s["start"]) for row in records.itertuples() for s in row.secrets]
+    spans = pd.DataFrame(rows, columns=["secret_kind", "split", "length"])
+    return spans.groupby(["secret_kind", "split"])["length"].agg(secrets="size", characters="mean").reset_index()
 
 
 def overlap(records: pd.DataFrame) -> pd.DataFrame:
@@ -119,18 +106,24 @@ def overlap(records: pd.DataFrame) -> pd.DataFrame:
     Responses are compared by their `forms`, so a shared secret can't hide a difference nor make one.
     """
     groups = by_split(records)
-    members, known = groups["member"], set(forms(groups["member"]))
-    rows = []
+    members, rows = groups.pop("member"), []
+    known, prompts = set(forms(members)), set(members["instruction"] + "\n" + members["context"])
     for split, group in groups.items():
-        if split == "member":
-            continue
-        texts = forms(group)
-        same = (group["instruction"] + "\n" + group["context"]).isin(
-            set(members["instruction"] + "\n" + members["context"])
+        texts, same = forms(group), (group["instruction"] + "\n" + group["context"]).isin(prompts)
+        shares = {f"runs_{n}": ngram_share(texts, known, n) for n in SIZES}
+        rows.append(
+            {"split": split, "prompts": int(same.sum()), "responses": sum(text in known for text in texts), **shares}
         )
-        shares = {f"{n}-word runs": ngram_share(texts, known, n) for n in SIZES}
-        rows.append({"split": split, "prompts": int(same.sum()), "responses": int(texts.isin(known).sum()), **shares})
-    return pd.DataFrame(rows).set_index("split")
+    return pd.DataFrame(rows)
+
+
+def planted(records: pd.DataFrame) -> pd.DataFrame:
+    """Canaries by who reads them and how often they stand in the training text, then the unseen twins."""
+    found = records[records["kind"].isin(["canary", "twin"])]
+    who = np.select([found["kind"] == "twin", found["teacher_only"]], READERS[:0:-1], READERS[0])
+    counted = found.assign(read_by=pd.Categorical(who, READERS, ordered=True))
+    counts = counted.groupby(["read_by", "copies"], observed=True).size().rename("records").reset_index()
+    return counts.astype({"read_by": str})
 
 
 def telling_words(records: pd.DataFrame, count: int = 10) -> pd.DataFrame:
@@ -152,58 +145,80 @@ def telling_words(records: pd.DataFrame, count: int = 10) -> pd.DataFrame:
     return pd.DataFrame({"public": ranked[:count], "private": ranked[: -count - 1 : -1]}, index=range(1, count + 1))
 
 
-def style_sentence(splits: dict[str, pd.DataFrame]) -> str:
-    """How much of the private wording the public text already has; `splits` as from `by_split`."""
-    if "public" not in splits:
+def token_lengths(records: pd.DataFrame, examples: list[Example]) -> pd.DataFrame:
+    """Of the records that are neither canary nor twin: `split`, and tokens of `prompt` and `response` (end-of-text included)."""
+    lengths = records[["split", "kind"]].assign(
+        prompt=[e.prompt_length for e in examples], response=[len(e.response_ids) for e in examples]
+    )
+    return lengths[lengths["kind"] == "letter"]
+
+
+# ---------------------------------------------------------------- shown
+
+
+def show_samples(records: pd.DataFrame, show: bool) -> str:
+    """A few records as HTML, data text escaped; secrets are marked where `show`, else every text is masked whole."""
+    rows = []
+    for row in records.itertuples():
+        asked = " / ".join(text for text in (row.instruction, row.context) if text)
+        answer = _rewritten(row.response, row.secrets, escape, lambda _, secret: f"<mark>{escape(secret)}</mark>")
+        prompt, answer = (escape(asked), answer) if show else (mask(row.instruction + row.context), mask(row.response))
+        rows.append(f"<tr><td>{row.split}</td><td>{prompt}</td><td>{answer}</td></tr>")
+    head = "<tr><th>split</th><th>prompt</th><th>response</th></tr>"
+    return f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def show_secret_kinds(secret_kinds: pd.DataFrame) -> pd.DataFrame:
+    """A row per kind: how many in each split, and their mean length."""
+    wide = secret_kinds.pivot(index="secret_kind", columns="split", values="secrets").fillna(0).astype(int)
+    length = (secret_kinds["secrets"] * secret_kinds["characters"]).groupby(secret_kinds["secret_kind"]).sum()
+    return wide.assign(characters=(length / wide.sum(axis=1)).round(1))
+
+
+def plot_lengths(lengths: pd.DataFrame) -> plt.Figure:
+    """Histograms of prompt and response lengths in tokens, one line per split."""
+    figure, axes = figures.panels(1, 2)
+    for ax, part in zip(axes[0], ("prompt", "response"), strict=True):
+        bins = np.histogram_bin_edges(lengths[part], bins=18)
+        for split, rows in lengths.groupby("split", sort=False):
+            weights = np.full(len(rows), 1 / len(rows))
+            ax.hist(rows[part], bins=bins, weights=weights, histtype="step", lw=1.5, label=split.replace("_", "-"))
+        ax.set(xlabel=f"{part}, tokens")
+    axes[0, 0].set_ylabel("share of records")
+    return figures.legend(figure, axes)
+
+
+def say_style(groups: dict[str, pd.DataFrame]) -> str:
+    """How much of the private wording the public text already has; `groups` as from `by_split`."""
+    if "public" not in groups:
         return "The models were trained on text that is not part of this study."
-    members, public = forms(splits["member"]), forms(splits["public"])
+    members, public = forms(groups["member"]), forms(groups["public"])
     words, runs = (ngram_share(members, public, n) for n in (1, 3))
     return (
-        f"Of the words in the members' responses {words:.0%} occur in public responses too (a secret counts as one word that "
-        f"does not), of their three-word runs {runs:.1%}: the difference is what fine-tuning has to teach."
+        f"Of the words in the members' responses {words:.0%} occur in public responses too, of their three-word runs {runs:.1%}. "
+        "A secret counts as one word that does not. The difference is what fine-tuning has to teach."
     )
 
 
-def doses(records: pd.DataFrame) -> pd.DataFrame:
-    """Canaries by who reads them and how often they stand in the training text, then the unseen twins."""
-    planted = records[records["kind"].isin(["canary", "twin"])]
-    who = np.select([planted["kind"] == "twin", planted["teacher_only"]], READERS[:0:-1], READERS[0])
-    readers = pd.Categorical(who, READERS, ordered=True)
-    counts = planted.assign(reader=readers).groupby(["reader", "copies"], observed=True).size()
-    return counts.rename("records").rename_axis(["read by", "copies"]).to_frame()
-
-
-def secret_kinds(records: pd.DataFrame) -> pd.DataFrame:
-    """Per kind of secret: how many there are in each split, and their mean length in characters."""
-    rows = [
-        {"kind": s["kind"], "split": r.split, "characters": s["end"] - s["start"]}
-        for r in records.itertuples()
-        for s in r.secrets
-    ]
-    if not rows:
-        return pd.DataFrame({"characters": []})
-    table = pd.DataFrame(rows)
-    counts = table.pivot_table(index="kind", columns="split", aggfunc="size", fill_value=0)
-    return counts.assign(characters=table.groupby("kind")["characters"].mean().round(1))
-
-
-def secrets_sentence(letters: pd.DataFrame) -> str:
-    """How many secrets these letters hold and how much of the responses they are."""
-    spans = [s["end"] - s["start"] for secrets in letters["secrets"] for s in secrets]
+def say_secrets(members: pd.DataFrame) -> str:
+    """How many secrets these records hold and how much of the responses they are."""
+    spans = [s["end"] - s["start"] for secrets in members["secrets"] for s in secrets]
     if not spans:
         return "The data does not say which parts of its records are secret; only whole responses can be counted."
-    share = sum(spans) / letters["response"].str.len().sum()
-    return f"The {len(letters)} members hold {len(spans)} secrets, {share:.0%} of the characters of their responses."
+    share = sum(spans) / members["response"].str.len().sum()
+    return f"The {len(members)} members hold {len(spans)} secrets, {share:.0%} of the characters of their responses."
 
 
-def canaries_sentence(records: pd.DataFrame) -> str:
+def say_planted(planted: pd.DataFrame) -> str:
     """How many canaries there are and how many rows of training text they take."""
-    planted = records[records["kind"] == "canary"]
     if planted.empty:
         return "This study's data has no canaries."
-    own = planted["teacher_only"]
+    count, rows = (
+        planted.assign(rows=planted["records"] * planted["copies"]).groupby("read_by")[c].sum()
+        for c in ("records", "rows")
+    )
+    both, alone, nobody = READERS
     return (
-        f"{(~own).sum()} canaries take {planted['copies'][~own].sum()} rows of every student's training text; {own.sum()} more "
-        f"take {planted['copies'][own].sum()} rows of the teacher's alone. "
-        f"{(records['kind'] == 'twin').sum()} twins are read by nobody."
+        f"{count.get(both, 0)} canaries take {rows.get(both, 0)} rows of every student's training text. {count.get(alone, 0)} more take "
+        f"{rows.get(alone, 0)} rows of the teacher's alone. {count.get(nobody, 0)} twins are read by nobody."
     )

@@ -1,4 +1,4 @@
-"""The figures and sentences of the notebooks: one look, every rate with its count and 95 % interval."""
+"""The look that all chapters share: theme, colours and names of methods, rates as text, panels and legends."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,6 +6,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
+from palimpsest.measure.statistics import interval, percent  # noqa: F401 (the chapters take them from here)
 from palimpsest.study.methods import METHODS
 
 ORDER = ["none", *METHODS]
@@ -33,43 +34,22 @@ def say(*lines: str) -> Markdown:
     return Markdown("\n".join(lines))
 
 
-def interval(rate: float, low: float, high: float) -> str:
-    """ "27.6 % (23.1 to 32.6)", or "not measurable" where there is nothing to count."""
-    return "not measurable" if pd.isna(rate) else f"{100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+def rate_text(row: pd.Series) -> str:
+    """`interval` of a row with `rate`, `low` and `high`."""
+    return interval(row["rate"], row["low"], row["high"])
 
 
-def percent(row, name: str = "rate", total: str = "total") -> str:
-    """A rate with its count and interval, as running text: "27.6 % (n = 337; 95 % interval 23.1 to 32.6)"."""
-    low, high = (row["low"], row["high"]) if name == "rate" else (row[f"{name}_low"], row[f"{name}_high"])
-    if pd.isna(row[name]):
-        return "not measurable (n = 0)"
-    return f"{100 * row[name]:.1f} % (n = {int(row[total])}; 95 % interval {100 * low:.1f} to {100 * high:.1f})"
+def between(value: float, low: float, high: float, form: str = ".2f") -> str:
+    """ "1.11 (0.91 to 1.38)", or "not measurable" without an interval."""
+    return "not measurable" if pd.isna(low) else f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
-def facts(run: dict) -> pd.DataFrame:
-    """What a stage's `run.json` says of a model, as a small table."""
-    shown = {
-        "parameters": f"{run['parameters']:,}",
-        "started from": run["start"],
-        "optimizer steps": run.get("steps", 0),
-        "epochs": run.get("epochs", 0),
-        "training seconds": run.get("train_seconds", 0),
-        "text per epoch, tokens": run.get("tokens_per_epoch", 0),
-        "labelled tokens per epoch": run.get("labelled_tokens_per_epoch", 0),
-        **({"records left out": run["left_out"]} if "left_out" in run else {}),
-        **({"privacy spent": _privacy(run["privacy"])} if "privacy" in run else {}),
-        "device": run["device"],
-        "commit": run["commit"],
-        "torch / transformers / trl": " / ".join(run["versions"][k] or "-" for k in ("torch", "transformers", "trl")),
-    }
-    return pd.Series(shown, name="value").to_frame()
-
-
-def _privacy(spent: dict) -> str:
-    return (
-        f"ε = {spent['epsilon']:.2f} at δ = {spent['delta']:.2g}; noise {spent['noise_multiplier']:.2f} x clip {spent['clip']:g}, "
-        f"sampling rate {spent['sampling_rate']:.2f}"
-    )
+def label_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """With the seed in the labels of a table that has several, so that no two models share one."""
+    if table["seed"].nunique() < 2:
+        return table
+    seeds = ["" if pd.isna(seed) else f", seed {seed:.0f}" for seed in table["seed"]]
+    return table.assign(label=table["label"] + seeds)
 
 
 def rate_table(table: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
@@ -81,6 +61,18 @@ def rate_table(table: pd.DataFrame, index: list[str], columns: str) -> pd.DataFr
     return wide.fillna("")
 
 
+def panels(rows: int, columns: int, *, height: float = 2.4, **options) -> tuple[plt.Figure, np.ndarray]:
+    """A figure of `[rows, columns]` axes of one width, which share their y-axis (options as `plt.subplots` has them)."""
+    size = (1.5 + 2.9 * columns, 0.5 + height * rows)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **{"sharey": True, **options})
+
+
+def in_percent(*axes: plt.matplotlib.axis.Axis) -> None:
+    """Shares on these axes (`ax.xaxis`, `ax.yaxis`) are written in percent."""
+    for axis in axes:
+        axis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
+
+
 def legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
     """One legend for all panels, each label once. The figure is closed: a notebook shows it as the value of its cell."""
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -89,196 +81,64 @@ def legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
     return figure
 
 
-def trajectory(path: pd.DataFrame) -> plt.Figure:
-    """Loss, verbatim and recited shares per epoch, members and non-members."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    for split, (color, line, name) in SPLITS.items():
-        rows = path[path["split"] == split]
-        left.plot(rows["epoch"], rows["loss"], line, color=color, label=name)
-        for what, marker in (("verbatim", "o"), ("recited", "s")):
-            right.plot(
-                rows["epoch"], rows[what], line, color=color, marker=marker, markersize=3, label=f"{what}, {name}"
-            )
-            right.fill_between(rows["epoch"], rows[f"{what}_low"], rows[f"{what}_high"], color=color, alpha=0.12)
-    left.set(xlabel="epoch", ylabel="loss, nats per response token")
-    right.set(xlabel="epoch", ylabel="share", ylim=(-0.02, 1.02))
-    right.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-    left.legend()
-    right.legend(fontsize=7)
-    plt.close(figure)
-    return figure
+def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:
+    """Rates, size x method, with 95 % intervals: filled = members, hollow = non-members (chance level); lines = teacher, base.
 
-
-def rates(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:
-    """Size x method with 95 % intervals: filled = members, hollow = non-members (chance level); lines = teacher, base.
-
-    `paper` rows (size, method, rate) go into a panel of their own on the right.
+    `paper`, rates by method (index) and size (columns), goes into a panel of its own on the right.
     """
-    sizes = [s for s in table["size"].unique() if s != "teacher"]
-    panels = len(sizes) + (paper is not None)
-    figure, axes = plt.subplots(1, panels, figsize=(1.5 + 3.0 * panels, 3.6), sharex=True, squeeze=False)
-    methods = [m for m in METHODS if m in set(table["method"])]
+    sizes = [size for size in table["size"].unique() if size != "teacher"]
+    figure, axes = panels(1, len(sizes) + (paper is not None), height=3.1, sharex=True)
+    methods = [m for m in METHODS if m in set(table.loc[table["size"].isin(sizes), "method"])]
     place = {m: i for i, m in enumerate(reversed(methods))}
-    teacher = table[(table["role"] == "teacher") & (table["split"] == "member")]["rate"].mean()
+    mean = table[table["split"] == "member"].groupby(["role", "size"])["rate"].mean()
     for ax, size in zip(axes[0], sizes, strict=False):
-        rows = table[(table["size"] == size) & table["role"].isin(["student", "baseline", "mitigated"])]
-        for split, (_, _, _) in SPLITS.items():
-            part = rows[rows["split"] == split]
-            seeds = part.groupby("method").cumcount() - (part.groupby("method")["rate"].transform("size") - 1) / 2
-            y = part["method"].map(place) + 0.12 * seeds + (0.0 if split == "member" else -0.25)
+        rows = table[(table["size"] == size) & (table["role"] != "base")]
+        for (method, split), part in rows.groupby(["method", "split"], sort=False):
+            seeds = 0.12 * (np.arange(len(part)) - (len(part) - 1) / 2)
             errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
-            for i, method in enumerate(part["method"]):
-                fill = COLORS[method] if split == "member" else "white"
-                ax.errorbar(
-                    part["rate"].iloc[i],
-                    y.iloc[i],
-                    xerr=errors[:, [i]],
-                    fmt="o",
-                    color=COLORS[method],
-                    mfc=fill,
-                    markersize=5,
-                    capsize=2,
-                )
-        base = table[(table["size"] == size) & (table["role"] == "base") & (table["split"] == "member")]["rate"].mean()
-        ax.axvline(teacher, color="#444444", lw=1, ls=":")
-        ax.axvline(base, color="#999999", lw=1, ls="--")
-        ax.set(title=f"student: {size}", yticks=list(place.values()), yticklabels=[LABELS[m] for m in place])
+            style = {"fmt": "o", "color": COLORS[method], "markersize": 5, "capsize": 2}
+            if split != "member":
+                style["mfc"] = "white"
+            ax.errorbar(part["rate"], place[method] + seeds - 0.25 * (split != "member"), xerr=errors, **style)
+        ax.axvline(mean.get(("teacher", "teacher"), np.nan), color="#444444", lw=1, ls=":")
+        ax.axvline(mean.get(("base", size), np.nan), color="#999999", lw=1, ls="--")
+        ax.set_title(f"student: {size}")
     if paper is not None:
-        ax = axes[0, -1]
-        for mark, (size, rows) in zip("osDX", paper.groupby("size", sort=False), strict=False):
-            rows = rows[rows["method"].isin(place)]
-            ax.plot(rows["rate"], rows["method"].map(place), mark, color="#444444", mfc="none", label=size)
-        ax.set(title="paper: GPT-2 on Dolly", yticks=list(place.values()), yticklabels=[LABELS[m] for m in place])
-        ax.legend(fontsize=7)
-    for i, ax in enumerate(axes[0]):
-        ax.xaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
+        shown = paper[paper.index.isin(methods)]
+        for mark, size in zip("osDX", shown, strict=False):
+            axes[0, -1].plot(shown[size], shown.index.map(place), mark, color="#444444", mfc="none", label=size)
+        axes[0, -1].set_title("paper: GPT-2 on Dolly")
+        axes[0, -1].legend(fontsize=7)
+    axes[0, 0].set(yticks=list(place.values()), yticklabels=[LABELS[m] for m in place])
+    for ax in axes[0]:
+        in_percent(ax.xaxis)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(methods) - 0.5), xlabel="memorized share")
-        if i:
-            ax.tick_params(labelleft=False)
     plt.close(figure)
     return figure
 
 
-def curve(table: pd.DataFrame) -> plt.Figure:
-    """Verbatim share of members against the number of response tokens given, one panel per size; grey: non-members."""
-    sizes = list(table["size"].unique())
-    figure, axes = plt.subplots(1, len(sizes), figsize=(1.2 + 3.0 * len(sizes), 3.0), sharey=True, squeeze=False)
-    for ax, size in zip(axes[0], sizes, strict=True):
-        for (method, split), rows in table[table["size"] == size].groupby(["method", "split"], sort=False):
-            mean = rows.groupby("k")["rate"].mean()
-            color, width = (COLORS[method], 1.6) if split == "member" else ("#bbbbbb", 0.8)
-            ax.plot(mean.index, mean, color=color, lw=width, label=LABELS[method] if split == "member" else None)
-        ax.set(title=size, xlabel="response tokens given, k")
-        ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-    axes[0, 0].set_ylabel("share decoded verbatim from there")
+def by_setting(table: pd.DataFrame, rows: str, x: str, title: str) -> plt.Figure:
+    """Rates over the values of column `x`, a row of panels per value of column `rows`, a column per size; grey: non-members."""
+    kinds, sizes = (list(table[column].unique()) for column in (rows, "size"))
+    places = {value: place for place, value in enumerate(sorted(table[x].unique()))}
+    figure, axes = panels(len(kinds), len(sizes), sharex=True)
+    for (kind, size), part in table.groupby([rows, "size"], sort=False):
+        ax = axes[kinds.index(kind), sizes.index(size)]
+        for i, (method, lines) in enumerate(part.groupby("method", sort=False)):
+            members, others = (lines[lines["split"] == split].sort_values(x) for split in SPLITS)
+            errors = np.abs(members[["low", "high"]].to_numpy().T - members["rate"].to_numpy())
+            style = {"fmt": "o-", "markersize": 3, "lw": 1.2, "elinewidth": 0.7, "color": COLORS[method]}
+            at = members[x].map(places) + 0.03 * i
+            ax.errorbar(at, members["rate"], yerr=errors, label=LABELS[method], **style)
+            grey = {"lw": 0.8, "color": "#999999", "zorder": 1, "label": "any of them, non-members"}
+            ax.plot(others[x].map(places), others["rate"], "--", **grey)
+        ax.set_xticks(list(places.values()), [f"{value:,.0f}" if np.isfinite(value) else "all" for value in places])
+        ax.set_ylim(-0.03, 1.03)
+        in_percent(ax.yaxis)
+        if kind == kinds[0]:
+            ax.set_title(size)
+    for ax, kind in zip(axes[:, 0], kinds, strict=True):
+        ax.set_ylabel(kind)
+    for ax in axes[-1]:
+        ax.set_xlabel(title)
     return legend(figure, axes)
-
-
-def tradeoff(paths: pd.DataFrame) -> plt.Figure:
-    """Memorization of members against held-out loss, one line per arm, one point per epoch; left and low is better."""
-    sizes = [s for s in paths["size"].unique() if s != "teacher"]
-    figure, axes = plt.subplots(1, len(sizes), figsize=(1.5 + 3.6 * len(sizes), 3.6), sharey=True, squeeze=False)
-    for ax, size in zip(axes[0], sizes, strict=True):
-        for (_, method), rows in paths[paths["size"].isin([size])].groupby(["model", "method"], sort=False):
-            ax.plot(rows["held_out_loss"], rows["memorized"], "-", color=COLORS[method], lw=1, alpha=0.7)
-            ax.scatter(
-                rows["held_out_loss"],
-                rows["memorized"],
-                color=COLORS[method],
-                marker=MARKERS[method],
-                s=12,
-                label=LABELS[method],
-            )
-            ax.scatter(
-                rows["held_out_loss"].iloc[-1:],
-                rows["memorized"].iloc[-1:],
-                color=COLORS[method],
-                marker=MARKERS[method],
-                s=60,
-            )
-        ax.set(title=f"student: {size}", xlabel="held-out loss, nats per token")
-        ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-    ceiling = max(0.1, 1.05 * paths["memorized"].max())
-    axes[0, 0].set(ylabel=f"members' {paths['unit'].iloc[0]} recited", ylim=(-0.02, ceiling))
-    return legend(figure, axes)
-
-
-def stopped_table(best: pd.DataFrame, end: pd.DataFrame) -> pd.DataFrame:
-    """Every model at its epoch of lowest held-out loss (`best`) and after its last one (`end`), one row per model."""
-    parts = {}
-    for when, rows in (("best epoch", best), ("at the end", end)):
-        shown = rows.set_index("label")
-        recited = [interval(*v) for v in shown[["memorized", "memorized_low", "memorized_high"]].to_numpy(float)]
-        parts[when] = pd.DataFrame(
-            {"epoch": shown["epoch"], "held-out loss": shown["held_out_loss"].round(2), "recited": recited},
-            index=shown.index,
-        )
-    return pd.concat(parts, axis=1)
-
-
-def matched_table(equal: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `tradeoff.matched` as text: percentage points, and nats per token."""
-    if equal.empty:
-        return equal
-    shown = pd.DataFrame(
-        {
-            "student": equal["label"],
-            "held-out loss": equal["held_out_loss"].round(2),
-            "recited": [f"{100 * v:.1f} %" for v in equal["first_rate"]],
-            "fine-tuned, same loss": [f"{100 * v:.1f} %" for v in equal["second_rate"]],
-            "difference, points": points(equal),
-            "members' loss, difference": gap(equal, "member_loss"),
-        }
-    )
-    return shown.set_index("student")
-
-
-def points(table: pd.DataFrame) -> list[str]:
-    """Differences of shares with intervals: "-12.1 (-15.0 to -9.3)"."""
-    rows = 100 * table[["difference", "low", "high"]].to_numpy(float)
-    return [f"{d:+.1f} ({a:+.1f} to {b:+.1f})" for d, a, b in rows]
-
-
-def gap(table: pd.DataFrame, loss: str) -> list[str]:
-    """Differences of a loss with intervals: "+0.21 (+0.18 to +0.25)"."""
-    rows = table[[f"{loss}_{end}" for end in ("difference", "low", "high")]].to_numpy(float)
-    return [f"{d:+.2f} ({a:+.2f} to {b:+.2f})" for d, a, b in rows]
-
-
-def cost_table(costs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `cost.table` with units."""
-    shown = pd.DataFrame(
-        {
-            "model": costs["label"],
-            "parameters": [f"{n:,}" for n in costs["parameters"]],
-            "training, GFLOP": (costs["training_flops"] / 1e9).round(0),
-            "training, s": costs["seconds"].round(1),
-            "peak memory, MiB": (costs["peak_memory_bytes"] / 2**20).round(0),
-            "size, MiB": (costs["bytes"] / 2**20).round(2),
-            "writes, tokens per s": costs["decode_tokens_per_second"].round(0),
-        }
-    )
-    return shown.set_index("model")
-
-
-def cost(costs: pd.DataFrame) -> plt.Figure:
-    """Training arithmetic against recited secrets at the end, one marker per student."""
-    figure, ax = plt.subplots(figsize=(6.5, 3.4))
-    for (method, size), rows in costs[~costs["role"].isin(["base", "teacher"])].groupby(
-        ["method", "size"], sort=False
-    ):
-        big = size == costs["size"].iloc[-1]
-        ax.scatter(
-            rows["training_flops"] / 1e9,
-            rows["memorized"],
-            color=COLORS[method],
-            marker=MARKERS[method],
-            s=60 if big else 30,
-            label=f"{LABELS[method]}, {size}",
-        )
-    ax.set(xlabel="training arithmetic, GFLOP", ylabel=f"members' {costs['unit'].iloc[0]} recited", xlim=(0, None))
-    ax.set_ylim(-0.02, max(0.1, 1.05 * costs["memorized"].max()))
-    ax.yaxis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
-    figure.legend(loc="outside right center", fontsize=7)
-    plt.close(figure)
-    return figure

@@ -1,20 +1,23 @@
-"""The chapter on inheritance: its tables, figures and sentences, from a study's score tables."""
+"""Chapter 05, what a student inherits: whose memory a record is, whether the student recites fewer, and what can be told beforehand.
+
+`tables` reads every score table once; the rest takes the frames it made. Records on which some model has no verdict (no secret
+in it, say) are left out for all, so that each comparison is over the same records.
+"""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import PercentFormatter
 
-from palimpsest.chapters.figures import COLORS, LABELS, interval, percent
-from palimpsest.data.records import encode, template
-from palimpsest.measure import canaries, lineage, prediction, results
+from palimpsest.chapters import figures
+from palimpsest.chapters.figures import COLORS, LABELS, between, interval, rate_text
+from palimpsest.chapters.published_claims import published_claims
+from palimpsest.data.splits import COMPARED, load_records, select
+from palimpsest.measure import canaries, lineage, prediction
+from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.prediction import Prediction
-from palimpsest.study import Arm, Study
-from palimpsest.study.runs import locate
+from palimpsest.study import Arm, Run
 
 SHOWN = {  # the sets drawn, with their colors
     "easy": "#4d4d4d",
@@ -25,271 +28,264 @@ SHOWN = {  # the sets drawn, with their colors
     "baseline_only": "#2166ac",
     "teacher_only": "#e0e0e0",
 }
-READINGS = {
-    "window": "recites the first {window} response tokens from the prompt",
-    "whole": "recites the whole response from the prompt",
-    "secret": "recites at least one of its secrets from the text before it",
+TARGETS = {
+    "window": "the first {window} response tokens from the prompt",
+    "secret": "at least one of its secrets from the text before it",
 }
+ALONE = "This study distils no student, so there is nothing to compare with teacher and baseline."
 
 
-def arms(study: Study, memorized: pd.DataFrame) -> list[Arm]:
-    """The study's arms that have been measured, together with their baseline."""
-    measured = [arm for arm in study.arms() if arm.name in memorized]
-    return [arm for arm in measured if Arm(arm.size, "sft", arm.seed).name in memorized]
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """This chapter's tables, as `study.tables` declares them; those that compare students have no rows where there is none."""
+    records, arms = load_records(run), run.measured()
+    rows, planted = select(records), _planted(records)
+    tokenizer, target = load_tokenizer(run.data / "tokenizer"), run.require("data")["target"]
+    examples, marked = (examples_of(run.study, part, tokenizer) if len(part) else [] for part in (rows, planted))
+    verdicts, known, logprobs = {}, {}, {}
+    for arm in arms:
+        scores = load_scores(run, arm.name).set_index("id")
+        asked, own = (scores.loc[part["id"]].reset_index() for part in (rows, planted))
+        if arm.role in ("teacher", "baseline", "student"):
+            verdicts[arm.name] = lineage.recites(asked, examples, target, run.study.measure.window)
+        if arm.role in ("teacher", "baseline"):
+            logprobs[arm.name] = asked[["id", "logprob"]]
+        if len(planted):
+            known[arm] = canaries.secret_logprob(own, marked).set_index("id")
+    memorized = pd.DataFrame(verdicts).dropna().astype(bool)
+    ids = {split: memorized.index.intersection(rows.loc[rows["split"] == split, "id"]) for split in COMPARED}
+    sets = {split: lineage.origins(memorized.loc[ids[split]], arms) for split in COMPARED}
+    compared = {other: lineage.compare(sets["member"], other) for other in ("baseline", "teacher")}
+    paired, (predictions, savings) = _stacked(compared, "against"), _foretold(sets["member"], rows, logprobs)
+    return {
+        "origins": _stacked({split: lineage.across_seeds(part) for split, part in sets.items()}, "split"),
+        "origins_by_seed": _stacked({split: lineage.count_sets(part) for split, part in sets.items()}, "split"),
+        "paired": paired,
+        "transferred": _transferred(planted, known),
+        "predictions": predictions,
+        "savings": savings,
+        "published_claims": published_claims(sets["member"], paired, predictions),
+    }
 
 
-def sets(study: Study, memorized: pd.DataFrame, rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """`lineage.origins` over the records of one split."""
-    ids = memorized.index.intersection(rows.loc[rows["split"] == split, "id"])
-    return lineage.origins(memorized.loc[ids], arms(study, memorized))
+def _stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    return pd.concat([part.assign(**{column: name}) for name, part in parts.items()], ignore_index=True)
 
 
-def predictions(
-    study: Study, run_dir: str | Path, rows: pd.DataFrame, sorted_records: pd.DataFrame
-) -> dict[tuple, Prediction]:
-    """(size, method, seed) -> what `prediction.predict` tells of that student from its teacher's and baseline's scores."""
-    teacher, found = results.scores(run_dir, "teacher"), {}
-    for (size, seed), part in sorted_records.groupby(["size", "seed"], sort=False):
-        baseline = results.scores(run_dir, Arm(size, "sft", seed).name)
-        asked = rows[rows["id"].isin(set(part["id"]))]
-        inputs = prediction.features(asked, teacher, baseline)
-        for method, arm in part.groupby("method", sort=False):
-            found[size, method, seed] = prediction.predict(inputs, arm.set_index("id")["student"])
-    return found
-
-
-def prediction_table(found: Mapping[tuple, Prediction]) -> pd.DataFrame:
-    """One row per arm: AUC with its interval, standardized weights, and what leaving out the records above 1/2 would save."""
-    rows = []
-    for (size, method, seed), one in found.items():
-        positive = int(one.table["memorized"].sum())
-        row = {"size": size, "method": method, "seed": seed, "memorized": positive, "records": len(one.table)}
-        row |= {"auc": one.auc["rate"], "auc_low": one.auc["low"], "auc_high": one.auc["high"], "note": one.note}
-        saved = prediction.savings(one.table, ()).drop(columns="rule").iloc[0].to_dict()
-        saved = dict.fromkeys(saved, np.nan) if one.note else saved
-        rows.append({**row, **saved, **one.weights.add_prefix("weight_")})
-    return pd.DataFrame(rows)
-
-
-def counterfactual(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """`lineage.counterfactual` of teacher and arms, with who they are; empty if no canary is the teacher's alone."""
-    records = results.load_records(run_dir)
-    planted = records[records["kind"].isin(["canary", "twin"])]
-    planted = planted[planted["teacher_only"] | (planted["kind"] == "twin")]
+def _planted(records: pd.DataFrame) -> pd.DataFrame:
+    """The canaries that are the teacher's alone and the unseen twins of their form; no rows if there is no such canary."""
+    planted = records[records["teacher_only"] & (records["kind"] == "canary") | (records["kind"] == "twin")]
     planted = planted.assign(form=[" ".join(s["kind"] for s in spans) for spans in planted["secrets"]])
-    planted = planted[planted["form"].isin(planted.loc[planted["kind"] == "canary", "form"])]
-    if planted.empty:
-        return pd.DataFrame(columns=["model", "role", "canaries", "twins", "recited", "auc", "low", "high", "p"])
-    tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
-    examples = encode(planted, tokenizer, template(study.data.template))
-
-    def secret(name: str) -> pd.DataFrame:
-        table = results.scores(run_dir, name)
-        return canaries.secret_logprob(table[table["id"].isin(planted["id"])], examples).set_index("id")
-
-    parts = []
-    for who in map(results.describe, results.model_names(study, run_dir)):
-        if who["role"] != "base":
-            after, before = secret(who["model"]), secret(f"base-{who['size']}")
-            gain = pd.DataFrame({"gain": after["logprob"] - before["logprob"], "recited": after["recited"]})
-            parts.append(planted[["id", "kind", "form"]].merge(gain, on="id").assign(model=who["model"]))
-    found = lineage.counterfactual(pd.concat(parts, ignore_index=True))
-    return pd.DataFrame([results.describe(name) for name in found["model"]]).merge(found, on="model")
+    return planted[planted["form"].isin(planted.loc[planted["kind"] == "canary", "form"])]
 
 
-# ---------------------------------------------------------------- tables for reading
+def _transferred(planted: pd.DataFrame, known: Mapping[Arm, pd.DataFrame]) -> pd.DataFrame:
+    """`lineage.transferred` of all that were fine-tuned: what they give a secret beyond what their base does."""
+    parts, who = [], []
+    for arm, after in known.items():
+        if arm.role != "base":
+            gain = after["logprob"] - known[Arm(arm.size, "none")]["logprob"]
+            gained = pd.DataFrame({"gain": gain, "recited": after["recited"]})
+            parts.append(planted[["id", "kind", "form"]].merge(gained, on="id").assign(model=arm.name))
+            who.append(arm.columns())
+    return pd.DataFrame(who).merge(lineage.transferred(pd.concat(parts)), on="model") if parts else pd.DataFrame()
 
 
-def set_table(pooled: pd.DataFrame) -> pd.DataFrame:
-    """Share of every set, one row per size and method."""
-    text = [interval(*v) for v in pooled[["rate", "low", "high"]].to_numpy()]
-    shown = pooled.assign(text=text, method=pooled["method"].map(LABELS), set=pooled["set"].str.replace("_", " "))
-    wide = shown.pivot_table(index=["size", "method"], columns="set", values="text", aggfunc="first", sort=False)
-    return wide[[name.replace("_", " ") for name in lineage.MEANING if name != "none"]]
+def _foretold(members: pd.DataFrame, rows: pd.DataFrame, logprobs: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `prediction.predict` tells of every student from its teacher's and baseline's scores, and the curves of what it saves."""
+    predictions, savings = [], [pd.DataFrame()]
+    for (size, seed), part in members.groupby(["size", "seed"], sort=False):
+        asked = rows[rows["id"].isin(set(part["id"]))]
+        inputs = prediction.features(asked, logprobs["teacher"], logprobs[Arm(size, "sft", seed).name])
+        for method, student in part.groupby("method", sort=False):
+            found = prediction.predict(inputs, student.set_index("id")["student"])
+            who, auc = {"size": size, "method": method, "seed": seed}, found.auc
+            row = {**who, "records": len(asked), "auc": auc["rate"], "auc_low": auc["low"], "auc_high": auc["high"]}
+            saved = prediction.avoided(found.table)
+            predictions.append({**row, "note": found.note, **saved, **found.weights.add_prefix("weight_")})
+            savings.append(prediction.savings(found.table).assign(**who))
+    return pd.DataFrame(predictions), pd.concat(savings, ignore_index=True)
 
 
-def pair_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """Paired comparisons as text."""
-    rows = compared.to_dict("records")
-    points = [f"{100 * r['difference']:+.1f} ({100 * r['low']:+.1f} to {100 * r['high']:+.1f})" for r in rows]
-    p = [f"{r['p_lowest']:.2g}" + (f" to {r['p_highest']:.2g}" if r["seeds"] > 1 else "") for r in rows]
-    ratios = [
-        "not measurable"
-        if np.isnan(r["ratio_low"])
-        else f"{r['ratio']:.2f} ({r['ratio_low']:.2f} to {r['ratio_high']:.2f})"
-        for r in rows
-    ]
-    shown = compared[["size", "total"]].assign(method=compared["method"].map(LABELS), points=points, ratio=ratios, p=p)
-    names = {"points": "difference, points", "p": "McNemar p", "total": "records"}
-    return shown.rename(columns=names).set_index(["size", "method"])
+# ---------------------------------------------------------------- whose memory it is
 
 
-def canary_table(found: pd.DataFrame) -> pd.DataFrame:
-    """The counterfactual as text, one row per model."""
-    rows = found.to_dict("records")
-    seeds = ["" if np.isnan(r["seed"]) else f"{r['seed']:.0f}" for r in rows]
-    recited = [f"{r['recited']} of {r['canaries']}" for r in rows]
-    pairs = [interval(r["auc"], r["low"], r["high"]) for r in rows]
-    shown = found[["label"]].assign(seed=seeds, recited=recited, pairs=pairs, p=[f"{r['p']:.2g}" for r in rows])
-    return shown.rename(columns={"label": "model", "pairs": "more gained than on a twin"}).set_index(["model", "seed"])
+def say_verdicts(origins: pd.DataFrame, target: str, window: int) -> str:
+    """What "recites" means here, and how many records it is asked about."""
+    if origins.empty:
+        return ALONE
+    members, others = (origins.loc[origins["split"] == split, "total"].iloc[0] for split in COMPARED)
+    what = TARGETS[target].format(window=window)
+    return f"Here a model recites a record if it recites {what}. All models are asked about the same {members:.0f} members and {others:.0f} non-members."
 
 
-def forecast_table(predicted: pd.DataFrame) -> pd.DataFrame:
-    """The predictions as text, one row per student of which there is something to tell."""
-    known = predicted[predicted["note"] == ""]
-    rows = known.to_dict("records")
-    shown = known[["size", "seed"]].assign(
-        method=known["method"].map(LABELS),
-        recited=[f"{r['memorized']} of {r['records']}" for r in rows],
-        auc=[f"{r['auc']:.3f} ({r['auc_low']:.3f} to {r['auc_high']:.3f})" for r in rows],
-        out=[f"{r['removed']:.0f} ({100 * r['removed_share']:.0f} %)" for r in rows],
-        avoided=[interval(r["rate"], r["low"], r["high"]) for r in rows],
-    )
-    names = {"auc": "AUC", "out": "left out at 1/2", "avoided": "recited letters avoided"}
-    return shown.rename(columns=names).set_index(["size", "method", "seed"])
+def show_origins(origins: pd.DataFrame) -> pd.DataFrame | None:
+    """The members' share in every set, a row per size and method; None without a distilled student."""
+    rows = origins[(origins["split"] == "member") & (origins["set"] != "none")]
+    shown = rows.assign(method=rows["method"].map(LABELS), set=rows["set"].str.replace("_", " "))
+    return figures.rate_table(shown, ["size", "method"], "set") if len(rows) else None
 
 
-def claim_table(checked: pd.DataFrame) -> pd.DataFrame:
-    """What can be said of the claims, as text: their number, ours per size, and the outcome."""
-    known = checked[checked["outcome"] != "not measurable"]
-    values = known[["ours", "low", "high", "outcome"]].itertuples(index=False)
-    text = [f"{r.ours:.2f} ({r.low:.2f} to {r.high:.2f}): {r.outcome}" for r in values]
-    labels = [" / ".join(LABELS[m] for m in method.split(" / ")) for method in known["method"]]
-    wide = known.assign(text=text, method=labels).pivot_table(
-        index=["claim", "theirs", "method"], columns="size", values="text", aggfunc="first", sort=False
-    )
-    return wide.fillna("not measurable")
-
-
-# ---------------------------------------------------------------- sentences
-
-
-def inherited_told(members: pd.DataFrame, others: pd.DataFrame) -> list[str]:
-    """One line per size: what the methods inherit, and the same of records that nobody was trained on."""
-    lines = []
-    for size, rows in members[members["set"] == "inherited"].groupby("size", sort=False):
-        some, none = rows[rows["count"] > 0].sort_values("rate", ascending=False), rows[rows["count"] == 0]
-        parts = [f"{LABELS[r['method']]} {percent(r)}" for _, r in some.iterrows()]
-        if len(none):
-            names = ", ".join(LABELS[m] for m in none["method"])
-            parts.append(f"nothing with {names} (at most {100 * none['high'].max():.1f} %)")
-        chance = others[(others["size"] == size) & (others["set"] == "inherited")]["rate"].max()
-        lines.append(f"- **{size}** inherits: {'; '.join(parts)}. Of non-members, at most {100 * chance:.1f} %.")
-    return lines
-
-
-def fewer_told(compared: pd.DataFrame, other: str) -> str:
-    """How many of the comparisons show a student reciting fewer, or more, than the other model."""
-    fewer, more = int((compared["high"] < 0).sum()), int((compared["low"] > 0).sum())
-    return (
-        f"Of {len(compared)} pairs of size and method, {fewer} recite demonstrably fewer records than {other}, {more} "
-        f"demonstrably more, and {len(compared) - fewer - more} cannot be told apart from it (95 % intervals of the paired "
-        "difference)."
-    )
-
-
-def counterfactual_told(found: pd.DataFrame) -> str:
-    """Which students know the canaries that they never read."""
-    if found.empty:
-        return "This study has no canaries that only the teacher was fine-tuned on."
-    teacher = found[found["role"] == "teacher"].iloc[0]
-    lines = [
-        f"The teacher gained more on its {teacher['canaries']} own canaries than on their twins in {100 * teacher['auc']:.0f} % of "
-        f"pairs (95 % interval {100 * teacher['low']:.0f} to {100 * teacher['high']:.0f}) and recites {teacher['recited']} of them."
-    ]
-    for role, words in (("student", "distilled students"), ("baseline", "baselines, which can't know them")):
-        rows = found[found["role"] == role]
-        above = rows[rows["p"] < 0.05]
-        named = ", ".join(f"{r.label}, seed {r.seed:.0f} ({100 * r.auc:.0f} %)" for r in above.itertuples())
-        lines.append(
-            f"Of {len(rows)} {words}, {len(above)} did so above chance (exact test, p < 0.05, which one in twenty passes by luck){': ' + named if named else ''}; "
-            f"{int((rows['recited'] > 0).sum())} recite any."
-        )
-    return " ".join(lines)
-
-
-def predicted_told(table: pd.DataFrame) -> list[str]:
-    """How well, before distillation, the records that a student will recite are told."""
-    known = table[table["note"] == ""]
-    lines = [f"- Not measurable for {len(table) - len(known)} of {len(table)} students: they recite too few records."]
-    if len(known) == 0:
-        return lines
-    best, worst = known.loc[known["auc"].idxmax()], known.loc[known["auc"].idxmin()]
-    for name, row in (("Best", best), ("Worst", worst)):
-        lines.append(
-            f"- {name} told: {row['size']}, {LABELS[row['method']]}, seed {row['seed']}: AUC {row['auc']:.3f} (95 % interval "
-            f"{row['auc_low']:.3f} to {row['auc_high']:.3f}). Leaving out the {row['removed']:.0f} records given one half or more "
-            f"would avoid {percent(row)} of what it recites."
-        )
-    return lines if len(known) < len(table) else lines[1:]
-
-
-def claims_told(checked: pd.DataFrame) -> list[str]:
-    """How every claim came out, counted over sizes and methods."""
-    lines = []
-    for claim, rows in checked.groupby("claim", sort=False):
-        counts = ", ".join(f"{n} {outcome}" for outcome, n in rows["outcome"].value_counts().items())
-        lines.append(f"- *{claim}* ({rows['theirs'].iloc[0]}): {counts}.")
-    return lines
-
-
-# ---------------------------------------------------------------- figures
-
-
-def set_figure(pooled: pd.DataFrame) -> plt.Figure:
-    """Stacked shares of the sets, one bar per method, one panel per size."""
-    sizes = list(pooled["size"].unique())
-    figure, axes = plt.subplots(1, len(sizes), figsize=(2.5 + 3.2 * len(sizes), 3.4), sharey=True, squeeze=False)
-    for ax, (_, rows) in zip(axes[0], pooled.groupby("size", sort=False), strict=True):
+def plot_origins(origins: pd.DataFrame) -> plt.Figure | None:
+    """Stacked shares of the members' sets, one bar per method, one panel per size; None without a distilled student."""
+    members = origins[origins["split"] == "member"]
+    if members.empty:
+        return None
+    figure, axes = figures.panels(1, members["size"].nunique(), height=2.9)
+    for ax, (size, rows) in zip(axes[0], members.groupby("size", sort=False), strict=True):
         wide = rows.pivot(index="method", columns="set", values="rate").loc[rows["method"].unique()[::-1]]
         left = np.zeros(len(wide))
         for name, color in SHOWN.items():
             ax.barh([LABELS[m] for m in wide.index], wide[name], left=left, color=color, label=name.replace("_", " "))
             left += wide[name].to_numpy()
-        ax.set(
-            title=f"student: {rows['size'].iloc[0]}", xlabel="share of members", xlim=(0, max(0.02, 1.05 * left.max()))
-        )
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    plt.close(figure)
-    return figure
+        ax.set(title=f"student: {size}", xlabel="share of members", xlim=(0, max(0.02, 1.05 * left.max())))
+        figures.in_percent(ax.xaxis)
+    return figures.legend(figure, axes)
 
 
-def counterfactual_figure(found: pd.DataFrame) -> plt.Figure:
-    """Share of canary-twin pairs in which more was gained on the canary, per model, with 95 % intervals."""
-    figure, ax = plt.subplots(figsize=(6, 0.8 + 0.26 * len(found)))
-    for y, row in enumerate(found.iloc[::-1].itertuples()):
+def say_origins(origins: pd.DataFrame) -> list[str]:
+    """One line per size: most and least inherited of the members, and what students "inherit" of records nobody was trained on."""
+    lines, inherited = [], origins[origins["set"] == "inherited"]
+    for size, rows in inherited.groupby("size", sort=False):
+        members, others = (rows[rows["split"] == split] for split in COMPARED)
+        most, nothing = members.loc[members["rate"].idxmax()], members[members["count"] == 0]
+        chance = others.loc[others["rate"].idxmax()]
+        line = f"- **{size}** inherits most with {LABELS[most['method']]}: {rate_text(most)} of {most['total']:.0f} members."
+        if len(nothing):
+            line += f" With {len(nothing)} of {len(members)} methods it inherits none (at most {100 * nothing['high'].max():.1f} %)."
+        lines.append(f"{line} Of non-members, it inherits at most {rate_text(chance)}.")
+    return lines or [ALONE]
+
+
+def show_paired(paired: pd.DataFrame, against: str = "baseline") -> pd.DataFrame | None:
+    """Students against their baseline, or the teacher, on the same records; None without a distilled student."""
+    rows = paired[paired["against"] == against]
+    if rows.empty:
+        return None
+    shown = {"size": rows["size"], "method": rows["method"].map(LABELS), "records": rows["total"].astype(int)}
+    points = 100 * rows[["difference", "low", "high"]].to_numpy(float)
+    shown["difference, points"] = [between(*v, "+.1f") for v in points]
+    shown["ratio"] = [between(*v) for v in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)]
+    ends = rows[["p_lowest", "p_highest"]].to_numpy(float)
+    shown["McNemar p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair)) for pair in ends]
+    return pd.DataFrame(shown).set_index(["size", "method"])
+
+
+def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
+    """How many pairs of size and method recite fewer records, or more, than the other model."""
+    rows = paired[paired["against"] == against]
+    if rows.empty:
+        return ALONE
+    fewer, more = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
+    name = {"baseline": "their baseline", "teacher": "the teacher"}[against]
+    return (
+        f"Of {len(rows)} pairs of size and method, {fewer} recite fewer records than {name} and {more} recite more. "
+        f"Of the other {len(rows) - fewer - more} we cannot tell."
+    )
+
+
+# ---------------------------------------------------------------- what only the teacher has read
+
+
+def show_transferred(transferred: pd.DataFrame) -> pd.DataFrame | None:
+    """One row per fine-tuned model; None if no canary is the teacher's alone."""
+    if transferred.empty:
+        return None
+    rows = figures.label_seeds(transferred)
+    recited = [f"{n:.0f} of {total}" for n, total in zip(rows["recited"], rows["canaries"], strict=True)]
+    gained = [interval(*v) for v in rows[["auc", "low", "high"]].to_numpy(float)]
+    p = ["" if np.isnan(v) else f"{v:.2g}" for v in rows["p"]]
+    shown = {"model": rows["label"], "recited": recited, "more gained than on a twin": gained, "p": p}
+    return pd.DataFrame(shown).set_index("model")
+
+
+def plot_transferred(transferred: pd.DataFrame) -> plt.Figure | None:
+    """Share of canary-twin pairs in which more was gained on the canary, per model, with 95 % intervals; None as above."""
+    if transferred.empty:
+        return None
+    rows = figures.label_seeds(transferred).iloc[::-1]
+    figure, ax = plt.subplots(figsize=(6, 0.8 + 0.26 * len(rows)))
+    for y, row in enumerate(rows.itertuples()):
         errors = [[row.auc - row.low], [row.high - row.auc]]
         ax.errorbar(row.auc, y, xerr=errors, fmt="o", color=COLORS[row.method], capsize=2, markersize=4)
-    seeds = found["seed"].nunique() > 1
-    names = [
-        r.label + (f", seed {r.seed:.0f}" if seeds and r.seed == r.seed else "") for r in found.iloc[::-1].itertuples()
-    ]
-    ax.set(
-        yticks=range(len(found)),
-        yticklabels=names,
-        xlim=(-0.02, 1.02),
-        xlabel="more gained on the canary than on its twin",
-    )
+    ax.set(yticks=range(len(rows)), yticklabels=rows["label"], xlim=(-0.02, 1.02))
+    ax.set_xlabel("more gained on the canary than on its twin")
     ax.axvline(0.5, color="#777777", lw=1, ls=":")
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    figures.in_percent(ax.xaxis)
     plt.close(figure)
     return figure
 
 
-def saving_figure(found: Mapping[tuple, Prediction]) -> plt.Figure:
-    """Share of recited records avoided against the share of records left out, likeliest first, one line per student."""
-    figure, ax = plt.subplots(figsize=(5.5, 3.6))
-    for (size, method, _), one in found.items():
-        if not one.note:
-            ranked = one.table.sort_values("probability", ascending=False)["memorized"].cumsum()
-            removed = np.arange(1, len(ranked) + 1) / len(ranked)
-            ax.plot(removed, ranked / ranked.iloc[-1], color=COLORS[method], lw=1, label=f"{size}, {LABELS[method]}")
-    ax.plot([0, 1], [0, 1], ":", color="#777777", label="left out at random")
-    ax.set(xlabel="share of members left out", ylabel="share of recited records avoided", xlim=(0, 1), ylim=(0, 1.02))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
-    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
-    plt.close(figure)
-    return figure
+def say_transferred(transferred: pd.DataFrame) -> list[str]:
+    """What the teacher knows of its own canaries, how many students know them too, and how many that had no teacher seem to."""
+    if transferred.empty:
+        return ["- This study has no canaries that only the teacher was fine-tuned on."]
+    teacher = transferred[transferred["role"] == "teacher"].iloc[0]
+    if np.isnan(teacher["auc"]):
+        few = f"{teacher['canaries']} canaries and {teacher['twins']} twins"
+        return [f"- Not measurable: {few} are too few to compare; two of each are needed."]
+    lines = [
+        f"- The teacher gained more on its {teacher['canaries']} own canaries than on their twins in "
+        f"{interval(teacher['auc'], teacher['low'], teacher['high'])} of pairs. It recites {teacher['recited']:.0f}."
+    ]
+    for who, roles in (("distilled students", ["student"]), ("models without a teacher", ["baseline", "mitigated"])):
+        rows = figures.label_seeds(transferred)[transferred["role"].isin(roles)]
+        if len(rows):
+            above, recite = rows[rows["p"] < 0.05].sort_values("auc"), int((rows["recited"] > 0).sum())
+            most = (
+                f"; the most, {100 * above['auc'].iloc[-1]:.0f} %, did {above['label'].iloc[-1]}" if len(above) else ""
+            )
+            lines.append(
+                f"- Of {len(rows)} {who}, {len(above)} gained more than chance allows{most}. Of all these, {recite} recite any."
+            )
+    return lines
+
+
+# ---------------------------------------------------------------- told beforehand
+
+
+def show_predictions(predictions: pd.DataFrame) -> pd.DataFrame | None:
+    """One row per student of which there is something to tell; None if there is none."""
+    rows = predictions[predictions["note"] == ""]
+    if rows.empty:
+        return None
+    shown = {"size": rows["size"], "method": rows["method"].map(LABELS), "seed": rows["seed"].astype(int)}
+    shown["recited"] = [f"{n:.0f} of {total}" for n, total in zip(rows["total"], rows["records"], strict=True)]
+    shown["AUC"] = [between(*v, ".3f") for v in rows[["auc", "auc_low", "auc_high"]].to_numpy(float)]
+    left_out = rows[["removed", "removed_share"]].to_numpy(float)
+    shown["left out at 1/2"] = [f"{n:.0f} ({100 * share:.0f} %)" for n, share in left_out]
+    shown["recited records avoided"] = [rate_text(row) for _, row in rows.iterrows()]
+    return pd.DataFrame(shown).set_index(["size", "method", "seed"])
+
+
+def plot_savings(savings: pd.DataFrame) -> plt.Figure | None:
+    """Share of recited records avoided against the share of records left out, one line per student; None if there is none."""
+    if savings.empty:
+        return None
+    figure, axes = figures.panels(1, 1, height=3.1)
+    for (size, method, _), rows in savings.groupby(["size", "method", "seed"], sort=False):
+        style = {"color": COLORS[method], "lw": 1, "label": f"{size}, {LABELS[method]}"}
+        axes[0, 0].plot(rows["share_left_out"], rows["share_avoided"], **style)
+    axes[0, 0].plot([0, 1], [0, 1], ":", color="#777777", label="left out at random")
+    axes[0, 0].set(xlabel="share of members left out", ylabel="share of recited records avoided", ylim=(0, 1.02))
+    figures.in_percent(axes[0, 0].xaxis, axes[0, 0].yaxis)
+    return figures.legend(figure, axes)
+
+
+def say_predictions(predictions: pd.DataFrame) -> list[str]:
+    """How well, before distillation, the records that a student will recite are told: the best case and the worst."""
+    if predictions.empty:
+        return [f"- {ALONE}"]
+    known = predictions[predictions["note"] == ""]
+    few, lines = len(predictions) - len(known), []
+    if few:
+        lines.append(
+            f"- Not measurable for {few} of {len(predictions)} students: they recite too few records, or too many."
+        )
+    for name, end in (("Best", "idxmax"), ("Worst", "idxmin")) if len(known) else ():
+        row = known.loc[known["auc"].agg(end)]
+        lines.append(
+            f"- {name} told: {row['size']}, {LABELS[row['method']]}, seed {row['seed']:.0f}, with an AUC of "
+            f"{between(row['auc'], row['auc_low'], row['auc_high'], '.3f')}. Leaving out the {row['removed']:.0f} records given one half or more "
+            f"would avoid {rate_text(row)} of what it recites."
+        )
+    return lines

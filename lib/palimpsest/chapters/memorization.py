@@ -1,115 +1,300 @@
-"""Memorization of every measured model of a study as tidy tables: one row per model, split and reading."""
+"""Chapter 04, how much is memorized: recited by whom, from how much context, in how many samples, and how nearly.
 
-from pathlib import Path
+`tables` reads every score table once; the rest takes the frames it made. A `target` is what is to be recited: "window" (the first
+`measure.window` response tokens from the prompt, the headline), "whole" (all of them), "next_window" (as many again, from the
+prompt and the first window; after Carlini et al., arXiv 2202.07646) or "secret" (from the text before it). Which one leads a
+run, and the `unit` it counts, is in `run.require("data")`.
+"""
 
+from collections.abc import Iterator, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
-from palimpsest.measure import extraction, finished, results
+from palimpsest.chapters import figures
+from palimpsest.chapters.figures import COLORS, LABELS, rate_text
+from palimpsest.data.examples import Example
+from palimpsest.data.splits import COMPARED, load_records
+from palimpsest.measure import extraction
+from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.statistics import newcombe, over_seeds, rate
-from palimpsest.study import Study
-from palimpsest.study.runs import locate
+from palimpsest.measure.near_verbatim import NEAR
+from palimpsest.measure.statistics import bootstrap, newcombe, over_seeds, rate, rate_of
+from palimpsest.study import Arm, Run
+from palimpsest.study.sections import Measure
 
-PAPER = pd.DataFrame(  # arXiv 2506.16170, Table 1: GPT-2 on Dolly, no intervals published
-    [
-        ("1.5B (teacher)", "sft", 0.654),
-        *[
-            ("760M", m, r)
-            for m, r in zip(("sft", "word_kd", "seq_kd", "rkl_student"), (0.523, 0.472, 0.315, 0.090), strict=True)
-        ],
-        *[
-            ("340M", m, r)
-            for m, r in zip(("sft", "word_kd", "seq_kd", "rkl_student"), (0.433, 0.140, 0.134, 0.075), strict=True)
-        ],
-        *[
-            ("120M", m, r)
-            for m, r in zip(("sft", "word_kd", "seq_kd", "rkl_student"), (0.330, 0.100, 0.129, 0.060), strict=True)
-        ],
-    ],
-    columns=["size", "method", "rate"],
-)
+# arXiv 2506.16170, Table 1: rates of GPT-2 on Dolly by method and size, no intervals published
+PAPER = pd.DataFrame(
+    {
+        "sft": [0.654, 0.523, 0.433, 0.330],
+        "word_kd": [np.nan, 0.472, 0.140, 0.100],
+        "seq_kd": [np.nan, 0.315, 0.134, 0.129],
+        "rkl_student": [np.nan, 0.090, 0.075, 0.060],
+    },
+    index=["1.5B (teacher)", "760M", "340M", "120M"],
+).T
+GROUP = ["size", "method", "role", "split"]
+PLAIN = "plain sampling"
 
 
-def letters(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """`finished.letters` with their tokens and secret flags in `example`."""
-    rows = finished.letters(results.load_records(run_dir))
-    tokenizer = load_tokenizer(locate(run_dir) / "data" / "tokenizer")
-    return rows.assign(example=finished.examples_of(study, rows, tokenizer))
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """This chapter's tables, as `study.tables` declares them; `near_misses` and `context` have no rows where they are off."""
+    names = ("rates", "by_prefix", "context", "discoverable", "near_misses", "near_ties", "quality")
+    found, measure = {name: [] for name in names}, run.study.measure
+    for arm, parts in _scored(run, run.measured()):
+        near, cut, texts = (load_scores(run, arm.name, file) for file in ("near_misses", "left_truncated", "test"))
+        for split in COMPARED:
+            who, (scored, examples) = {**arm.columns(), "split": split}, parts[split]
+            found["rates"] += _rates(who, scored, examples, measure.window)
+            found["by_prefix"].append(extraction.verbatim_by_prefix(scored, measure.window).assign(**who))
+            found["context"] += _context(who, scored, cut[cut["split"] == split], measure)
+            found["discoverable"] += _discoverable(who, scored, measure)
+            found["near_misses"].append(near[near["split"] == split].assign(**who))
+        tied = rate(extraction.near_ties(parts["member"][0], 0, measure.window) > 0)
+        found["near_ties"].append({**arm.columns(), "dtype": run.require(f"scores/{arm.name}")["precision"], **tied})
+        found["quality"].append({**arm.columns(), **_quality(parts["test"][0], texts)})
+    rates, context = pd.DataFrame(found["rates"]), pd.DataFrame(found["context"])
+    return {
+        "rates": rates,
+        "excess": _excess(rates),
+        "by_prefix": pd.concat(found["by_prefix"], ignore_index=True),
+        "context": over_seeds(context, [*GROUP, "design", "k"]) if len(context) else context,
+        "discoverable": over_seeds(pd.DataFrame(found["discoverable"]), [*GROUP, "sampling", "n"]),
+        "near_misses": _near_misses(pd.concat(found["near_misses"], ignore_index=True)),
+        "near_ties": over_seeds(pd.DataFrame(found["near_ties"]), ["label", "dtype"]),
+        "quality": pd.DataFrame(found["quality"]),
+    }
 
 
-def rates(study: Study, run_dir: str | Path, names: list[str] | None = None) -> pd.DataFrame:
-    """Every model (or those named) x split (member, non_member) x reading.
-
-    Returns:
-        `model, label, size, method, role, seed, split, reading` and `rate, count, total, low, high` (95 % Wilson). Readings
-        as in `extraction`; `total` is the number of eligible records (of secrets for reading "secret").
-    """
-    rows, window = letters(study, run_dir), study.measure.window
-    out = []
-    for name in names or results.model_names(study, run_dir):
-        table = results.scores(run_dir, name).set_index("id")
-        for split, part in rows.groupby("split"):
-            scored = table.loc[part["id"]].reset_index()
-            for reading in ("window", "whole", "carlini"):
-                verdict = extraction.reading(scored, reading, window)
-                out.append({**results.describe(name), "split": split, "reading": reading, **rate(verdict)})
-            recited = extraction.secrets(scored, list(part["example"]))["recited"]
-            out.append({**results.describe(name), "split": split, "reading": "secret", **rate(recited)})
-    return results.label_seeds(pd.DataFrame(out))
+def rates_of(run: Run, arms: Sequence[Arm]) -> pd.DataFrame:
+    """The rows of the table `rates` of these models: split x target; `total` counts eligible records, or secrets."""
+    found = [({**arm.columns(), "split": s}, *parts[s]) for arm, parts in _scored(run, arms) for s in COMPARED]
+    return pd.DataFrame([row for part in found for row in _rates(*part, run.study.measure.window)])
 
 
-def seeds_together(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `rates` with the seeds of each arm together (`statistics.over_seeds`): `label, split, reading` and the rate."""
-    labels = table["model"].map(lambda name: results.describe(name)["label"])
-    return over_seeds(table.assign(label=labels), ["label", "split", "reading"])
+def _scored(run: Run, arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, tuple[pd.DataFrame, list[Example]]]]]:
+    """Of every model: the score table and the examples of members, non-members and test records, canaries left out."""
+    records, tokenizer = load_records(run), load_tokenizer(run.data / "tokenizer")
+    rows = {s: records[(records["kind"] == "letter") & (records["split"] == s)] for s in (*COMPARED, "test")}
+    examples = {split: examples_of(run.study, part, tokenizer) for split, part in rows.items()}
+    for arm in arms:
+        scores = load_scores(run, arm.name).set_index("id")
+        yield arm, {split: (scores.loc[rows[split]["id"]].reset_index(), examples[split]) for split in rows}
 
 
-def curve(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """Verbatim rate against the number k of response tokens given, for members and non-members of every model."""
-    rows, window = finished.letters(results.load_records(run_dir)), study.measure.window
-    out = []
-    for name in results.model_names(study, run_dir):
-        table = results.scores(run_dir, name).set_index("id")
-        for split, part in rows.groupby("split"):
-            points = extraction.verbatim_by_prefix(table.loc[part["id"]].reset_index(), window)
-            out.append(points.assign(**results.describe(name), split=split))
-    return pd.concat(out, ignore_index=True)
+def _rates(who: dict, scored: pd.DataFrame, examples: list[Example], window: int) -> list[dict]:
+    verdicts = {
+        "window": extraction.verbatim(scored, 0, window),
+        "whole": extraction.verbatim(scored),
+        "next_window": extraction.verbatim(scored, window, window, full_window=True),
+        "secret": extraction.secrets(scored, examples)["recited"],
+    }
+    return [{**who, "target": target, **rate(found)} for target, found in verdicts.items()]
 
 
-def excess(table: pd.DataFrame) -> pd.DataFrame:
-    """Member minus non-member rate per arm and reading, with Newcombe's 95 % interval for two independent shares.
-
-    Returns:
-        `label, reading, rate` (the difference), `low, high`, from the rows of `rates`, seeds together.
-    """
-    out = []
-    for (label, reading), rows in seeds_together(table).groupby(["label", "reading"], sort=False):
-        one, other = (rows[rows["split"] == split].iloc[0] for split in finished.COMPARED)
+def _excess(rates: pd.DataFrame) -> pd.DataFrame:
+    """Member minus non-member rate, seeds together, with Newcombe's 95 % interval for two independent shares."""
+    by, out = ["label", "target"], []
+    for key, rows in over_seeds(rates, [*by, "split"]).groupby(by, sort=False):
+        one, other = (rows[rows["split"] == split].iloc[0] for split in COMPARED)
         low, high = newcombe(one["count"], one["total"], other["count"], other["total"])
-        difference = one["rate"] - other["rate"]
-        out.append({"label": label, "reading": reading, "rate": difference, "low": low, "high": high})
-    return pd.DataFrame(out)
+        out.append((*key, one["rate"] - other["rate"], low, high))
+    return pd.DataFrame(out, columns=[*by, "rate", "low", "high"])
 
 
-def quality(study: Study, run_dir: str | Path) -> pd.DataFrame:
-    """Held-out loss and ROUGE-1/2/L F-measures on the test prompts, mean and 95 % normal interval over records."""
-    records = results.load_records(run_dir)
-    held = set(records.loc[(records["kind"] == "letter") & (records["split"] == "test"), "id"])
-    out = []
-    for name in results.model_names(study, run_dir):
-        table = results.scores(run_dir, name)
-        table = table[table["id"].isin(held)]
-        loss = -sum(row.sum() for row in table["logprob"]) / table["length"].sum()
-        texts = results.test_texts(run_dir, name)
-        means = {f"{k}": texts[k].mean() for k in ("rouge1", "rouge2", "rougeL")}
-        errors = {f"{k}_error": 1.96 * texts[k].sem() for k in means}
-        out.append({**results.describe(name), "test_loss": loss, "records": len(texts), **means, **errors})
-    return results.label_seeds(pd.DataFrame(out))
+def _context(who: dict, scored: pd.DataFrame, cut: pd.DataFrame, measure: Measure) -> list[dict]:
+    """Two designs of "how much context": less before the same target, and a target that moves on as the prefix grows.
+
+    "left-truncated": the last `measure.left_target` response tokens from only the k tokens before them (k infinite: from all),
+    on records long enough for every k. "right-growing": as many tokens, after the prompt and k response tokens.
+    """
+    prefixes, target = sorted(set(measure.left_truncated)), measure.left_target
+    verdicts = {("left-truncated", k): cut.loc[cut["k"] == k, "verbatim"] for k in prefixes}
+    whole = scored.loc[scored["id"].isin(cut["id"]), "hit"]
+    verdicts |= {("left-truncated", np.inf): [bool(np.all(hit[-target:])) for hit in whole]} if prefixes else {}
+    for k in prefixes:
+        verdicts["right-growing", k] = extraction.verbatim(scored, k, target, full_window=True)
+    return [{**who, "design": design, "k": float(k), **rate(found)} for (design, k), found in verdicts.items()]
 
 
-def quality_table(found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `quality` as text, one row per model."""
-    shown = {"test loss": found["test_loss"].round(2)}
+def _discoverable(who: dict, scored: pd.DataFrame, measure: Measure) -> list[dict]:
+    """(n, p)-discoverable extraction: is the window among n samples with probability `extraction.PROBABILITY` or more?
+
+    By plain sampling and every rule in `measure.sampling`; and by decoding once, greedily (n 0)."""
+    columns = {PLAIN: "logprob"}
+    for name, rule in measure.sampling.items():
+        said = ", ".join(f"{key} {value:g}" for key, value in rule.model_dump(exclude_defaults=True).items())
+        columns[f"{name} ({said})"] = f"logprob_{name}"
+    rows = [{**who, "sampling": "greedy", "n": 0, **rate(extraction.verbatim(scored, 0, measure.window))}]
+    for name, column in columns.items():
+        logprob = extraction.log_probability(scored, 0, measure.window, column=column)
+        needed = extraction.samples_needed(logprob, extraction.PROBABILITY)
+        found = {n: rate((needed <= n).where(logprob.notna())) for n in extraction.SAMPLES}
+        rows += [{**who, "sampling": name, "n": n, **shares} for n, shares in found.items()]
+    return rows
+
+
+def _near_misses(texts: pd.DataFrame) -> pd.DataFrame:
+    """How near greedy text comes to the response: means (bootstrap over seeds and records), and the share of `NEAR` or more."""
+    rows = []
+    for key, part in texts.groupby(GROUP, sort=False):
+        near, seeds = part["edit_similarity"] >= NEAR, part["model"].nunique()
+        row = dict(zip(GROUP, key, strict=True)) | rate_of(near.sum() / seeds, len(part) / seeds)
+        row["near_only"] = (near & (part["edit_similarity"] < 1)).sum() / seeds
+        for what in ("rouge_l", "edit_similarity"):
+            mean = bootstrap(part.pivot(index="model", columns="id", values=what).to_numpy())
+            row |= {what: mean["mean"], f"{what}_low": mean["low"], f"{what}_high": mean["high"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _quality(scored: pd.DataFrame, texts: pd.DataFrame) -> dict[str, float]:
+    """Loss on the test records and ROUGE of the text written for their prompts, with 95 % normal intervals over records."""
+    loss = -sum(row.sum() for row in scored["logprob"]) / scored["length"].sum()
+    rouge = {k: texts[k].mean() for k in ("rouge1", "rouge2", "rougeL")}
+    return {"test_loss": loss, "records": len(texts), **rouge, **{f"{k}_error": 1.96 * texts[k].sem() for k in rouge}}
+
+
+def arm_rates(rates: pd.DataFrame, target: str, split: str = "member") -> pd.DataFrame:
+    """The rates of students and baselines for one target and split, a row per size and method, seeds together."""
+    asked = (rates["target"] == target) & (rates["split"] == split) & rates["role"].isin(["student", "baseline"])
+    return over_seeds(rates[asked], ["size", "method"])
+
+
+def show_rates(rates: pd.DataFrame, target: str) -> pd.DataFrame:
+    """One target: a row per model, seeds together, a column per split."""
+    return figures.rate_table(over_seeds(rates[rates["target"] == target], ["label", "split"]), ["label"], "split")
+
+
+def show_targets(rates: pd.DataFrame) -> pd.DataFrame:
+    """The members: a row per model, seeds together, a column per target for which any record is eligible."""
+    together = over_seeds(rates[rates["split"] == "member"], ["label", "target"])
+    return figures.rate_table(together[together["total"] > 0], ["label"], "target")
+
+
+def show_near_ties(near_ties: pd.DataFrame) -> pd.DataFrame:
+    """How firm the verdicts are: members with a near-tie in their window, and the data type of the logits."""
+    texts = [f"{count:.3g} of {total:.0f}" for count, total in near_ties[["count", "total"]].to_numpy()]
+    return pd.DataFrame({"near-ties": texts, "data type": near_ties["dtype"].array}, index=near_ties["label"])
+
+
+def show_excess(excess: pd.DataFrame) -> pd.DataFrame:
+    """Members beyond non-members: a row per model, a column for the window and, where they are marked, for secrets."""
+    return figures.rate_table(excess[excess["target"].isin(["window", "secret"])].dropna(), ["label"], "target")
+
+
+def plot_rates(rates: pd.DataFrame, target: str, paper: pd.DataFrame | None = None) -> plt.Figure | None:
+    """Size x method with 95 % intervals, the paper's Table 1 beside it if given (`figures.by_method`); None of nothing counted."""
+    counted = rates[(rates["target"] == target) & (rates["total"] > 0)]
+    return figures.by_method(counted, paper) if len(counted) else None
+
+
+def say_rates(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
+    """The teacher, then each size's baseline against its distilled students, and the chance level."""
+    teacher = rates[(rates["role"] == "teacher") & (rates["split"] == "member") & (rates["target"] == target)].iloc[0]
+    lines = [f"- The teacher recites {rate_text(teacher)} of the members' {teacher['total']:.0f} {unit}."]
+    for size, rows in arm_rates(rates, target).groupby("size", sort=False):
+        base, distilled = rows[rows["method"] == "sft"].iloc[0], rows[rows["method"] != "sft"]
+        lines.append(f"- The {size} student, fine-tuned, recites {rate_text(base)}.")
+        if len(distilled):
+            least, most = (distilled.loc[distilled["rate"].agg(end)] for end in ("idxmin", "idxmax"))
+            ends = " to ".join(f"{rate_text(row)} ({LABELS[row['method']]})" for row in (least, most))
+            told = f"from {ends}" if least["rate"] < most["rate"] else f"{rate_text(least)} by every method"
+            lines[-1] += f" Distilled, it recites {told}."
+    most = arm_rates(rates, target, "non_member").sort_values("rate").iloc[-1]
+    chance = (
+        f"- Chance: of the non-members' {most['total']:.0f} {unit} no student recites more than {rate_text(most)}."
+    )
+    return [*lines, chance]
+
+
+def plot_by_prefix(by_prefix: pd.DataFrame) -> plt.Figure:
+    """Verbatim share of members against the number of response tokens given, one panel per size; grey: non-members.
+
+    Lines end where fewer than 20 records have a target."""
+    enough = by_prefix[by_prefix["total"] >= min(20, by_prefix["total"].max())]
+    figure, axes = figures.panels(1, enough["size"].nunique())
+    for ax, (size, part) in zip(axes[0], enough.groupby("size", sort=False), strict=True):
+        for (method, split), rows in part.groupby(["method", "split"], sort=False):
+            mean = rows.groupby("k")["rate"].mean()
+            member = {"color": COLORS[method], "lw": 1.6, "label": LABELS[method]}
+            ax.plot(mean.index, mean, **(member if split == "member" else {"color": "#bbbbbb", "lw": 0.8}))
+        ax.set(title=size, xlabel="response tokens given, k")
+    figures.in_percent(axes[0, 0].yaxis)
+    axes[0, 0].set_ylabel("share recited from there")
+    return figures.legend(figure, axes)
+
+
+def plot_context(context: pd.DataFrame) -> plt.Figure | None:
+    """Share recited over the tokens of context, a row of panels per design; None where the study has it off."""
+    return figures.by_setting(context, "design", "k", "tokens given, k") if len(context) else None
+
+
+def show_context(context: pd.DataFrame) -> pd.DataFrame:
+    """Both designs of the models fine-tuned on the members, a column per split."""
+    tuned = context[context["role"].isin(["teacher", "baseline"])]
+    given = ["all" if np.isinf(k) else f"{k:.0f}" for k in tuned["k"]]
+    return figures.rate_table(tuned.assign(given=given), ["size", "design", "given"], "split")
+
+
+def plot_discoverable(discoverable: pd.DataFrame) -> plt.Figure:
+    """Share discoverable over n samples, a row of panels per way of sampling."""
+    return figures.by_setting(discoverable[discoverable["sampling"] != "greedy"], "sampling", "n", "samples, n")
+
+
+def show_discoverable(discoverable: pd.DataFrame) -> pd.DataFrame:
+    """The members by greedy decoding and plain sampling: a row per size and method, a column per number of samples."""
+    asked = (discoverable["split"] == "member") & discoverable["sampling"].isin(["greedy", PLAIN])
+    shown = discoverable[asked].assign(samples=discoverable["n"].map("{:,}".format).replace("0", "greedy"))
+    return figures.rate_table(shown.assign(method=shown["method"].map(LABELS)), ["size", "method"], "samples")
+
+
+def say_discoverable(discoverable: pd.DataFrame) -> list[str]:
+    """What the most samples give by every way of sampling: of members by the worst student, of non-members by any model."""
+    most, lines = discoverable["n"].max(), []
+    for rule, part in discoverable[discoverable["n"] == most].groupby("sampling", sort=False):
+        students = part[(part["split"] == "member") & ~part["role"].isin(["base", "teacher"])]
+        top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, part[part["split"] == "non_member"]))
+        line = f"- With {rule}, {most:,} samples give at most {rate_text(top)} of the members"
+        lines.append(f"{line} ({top['size']}, {LABELS[top['method']]}). Of non-members, at most {rate_text(chance)}.")
+    return lines
+
+
+def show_near_misses(near_misses: pd.DataFrame) -> pd.DataFrame:
+    """A row per size and method, a column per measure and split."""
+    shown = near_misses[["size", "split"]].assign(method=near_misses["method"].map(LABELS))
+    for what, title in (("rouge_l", "ROUGE-L"), ("edit_similarity", "edit similarity")):
+        limits = near_misses[[what, f"{what}_low", f"{what}_high"]].to_numpy(float)
+        shown[title] = [f"{v:.2f} ({a:.2f} to {b:.2f})" for v, a, b in limits]
+    shown["nearly verbatim"] = [rate_text(row) for _, row in near_misses.iterrows()]
+    shown["only nearly"] = [f"{n:.3g} of {total:.0f}" for n, total in near_misses[["near_only", "total"]].to_numpy()]
+    wide = shown.set_index(["size", "method", "split"]).unstack("split", sort=False)
+    return wide.sort_index(axis=1, level=1, sort_remaining=False, kind="stable")
+
+
+def say_near_misses(near_misses: pd.DataFrame) -> list[str]:
+    """The largest share of members by a student, and what shared wording alone gives, on non-members."""
+    members, others = (near_misses[near_misses["split"] == split] for split in COMPARED)
+    students = members[~members["role"].isin(["base", "teacher"])]
+    top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, others))
+    return [
+        f"- Students recite at most {rate_text(top)} of {top['total']:.0f} members verbatim or nearly so ({top['size']}, "
+        f"{LABELS[top['method']]}), {top['near_only']:.3g} of them only nearly.",
+        f"- Of non-members, no model so recites more than {rate_text(chance)}. Their mean edit similarity is at most "
+        f"{others['edit_similarity'].max():.2f}, from shared wording.",
+    ]
+
+
+def show_quality(quality: pd.DataFrame) -> pd.DataFrame:
+    """A row per model: test loss, and ROUGE with half the width of its interval."""
+    shown = {"test loss": quality["test_loss"].round(2)}
     for name, title in (("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("rougeL", "ROUGE-L")):
-        shown[title] = [f"{m:.3f} ± {e:.3f}" for m, e in found[[name, f"{name}_error"]].to_numpy(float)]
-    return pd.DataFrame({**shown, "records": found["records"]}).set_index(found["label"])
+        shown[title] = [f"{m:.3f} ± {e:.3f}" for m, e in quality[[name, f"{name}_error"]].to_numpy(float)]
+    return pd.DataFrame({**shown, "records": quality["records"]}).set_index(figures.label_seeds(quality)["label"])
+
+
+def say_quality(quality: pd.DataFrame) -> str:
+    """The best student at the end of training."""
+    best = quality[quality["role"].isin(["student", "baseline"])].sort_values("test_loss").iloc[0]
+    return f"The lowest test loss of a student at the end is that of {best['label']}: {best['test_loss']:.2f} nats per token."

@@ -1,12 +1,21 @@
 """From any source to records, splits and tokens.
 
-In: a file (JSON lines, JSON, CSV, Parquet) or hub id, and which columns are what.
-Out: records, one row each: `id` (a hash of the text), `instruction`, `context`, `response` (or `text`), and in a study `split`,
-`kind`, `secrets`, `copies`, `teacher_only`; and examples, their tokens (`encode`), padded in one place (`examples.collate`).
-Open first: `records`.
-To add a format: a reader in `sources`, its ending in `FILES`, a test with a broken file, a line in the how-to page.
+In: a file (JSON lines, JSON, CSV, Parquet) or hub id, and which of its columns are what. Columns of a source mean nothing
+unless they are mapped (`columns`) or declared (`annotations`): a user's own `split` or `copies` is none of ours.
+
+Out: records (`read_records`), a frame with one row each: `id` (a hash of the text) and `instruction`, `context`, `response`, or
+`text`. A study draws its splits from them (`draw_splits`) and adds `split`, `kind`, `secrets` (spans of the response), `copies`
+and `teacher_only`. `encode` makes examples of them: token ids, how many are the prompt, which are secret; `collate` pads those
+in the one place where it is done. `training_rows` are what a model is fine-tuned on. `mask`, `escape` and `to_html` keep data
+text out of pages.
+
+Open first: `records`, then `splits`.
+
+To add a format: 1. a reader in `sources`, a generator of frames; 2. its ending in `FILES`; 3. a test with a broken file, whose
+line or row is named; 4. a line in the how-to page.
 """
 
 from palimpsest.data.examples import Example, by_length, collate
 from palimpsest.data.masking import escape, mask, to_html
-from palimpsest.data.records import encode, read_records, record_ids, training_text
+from palimpsest.data.records import encode, read_records, record_ids, template, training_rows
+from palimpsest.data.splits import COMPARED, draw_splits, fit_lengths, load_records, read_study_records, select

@@ -34,32 +34,31 @@ def mask(text: str, first: bool = False) -> str:
     return f"{lead}{BLOCK}[{length_class(len(text))}]"
 
 
+_masked = mask  # for `to_html`, whose argument bears the name
+
+
 def escape(text: str) -> str:
     """Make data text inert in HTML: markup escaped, invisible and direction-changing characters spelled out."""
-    safe = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\u{ord(c):04x}" for c in text)
-    return html.escape(safe, quote=True)
+    return html.escape(_spelled_out(text), quote=True)
 
 
-def to_html(
-    frame: pd.DataFrame, text_columns: Sequence[str] = (), show_secrets: bool = False, first: bool = False
-) -> str:
-    """Write `frame` as HTML, every cell escaped and, unless `show_secrets`, the cells of `text_columns` masked.
+def _spelled_out(text: str) -> str:
+    return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\u{ord(c):04x}" for c in text)
 
-    Args:
-        frame: a small table; floats are written with three significant digits, the index is left out.
-        text_columns: columns that hold text from the data.
-        show_secrets: write that text as it is (escaped).
+
+def to_html(frame: pd.DataFrame, mask: Sequence[str] = ()) -> str:
+    """A small table as HTML, the cells of the columns in `mask` masked, every other one made inert as by `escape`.
+
+    Floats are written with three significant digits, missing ones not at all; the index is left out.
     """
 
-    def cell(column: str, value: object) -> str:
-        if column in text_columns and not show_secrets:
-            value = mask(str(value))
-        elif isinstance(value, float | np.floating):
-            value = "" if pd.isna(value) else f"{value:.3g}"
-        return f"<td>{escape(str(value))}</td>"
+    def cell(name: str, value: object) -> str:
+        if name in mask:
+            return _masked(str(value))
+        if isinstance(value, float | np.floating):
+            return "" if pd.isna(value) else f"{value:.3g}"
+        return _spelled_out(str(value))
 
-    names = [str(c) for c in frame.columns]
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    rows = ["".join(cell(n, v) for n, v in zip(names, row, strict=True)) for row in frame.itertuples(index=False)]
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    rows = [[cell(n, v) for n, v in zip(frame, row, strict=True)] for row in frame.itertuples(index=False)]
+    names = [_spelled_out(str(name)) for name in frame]
+    return pd.DataFrame(rows, columns=names, dtype=object).to_html(index=False, border=0, justify="left")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from palimpsest.data.examples import Example
@@ -12,6 +13,31 @@ from palimpsest.data.sources import chunks
 from palimpsest.errors import InputError
 
 TEXTS = ("instruction", "context", "response")
+SPLITS = ("public", "member", "non_member", "test", "twin")
+
+
+def _whole(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_span(span, length: int) -> bool:
+    ends = [span.get("start"), span.get("end")] if isinstance(span, dict) and "kind" in span else [None]
+    return all(map(_whole, ends)) and 0 <= ends[0] < ends[1] <= length
+
+
+ANNOTATIONS = {  # name -> what is wanted in it, and whether a value is that (`text`: the record's response)
+    "split": ("one of public, member, non_member, test, twin", lambda v, text: v in SPLITS),
+    "kind": ("letter, canary or twin", lambda v, text: v in ("letter", "canary", "twin")),
+    "secrets": (
+        "a list of {start, end, kind}, characters of the response",
+        lambda v, text: isinstance(v, list | np.ndarray) and all(_is_span(s, len(text)) for s in v),
+    ),
+    "copies": (
+        "a whole number, times the record stands in the training text",
+        lambda v, text: _whole(v) and v >= 0,
+    ),
+    "teacher_only": ("true or false", lambda v, text: isinstance(v, bool | np.bool_)),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +79,11 @@ def template(given: str | dict[str, str]) -> Template:
 
 
 def read_records(
-    source: str | Path, *, columns: dict[str, str] | None = None, limit: int | None = None
+    source: str | Path,
+    *,
+    columns: dict[str, str] | None = None,
+    annotations: Sequence[str] = (),
+    limit: int | None = None,
 ) -> pd.DataFrame:
     """Read JSONL, JSON, CSV, Parquet or a hub data set into records.
 
@@ -61,13 +91,16 @@ def read_records(
         source: a file, or a hub id such as `databricks/databricks-dolly-15k` (its `train` split).
         columns: our name -> the source's name, for `instruction`, `context`, `response`, `text`. A mapped name wins over a
             column of the source that is called the same, and mapping `text` alone makes the records plain texts.
+        annotations: which of the `ANNOTATIONS` the source uses with our meaning. Any other column so called is the source's
+            own business and left out.
         limit: keep the first so many rows.
 
     Returns:
         One row per record with `id` and either `instruction`, `context`, `response` or `text`; further columns are kept.
 
     Raises:
-        InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing text (row named).
+        InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing text or an annotation of
+            another meaning (row named).
     """
     frames, wanted = list(chunks(source, limit)), dict(columns or {})
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -92,7 +125,21 @@ def read_records(
         frame = frame.assign(context=[v if isinstance(v, str) else "" for v in given])
     for name in ("instruction", "response") if "response" in frame else ("text",):
         refuse_missing(frame.index[not_text(frame[name])], name, source)
+    for name in [n for n in ANNOTATIONS if n in frame and n in {*annotations, *wanted}]:
+        _check_annotation(frame, name, source)
+    frame = frame.drop(columns=[n for n in ANNOTATIONS if n in frame and n not in {*annotations, *wanted}])
     return frame.assign(id=record_ids(frame))
+
+
+def _check_annotation(frame: pd.DataFrame, name: str, source) -> None:
+    wanted, holds = ANNOTATIONS[name]
+    texts = frame["response"] if "response" in frame else frame["text"]
+    for number, (value, text) in enumerate(zip(frame[name], texts, strict=True), 1):
+        if not holds(value, text):
+            raise InputError(
+                f"{source}: record {number} has {name} {value!r}; wanted {wanted}. If the column means something else, leave "
+                f"{name} out of the study's data.annotations"
+            )
 
 
 def not_text(column: pd.Series) -> pd.Series:
@@ -163,7 +210,7 @@ def _without_end(ids: list[int], eos: int) -> list[int]:
     return ids[:-1] if ids and ids[-1] == eos else ids  # some tokenizers close every text
 
 
-def training_text(records: pd.DataFrame, role: str) -> pd.DataFrame:
+def training_rows(records: pd.DataFrame, role: str) -> pd.DataFrame:
     """The rows a model is fine-tuned on, repeated as `copies` says.
 
     `role` is "teacher" (all members) or "student" (members without the `teacher_only` canaries).

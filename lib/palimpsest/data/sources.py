@@ -1,4 +1,11 @@
-"""The rows of any common file or hub data set, a few thousand at a time."""
+"""The rows of any common file or hub data set, a few thousand at a time.
+
+Why not `datasets.load_dataset("json" | "csv" | "parquet", streaming=True)` for files (measured with 5.x, 200,000 rows)? It takes
+its types from the first block: a key or a type that comes later stops the reading, dates in JSON become timestamps, and in a
+CSV "007" becomes 7 and "NA" nothing. Its message for a broken line names the row of a block, not the line. JSON lines take as
+long (298,000 rows/s, ours 295,000) and 143 MB more memory, ours 17; CSV 212,000 rows/s to 353,000 and 37 MB to 16; Parquet
+written as one row group of 600 MB 75,000 rows/s to 221,000 and 869 MB to 64. Hub data sets do go through it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest.errors import InputError
-from palimpsest.study.runs import locate
+from palimpsest.study.files import locate
 
 FILES = (".jsonl", ".json", ".csv", ".parquet")
 CHUNK = 2_000  # rows read at a time
@@ -26,20 +33,21 @@ def chunks(source: str | Path, limit: int | None = None, size: int = CHUNK) -> I
         InputError: missing file, unknown format, broken content (line named), not UTF-8, half a surrogate pair, a hub id that can't be had.
     """
     path, start = locate(source), 0
+    ending = path.suffix.lower()
     if not path.exists():
-        if path.suffix in FILES or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
+        if ending in FILES or str(source).startswith((".", "/", "~")) or str(source).count("/") != 1:
             raise InputError(
                 f"no file {source} (looked at {path}): give a {', '.join(FILES)} file or a hub id owner/name"
             )
         frames = _hub_chunks(str(source), size)
-    elif path.suffix not in FILES or not path.is_file():
+    elif ending not in FILES or not path.is_file():
         raise InputError(f"{source}: cannot read {path.suffix or 'a folder'}; wanted one of {', '.join(FILES)}")
-    elif path.suffix == ".csv":
+    elif ending == ".csv":
         frames = _csv_chunks(path, limit, size)
-    elif path.suffix == ".parquet":
+    elif ending == ".parquet":
         frames = _parquet_chunks(path, size)
     else:
-        rows = _json_lines(path, source) if path.suffix == ".jsonl" else _json_list(path, source)
+        rows = _json_lines(path, source) if ending == ".jsonl" else _json_list(path, source)
         frames = _framed(islice(rows, limit), size)
     try:
         for frame in frames:
@@ -56,7 +64,9 @@ def chunks(source: str | Path, limit: int | None = None, size: int = CHUNK) -> I
             f"{source}: one of the records {start + 1} to {start + size} holds {error.object[error.start : error.end]!r}, half "
             "of a surrogate pair, which is no character: mend or remove that record"
         ) from None
-    except (pa.ArrowInvalid, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError, pa.ArrowException) as error:  # among them those of pandas and json
         raise InputError(f"{source} is not a readable {path.suffix} file: {error}") from None
 
 
@@ -65,7 +75,7 @@ def column_names(source: str | Path, limit: int | None = None) -> list[str]:
     names: dict[str, None] = {}
     for frame in chunks(source, limit):
         names.update(dict.fromkeys(map(str, frame.columns)))
-        if locate(source).suffix != ".jsonl":
+        if locate(source).suffix.lower() != ".jsonl":
             break
     return list(names)
 
@@ -101,7 +111,7 @@ def _hub_chunks(name: str, size: int) -> Iterator[pd.DataFrame]:
 
 def _json_list(path: Path, source) -> Iterator[dict]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InputError(f"{source}: broken JSON at line {error.lineno}: {error.msg}") from None
     if not isinstance(rows, list):
@@ -111,7 +121,7 @@ def _json_list(path: Path, source) -> Iterator[dict]:
 
 
 def _json_lines(path: Path, source) -> Iterator[dict]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

@@ -4,9 +4,11 @@ import pandas as pd
 
 from palimpsest.data.records import encode, read_records, template
 from palimpsest.errors import InputError
-from palimpsest.study import Study
+from palimpsest.study.file import Study
+from palimpsest.study.runs import Run
 
-KEPT = ["id", "instruction", "context", "response", "category", "split", "kind", "secrets", "copies", "teacher_only"]
+COMPARED = ("member", "non_member")
+KEPT = ["id", "instruction", "context", "response", "split", "kind", "secrets", "copies", "teacher_only"]
 
 
 def read_study_records(study: Study) -> pd.DataFrame:
@@ -17,23 +19,24 @@ def read_study_records(study: Study) -> pd.DataFrame:
     Raises:
         InputError: as `read_records`; empty responses or duplicates where the study refuses them.
     """
-    records = read_records(study.data.source, columns=study.data.columns)
+    data = study.data
+    records = read_records(data.source, columns=data.columns, annotations=data.annotations)
     if "response" not in records:
-        raise InputError(f"{study.data.source} holds plain text; a study needs prompts and responses")
+        raise InputError(f"{data.source} holds plain text; a study needs prompts and responses")
     empty = records["response"].str.strip() == ""
-    if empty.any() and study.data.empty_responses == "refuse":
+    if empty.any() and data.empty_responses == "refuse":
         raise InputError(
-            f"{study.data.source}: {int(empty.sum())} record(s) have an empty response, first at record "
+            f"{data.source}: {int(empty.sum())} record(s) have an empty response, first at record "
             f"{empty.idxmax() + 1}: mend them, or set data.empty_responses: drop"
         )
     records = records[~empty]
     twice = records.duplicated("id")
-    if twice.any() and study.data.duplicates == "refuse":
+    if twice.any() and data.duplicates == "refuse":
         raise InputError(
-            f"{study.data.source}: {int(twice.sum())} record(s) occur twice, first {records['id'][twice.idxmax()]}"
+            f"{data.source}: {int(twice.sum())} record(s) occur twice, first {records['id'][twice.idxmax()]}"
         )
     records = records[~twice].reset_index(drop=True)
-    defaults = {"category": "", "kind": "letter", "copies": 1, "teacher_only": False}
+    defaults = {"kind": "letter", "copies": 1, "teacher_only": False}
     records = records.assign(**{k: v for k, v in defaults.items() if k not in records})
     if "secrets" not in records:
         records["secrets"] = [[] for _ in range(len(records))]
@@ -107,3 +110,15 @@ def draw_splits(records: pd.DataFrame, study: Study) -> pd.DataFrame:
     drawn["copies"] = drawn["copies"].where(drawn["split"] == "member", 0).astype(int)
     drawn.attrs = records.attrs
     return drawn[[c for c in KEPT if c in drawn]]
+
+
+def load_records(run: Run) -> pd.DataFrame:
+    """The prepared records of all splits."""
+    run.require("data")
+    records = pd.read_parquet(run.data / "records.parquet")
+    return records.assign(secrets=[list(s) for s in records["secrets"]])
+
+
+def select(records: pd.DataFrame) -> pd.DataFrame:
+    """Members and non-members, canaries left out: their form would give them away."""
+    return records[(records["kind"] == "letter") & records["split"].isin(COMPARED)].reset_index(drop=True)

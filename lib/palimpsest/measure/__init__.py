@@ -1,15 +1,28 @@
 """Measure memorization: one forward pass, then arithmetic. Nothing here changes a model.
 
-In: a model and tokenizer (`load_model`), and examples (`data.encode`): tokens, how many of them are the prompt, which are secret.
-Out: a score table, one row per record with lists per response token (`score`); everything else is arithmetic on it: what is
-recited (`extraction`), how far a planted secret stands out (`canaries`), whether a record was trained on
-(`membership_inference`), whose memory it is (`origins`), and rates with intervals (`statistics`).
-Open first: `scoring`, then `extraction`.
-To add a measure: 1. a function of a score table, in the module of its kind; 2. its test; 3. its row on the book's page of
-measures; 4. its columns in `study.tables`, if a chapter shows it.
+In: a model and its tokenizer (`load_model`, `load_tokenizer`: a folder, a hub id and revision) and examples
+(`data.encode`): tokens, how many of them are the prompt, which are secret.
+
+Out: *scores* (`score`), a table with one row per record and lists with one value per response token; everything else is
+arithmetic on it, a noun that returns numbers:
+
+- what is recited: `verbatim`, `verbatim_by_prefix`, `verbatim_target`, `strength`, `longest_span`, `secrets`; sampled instead
+  of greedy: `log_probability`, `samples_needed`; how near it comes otherwise: `near_misses`, which decodes (`generate`);
+- how far a planted secret stands out: `exposure`, `dose_response`;
+- whether a record was trained on: `membership`, `attack_rates`, `blind_baseline`;
+- whose memory it is: `origins`, `counterfactual`; which records it will be: `predict`;
+- and how sure one can be: `rate`, `auc`, `wilson`, `newcombe`.
+
+Open first: `scoring`, then `extraction`. Where models differ from one another: `models` (loading), `layers` (cutting one),
+`forward` (logits at labelled places), `memory` (what fits), `compatibility` (what is known before anything is trained).
+
+To add a measure: 1. a function of scores, in the module of its kind, with the paper it is from; 2. its test against a plain
+definition; 3. its row in the book's index of measures, `book/measures.md` (a test asks for it); 4. its columns in
+`study.tables`, if a chapter shows it.
 """
 
-from palimpsest.measure.canaries import dose_response, exposure, secret_logprob
+from palimpsest.measure.canaries import dose_response, exposure
+from palimpsest.measure.compatibility import check_models
 from palimpsest.measure.extraction import (
     left_truncated_examples,
     log_probability,
@@ -22,11 +35,21 @@ from palimpsest.measure.extraction import (
     verbatim,
     verbatim_at_every_prefix,
     verbatim_by_prefix,
+    verbatim_target,
 )
-from palimpsest.measure.lineage import origins
-from palimpsest.measure.membership_inference import blind_baseline, evaluate, lowercased, membership, roc, tpr_at_fpr
+from palimpsest.measure.generation import generate
+from palimpsest.measure.layers import keep_layers
+from palimpsest.measure.lineage import origins, transferred
+from palimpsest.measure.membership_inference import (
+    attack_rates,
+    blind_baseline,
+    lowercased,
+    membership,
+    operating_points,
+    tpr_at_fpr,
+)
 from palimpsest.measure.models import context_length, load_model, load_tokenizer
 from palimpsest.measure.near_verbatim import near_misses
 from palimpsest.measure.prediction import predict
 from palimpsest.measure.scoring import score, score_to_parquet
-from palimpsest.measure.statistics import delong_auc, newcombe, over_seeds, rate, rate_of, wilson
+from palimpsest.measure.statistics import auc, newcombe, over_seeds, rate, rate_of, wilson

@@ -1,4 +1,4 @@
-"""Decode from token prefixes in batches: greedy, beam search or sampled, nothing else switched on.
+"""Continue prompts, token ids, in batches: greedy, beam search or sampled, nothing else switched on.
 
 One rule ends every text: it is cut after its first end-of-text token, which is kept because it belongs to the
 response. Padding is never looked for: end-of-text is often the padding token too.
@@ -6,6 +6,7 @@ response. Padding is never looked for: end-of-text is often the padding token to
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -13,45 +14,18 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.errors import InputError
+from palimpsest.measure.memory import free_memory, run_batches
 from palimpsest.measure.models import context_length
 
-STEP = 8  # prefixes whose limits differ by less than this many tokens may share a batch
+STEP = 8  # prompts whose limits differ by less than this many tokens may share a batch
 
 
-def greedy(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prefixes: Sequence[list[int]],
-    max_new_tokens: int | Sequence[int],
-    *,
-    token_budget: int | None = None,
-    progress: bool = False,
-) -> list[list[int]]:
-    """Continue each prefix with the most likely token at every step.
-
-    Args:
-        prefixes: token ids, each at least one token long; they are fed as they are, nothing is prepended.
-        max_new_tokens: the longest continuation, one number for all prefixes or one for each.
-        token_budget: most tokens (rows x (prefix + continuation), padding included) held in one batch; None: 8,192 on a
-            CPU, where larger batches only leave its caches, 32,768 on a GPU.
-        progress: show a bar over prefixes.
-
-    Returns:
-        One list of new token ids per prefix, in the given order, cut after the first end-of-text (kept).
-
-    Raises:
-        InputError: an empty prefix, a limit below 1, or a prefix that with its limit overruns the model's context.
-    """
-    write = partial(_token_by_token, pick=lambda logits: logits.argmax(-1))
-    return _in_batches(write, model, tokenizer, prefixes, max_new_tokens, token_budget, progress)
-
-
-def decode(
+def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[int]],
-    *,
     max_new_tokens: int | Sequence[int],
+    *,
     num_beams: int = 1,
     do_sample: bool = False,
     temperature: float = 1.0,
@@ -59,31 +33,79 @@ def decode(
     token_budget: int | None = None,
     progress: bool = False,
 ) -> list[list[int]]:
-    """Write one text per prompt: greedy by default, by beam search, or sampled from the whole vocabulary.
+    """Write one text per prompt: with the most likely token at every step, by beam search, or sampled from the whole vocabulary.
 
     The settings a checkpoint brings along (top-k, repetition penalty, no-repeat n-grams ...) are left out on purpose:
     they forbid the very repetition of training text that is to be measured. Beam search ranks by log-probability
     divided by length; prompts with different limits are searched to the largest limit of their batch, then cut. Sampling
-    is repeatable for the same seed, prompts, `token_budget` and device.
+    is repeatable for the same seed, prompts, `token_budget` and device, as long as memory suffices.
 
-    Arguments and errors as in `greedy`; besides, `num_beams` and `do_sample` exclude each other, and the temperature
-    must be positive.
+    Args:
+        prompts: token ids, each at least one token long; they are fed as they are, nothing is prepended.
+        max_new_tokens: the longest continuation, one number for all prompts or one for each.
+        token_budget: most tokens (rows x (prompt + continuation), padding included) held in one batch; None: what fits in
+            half of the free memory. Halved when memory runs out.
+        progress: show a bar over prompts.
+
+    Returns:
+        One list of new token ids per prompt, in the given order, cut after the first end-of-text (kept).
+
+    Raises:
+        InputError: an empty prompt, a limit below 1, a prompt that with its limit overruns the model's context or alone does
+            not fit in memory, settings that exclude each other.
     """
     if num_beams < 1 or temperature <= 0 or (do_sample and num_beams > 1):
         raise InputError(
             f"Decoding with num_beams={num_beams}, do_sample={do_sample}, temperature={temperature} is not defined: "
             "give num_beams >= 1, temperature > 0, and either beams or sampling, not both."
         )
+    if not prompts:
+        return []
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    _check(prompts, limits, context_length(model))
     if num_beams > 1:
         write = partial(_beam_search, beams=num_beams)
-        budget = (token_budget or _budget(model)) // num_beams  # every beam holds a copy of its prefix
-        return _in_batches(write, model, tokenizer, prompts, max_new_tokens, budget, progress)
-    if not do_sample:
-        return greedy(model, tokenizer, prompts, max_new_tokens, token_budget=token_budget, progress=progress)
-    write = partial(_token_by_token, pick=lambda logits: (logits / temperature).softmax(-1).multinomial(1)[:, 0])
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        return _in_batches(write, model, tokenizer, prompts, max_new_tokens, token_budget, progress)
+    elif do_sample:
+        write = partial(_token_by_token, pick=lambda logits: (logits / temperature).softmax(-1).multinomial(1)[:, 0])
+    else:
+        write = partial(_token_by_token, pick=lambda logits: logits.argmax(-1))
+    budget = (token_budget or _fitting_budget(model)) // num_beams  # every beam holds a copy of its prompt
+    out: list[list[int]] = [[] for _ in prompts]
+
+    def run(rows: list[int]) -> list[list[int]]:
+        return write(model, [prompts[i] for i in rows], [limits[i] for i in rows], end=tokenizer.eos_token_id)
+
+    totals = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
+    names = [f"prompt {i} with its continuation" for i in range(len(prompts))]
+    batches = _batches(prompts, limits, budget, context_length(model))
+    with (
+        tqdm(total=len(prompts), desc="decode", unit="record", disable=not progress) as bar,
+        torch.random.fork_rng([model.device] if model.device.type == "cuda" else [], enabled=do_sample),
+        _decoding(model),
+    ):
+        if do_sample:
+            torch.manual_seed(seed)
+        for rows, texts in run_batches(batches, run, totals, names):
+            for i, text in zip(rows, texts, strict=True):
+                out[i] = text
+            bar.update(len(rows))
+    return out
+
+
+@contextmanager
+def _decoding(model) -> Iterator[None]:
+    """Evaluation mode, and no outputs of a mixture's router: their loss can't be computed token by token."""
+    config, training = model.config.get_text_config(), model.training
+    routed = getattr(config, "output_router_logits", None)
+    model.eval()
+    try:
+        if routed:
+            config.output_router_logits = False
+        yield
+    finally:
+        model.train(training)
+        if routed:
+            config.output_router_logits = routed
 
 
 def until_end(tokens: list[int], end: int | None) -> list[int]:
@@ -91,39 +113,18 @@ def until_end(tokens: list[int], end: int | None) -> list[int]:
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens
 
 
-def _in_batches(write, model, tokenizer, prefixes, max_new_tokens, token_budget, progress) -> list[list[int]]:
-    """Check the input, then `write` batch by batch with the model in evaluation mode."""
-    if not prefixes:
-        return []
-    limits = [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    _check(prefixes, limits, context_length(model))
-    training, out = model.training, [[] for _ in prefixes]
-    bar = tqdm(total=len(prefixes), desc="decode", unit="record", disable=not progress)
-    try:
-        model.eval()
-        for rows in _batches(prefixes, limits, token_budget or _budget(model), context_length(model)):
-            texts = write(model, [prefixes[i] for i in rows], [limits[i] for i in rows], end=tokenizer.eos_token_id)
-            for i, text in zip(rows, texts, strict=True):
-                out[i] = text
-            bar.update(len(rows))
-    finally:
-        model.train(training)
-        bar.close()
-    return out
-
-
 @torch.no_grad()
-def _token_by_token(model, prefixes, limits: list[int], *, end: int | None, pick: Callable) -> list[list[int]]:
+def _token_by_token(model, prompts, limits: list[int], *, end: int | None, pick: Callable) -> list[list[int]]:
     """One batch, one token a step, chosen by `pick` from fp32 logits `[rows, vocabulary]`.
 
     A row that has ended or reached its limit leaves the batch, its part of the key-value cache too. A fifth faster
     than `generate` with greedy decoding on a CPU, which goes on with all rows until the last has ended.
     """
-    ids, mask = _pad_left(prefixes, model.device)
+    ids, mask = _pad_left(prompts, model.device)
     places = (mask.cumsum(-1) - 1).clamp(min=0)  # positions count real tokens, whatever the padding
     accepted = inspect.signature(type(getattr(model, "get_base_model", lambda: model)()).forward).parameters
     extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
-    rows, texts, cache = list(range(len(prefixes))), [[] for _ in prefixes], None
+    rows, texts, cache = list(range(len(prompts))), [[] for _ in prompts], None
     while True:
         fed = ids.shape[1] if cache is None else 1  # a model without such a cache reads all of the text again
         position = {"position_ids": places[:, -fed:]} if "position_ids" in accepted else {}
@@ -145,12 +146,12 @@ def _token_by_token(model, prefixes, limits: list[int], *, end: int | None, pick
         places = torch.cat([places, places[:, -1:] + 1], 1)
 
 
-def _beam_search(model, prefixes, limits: list[int], *, end: int | None, beams: int) -> list[list[int]]:
+def _beam_search(model, prompts, limits: list[int], *, end: int | None, beams: int) -> list[list[int]]:
     """One batch by the library's beam search, with nothing but the number of beams set.
 
     `generate` fills in the checkpoint's own settings wherever ours are unset, so they are put aside meanwhile.
     """
-    ids, mask = _pad_left(prefixes, model.device)
+    ids, mask = _pad_left(prompts, model.device)
     config = GenerationConfig(max_new_tokens=max(limits), num_beams=beams, eos_token_id=end, pad_token_id=end or 0)
     own = model.generation_config
     try:
@@ -162,51 +163,57 @@ def _beam_search(model, prefixes, limits: list[int], *, end: int | None, beams: 
     return [until_end(tokens[:limit], end) for tokens, limit in zip(new.tolist(), limits, strict=True)]
 
 
-def _budget(model) -> int:
-    return 32_768 if model.device.type == "cuda" else 8_192
+def _fitting_budget(model) -> int:
+    """Tokens per batch that fit in half of the free memory, with their keys and values; larger batches than that gain nothing
+    (8,192 on a CPU, where they only leave its caches)."""
+    config = model.config.get_text_config()
+    layers = getattr(config, "num_hidden_layers", 0)  # keys and values, and a copy of them while one token is added
+    each = (40 + 4 * layers) * config.hidden_size * model.dtype.itemsize
+    most = 32_768 if model.device.type == "cuda" else 8_192
+    return int(min(most, max(256, free_memory(model.device) // 2 // each)))
 
 
-def _check(prefixes: Sequence[list[int]], limits: list[int], context: int) -> None:
-    if len(limits) != len(prefixes):
+def _check(prompts: Sequence[list[int]], limits: list[int], context: int) -> None:
+    if len(limits) != len(prompts):
         raise InputError(
-            f"{len(limits)} values of max_new_tokens for {len(prefixes)} prefixes: give one number or one each."
+            f"{len(limits)} values of max_new_tokens for {len(prompts)} prompts: give one number or one each."
         )
-    for i, (prefix, limit) in enumerate(zip(prefixes, limits, strict=True)):
-        if not prefix or limit < 1:
+    for i, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
+        if not prompt or limit < 1:
             raise InputError(
-                f"Prefix {i} has {len(prefix)} tokens and max_new_tokens {limit}; to decode, both must be at least 1."
+                f"Prompt {i} has {len(prompt)} tokens and max_new_tokens {limit}; to decode, both must be at least 1."
             )
-        if len(prefix) + limit > context:
+        if len(prompt) + limit > context:
             raise InputError(
-                f"Prefix {i} has {len(prefix)} tokens; with max_new_tokens {limit} it passes the model's context of "
-                f"{context} tokens. Shorten the prefix or lower max_new_tokens."
+                f"Prompt {i} has {len(prompt)} tokens; with max_new_tokens {limit} it passes the model's context of "
+                f"{context} tokens. Shorten the prompt or lower max_new_tokens."
             )
 
 
-def _batches(prefixes, limits: list[int], token_budget: int, context: int) -> Iterator[list[int]]:
-    """All rows of a batch run equally many steps from equally long (padded) prefixes, so like goes with like.
+def _batches(prompts, limits: list[int], token_budget: int, context: int) -> Iterator[list[int]]:
+    """All rows of a batch run equally many steps from equally long (padded) prompts, so like goes with like.
 
-    A batch grows until its padded size passes the budget, or until its longest prefix could not be followed by its
+    A batch grows until its padded size passes the budget, or until its longest prompt could not be followed by its
     largest limit without leaving the context (with learned positions that would be an index error).
     """
-    order = sorted(range(len(prefixes)), key=lambda i: (-(-limits[i] // STEP), len(prefixes[i])), reverse=True)
+    order = sorted(range(len(prompts)), key=lambda i: (-(-limits[i] // STEP), len(prompts[i])), reverse=True)
     rows: list[int] = []
     longest = steps = 0
     for i in order:
-        length, step = max(longest, len(prefixes[i])), max(steps, limits[i])
+        length, step = max(longest, len(prompts[i])), max(steps, limits[i])
         full = (len(rows) + 1) * (length + step) > token_budget or length + step > context
         if rows and full:
             yield rows
-            rows, length, step = [], len(prefixes[i]), limits[i]
+            rows, length, step = [], len(prompts[i]), limits[i]
         rows.append(i)
         longest, steps = length, step
     if rows:
         yield rows
 
 
-def _pad_left(prefixes: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
+def _pad_left(prompts: list[list[int]], device) -> tuple[torch.Tensor, torch.Tensor]:
     """`input_ids` and `attention_mask` of shape `[rows, longest]`; padding is never attended to, so any id does."""
-    width = max(map(len, prefixes))
-    ids = torch.tensor([[0] * (width - len(p)) + p for p in prefixes], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prefixes], device=device)
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     return ids, mask

@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from palimpsest.errors import InputError
-from palimpsest.measure.statistics import clopper_pearson, delong_auc
+from palimpsest.measure.scoring import flatten, reduce_records
+from palimpsest.measure.statistics import auc, clopper_pearson
 
 LABELS = {
     "loss": "loss",
@@ -33,31 +34,31 @@ FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
 WINDOWS = (2, 3, 4, 6, 9, 13, 18, 25, 32, 40)  # of WBC, as its authors set them: geometric steps
 
 
-def loss(table: pd.DataFrame) -> np.ndarray:
+def loss(scores: pd.DataFrame) -> np.ndarray:
     """Mean log-probability of the scored tokens, in nats (Yeom et al., arXiv 1709.01604)."""
-    return _means(*_flat(table["logprob"]))
+    return _means(*flatten(scores, "logprob"))
 
 
-def zlib(table: pd.DataFrame, texts: Sequence[str]) -> np.ndarray:
+def zlib(scores: pd.DataFrame, texts: Sequence[str]) -> np.ndarray:
     """Mean log-probability over the text's size in bytes after zlib (Carlini et al., arXiv 2012.07805, section 5.2).
 
     Args:
-        texts: the scored text of each row of `table`, in its order.
+        texts: the scored text of each row of `scores`, in its order.
     """
-    if len(texts) != len(table):
-        raise InputError(f"zlib needs one text per record: found {len(texts)} texts for {len(table)} records")
-    return loss(table) / np.array([len(zlib_library.compress(text.encode())) for text in texts])
+    if len(texts) != len(scores):
+        raise InputError(f"zlib needs one text per record: found {len(texts)} texts for {len(scores)} records")
+    return loss(scores) / np.array([len(zlib_library.compress(text.encode())) for text in texts])
 
 
-def lowercase(table: pd.DataFrame, lowercase_table: pd.DataFrame) -> np.ndarray:
+def lowercase(scores: pd.DataFrame, lower: pd.DataFrame) -> np.ndarray:
     """log(perplexity of the lowercased text / perplexity of the text) (Carlini et al., arXiv 2012.07805, section 5.2).
 
     Args:
-        lowercase_table: the same model's scores of `lowercased` records. A record missing there (lower case takes more
-            tokens, perhaps more than the context) gets NaN.
+        lower: the same model's scores of `lowercased` records. A record missing there (lower case takes more tokens, perhaps
+            more than the context) gets NaN.
     """
-    lower = pd.Series(loss(lowercase_table), index=lowercase_table["id"].to_numpy())
-    return loss(table) - lower.reindex(table["id"].to_numpy()).to_numpy()
+    by_id = pd.Series(loss(lower), index=lower["id"].to_numpy())
+    return loss(scores) - by_id.reindex(scores["id"].to_numpy()).to_numpy()
 
 
 def lowercased(records: pd.DataFrame) -> pd.DataFrame:
@@ -66,26 +67,26 @@ def lowercased(records: pd.DataFrame) -> pd.DataFrame:
     return records.assign(**{name: records[name].str.lower(), "secrets": [[] for _ in range(len(records))]})
 
 
-def reference(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
+def reference_ratio(scores: pd.DataFrame, reference: pd.DataFrame) -> np.ndarray:
     """Mean log-likelihood ratio to the checkpoint before fine-tuning (Mireshghallah et al., arXiv 2203.03929)."""
-    return _means(*_gains(table, reference_table))
+    return _means(*_gains(scores, reference))
 
 
-def min_k(table: pd.DataFrame, share: float = 0.2) -> np.ndarray:
+def min_k(scores: pd.DataFrame, share: float = 0.2) -> np.ndarray:
     """Mean log-probability of the `share` least likely tokens (Shi et al., arXiv 2310.16789)."""
-    return _lowest(*_flat(table["logprob"]), share)
+    return _lowest(*flatten(scores, "logprob"), share)
 
 
-def min_k_plus(table: pd.DataFrame, share: float = 0.2) -> np.ndarray:
+def min_k_plus(scores: pd.DataFrame, share: float = 0.2) -> np.ndarray:
     """Min-K%++: `min_k` of each log-probability standardized by its distribution (Zhang et al., arXiv 2404.02936).
 
     Where a distribution is one token only, its log-probability has no spread and the standardized value is taken as 0.
     """
-    (x, lengths), (mean, _), (std, _) = (_flat(table[c]) for c in ("logprob", "mean_logprob", "std_logprob"))
-    return _lowest((x - mean) / np.maximum(std, 1e-6), lengths, share)
+    (x, starts), (mean, _), (std, _) = (flatten(scores, c) for c in ("logprob", "mean_logprob", "std_logprob"))
+    return _lowest((x.astype(float) - mean) / np.maximum(std, 1e-6), starts, share)
 
 
-def ez_mia(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
+def ez_mia(scores: pd.DataFrame, reference: pd.DataFrame) -> np.ndarray:
     """Error-zone score (Ilic et al., arXiv 2601.12104): gains over losses at the tokens the model gets wrong.
 
     With d = log-probability minus that of the checkpoint before fine-tuning, and the error zone = tokens that are not the
@@ -94,67 +95,65 @@ def ez_mia(table: pd.DataFrame, reference_table: pd.DataFrame) -> np.ndarray:
     Departure: where that is undefined (fewer than two tokens in the zone, or no loss in it) they return 0, which ranks
     a record recited without an error as the *least* likely member; here the same ratio is then taken over all tokens.
     """
-
-    gain, lengths = _gains(table, reference_table)
-    zone = ~_flat(table["hit"])[0].astype(bool)
+    gain, starts = _gains(scores, reference)
+    zone = ~flatten(scores, "hit")[0].astype(bool)
     up, down = np.maximum(gain, 0), np.minimum(gain, 0)
-    inside = (_sums(zone, lengths) > 1) & (_sums(down * zone, lengths) < 0)
-    gained, lost = (np.where(inside, _sums(side * zone, lengths), _sums(side, lengths)) for side in (up, down))
-    return np.where(lengths > 0, gained / (1e-12 - lost), np.nan)
+    inside = (_sums(zone, starts) > 1) & (_sums(down * zone, starts) < 0)
+    gained, lost = (np.where(inside, _sums(side * zone, starts), _sums(side, starts)) for side in (up, down))
+    return np.where(np.diff(starts) > 0, gained / (1e-12 - lost), np.nan)
 
 
-def wbc(table: pd.DataFrame, reference_table: pd.DataFrame, windows: Sequence[int] = WINDOWS) -> np.ndarray:
+def wbc(scores: pd.DataFrame, reference: pd.DataFrame) -> np.ndarray:
     """Window-based comparison (Chen et al., arXiv 2601.02751): share of windows in which fine-tuning lowered the loss.
 
     Every run of w tokens votes 1 if its summed loss is below that of the checkpoint before fine-tuning, else 0; the score
-    is the mean over window sizes of the mean vote. A window longer than the text is the whole text.
+    is the mean over the `WINDOWS` w of the mean vote. A window longer than the text is the whole text.
     """
-
-    gain, lengths = _gains(table, reference_table)
-    ends = np.cumsum(lengths)
-    record, here = np.repeat(np.arange(len(lengths)), lengths), np.arange(len(gain))
+    gain, starts = _gains(scores, reference)
+    lengths, here = np.diff(starts), np.arange(len(gain))
+    length, end = np.repeat(lengths, lengths), np.repeat(starts[1:], lengths)
     total = np.concatenate([[0.0], np.cumsum(gain)])
     shares = []
-    for window in windows:
-        stop = here + np.minimum(window, lengths)[record]
-        fits = stop <= ends[record]
+    for window in WINDOWS:
+        stop = here + np.minimum(window, length)
+        fits = stop <= end
         votes = fits & (total[np.minimum(stop, len(gain))] > total[here])
-        shares.append(_sums(votes, lengths) / np.maximum(1, _sums(fits, lengths)))
+        shares.append(_sums(votes, starts) / np.maximum(1, _sums(fits, starts)))
     return np.where(lengths > 0, np.mean(shares, axis=0), np.nan)
 
 
 def membership(
-    table: pd.DataFrame,
+    scores: pd.DataFrame,
     texts: Sequence[str] | None = None,
-    reference_table: pd.DataFrame | None = None,
-    lowercase_table: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
+    lower: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """`id` and one column per attack that the given inputs allow (names as in `LABELS`), rows as in `table`.
+    """`id` and one column per attack that the given inputs allow (names as in `LABELS`), rows as in `scores`.
 
     Args:
-        table: scores of the model under attack.
+        scores: of the model under attack.
         texts: the scored text of each row, for `zlib`.
-        reference_table: scores of the checkpoint before fine-tuning, same records and tokens.
-        lowercase_table: this model's scores of the `lowercased` records.
+        reference: scores of the checkpoint before fine-tuning, same records and tokens.
+        lower: this model's scores of the `lowercased` records.
 
     Raises:
-        InputError: the reference table lacks a record of `table`, or its tokens differ.
+        InputError: the reference lacks a record of `scores`, or its tokens differ.
     """
-    scores = {"loss": loss(table), "min_k": min_k(table), "min_k_plus": min_k_plus(table)}
+    found = {"loss": loss(scores), "min_k": min_k(scores), "min_k_plus": min_k_plus(scores)}
     if texts is not None:
-        scores["zlib"] = zlib(table, texts)
-    if lowercase_table is not None:
-        scores["lowercase"] = lowercase(table, lowercase_table)
-    if reference_table is not None:
-        scores |= {f.__name__: f(table, reference_table) for f in (reference, ez_mia, wbc)}
-    return pd.DataFrame({"id": table["id"].to_numpy(), **{name: scores[name] for name in LABELS if name in scores}})
+        found["zlib"] = zlib(scores, texts)
+    if lower is not None:
+        found["lowercase"] = lowercase(scores, lower)
+    if reference is not None:
+        attacks = {"reference": reference_ratio, "ez_mia": ez_mia, "wbc": wbc}
+        found |= {name: attack(scores, reference) for name, attack in attacks.items()}
+    return pd.DataFrame({"id": scores["id"].to_numpy(), **{name: found[name] for name in LABELS if name in found}})
 
 
-def roc(members: np.ndarray, non_members: np.ndarray) -> pd.DataFrame:
+def operating_points(members: np.ndarray, non_members: np.ndarray) -> pd.DataFrame:
     """Every point of the ROC curve: columns `fpr`, `tpr`, `threshold` (a record is called a member from there up)."""
     labels = np.repeat([1, 0], [len(members), len(non_members)])
-    scores = np.concatenate([members, non_members])
-    false, true, threshold = roc_curve(labels, scores, drop_intermediate=False)
+    false, true, threshold = roc_curve(labels, np.concatenate([members, non_members]), drop_intermediate=False)
     return pd.DataFrame({"fpr": false, "tpr": true, "threshold": threshold})
 
 
@@ -174,43 +173,36 @@ def tpr_at_fpr(members: np.ndarray, non_members: np.ndarray, fpr: float) -> dict
 
 
 def rated(attack: str, members: np.ndarray, non_members: np.ndarray) -> list[dict]:
-    """The rows of `evaluate` for one attack: the AUC and the TPRs, from the scores of members and non-members."""
+    """The rows of `attack_rates` for one attack: the AUC and the TPRs, from the scores of members and non-members."""
     a, b = (side[~np.isnan(side)] for side in (members, non_members))
     sizes = {"members": len(a), "non_members": len(b), "left_out": len(members) + len(non_members) - len(a) - len(b)}
-    few = min(len(a), len(b)) < 2
-    auc = {"note": "not measurable: fewer than two members or non-members"} if few else delong_auc(a, b)
-    rows = [{"measure": "AUC", **auc}]
+    few = {"note": "not measurable: fewer than two members or non-members"}
+    rows = [{"measure": "AUC", **(auc(a, b) if min(len(a), len(b)) > 1 else few)}]
     for fpr in FALSE_POSITIVE_RATES:
-        found = tpr_at_fpr(a, b, fpr)
-        if found is None:
-            found = {"note": f"not measurable: {len(b)} non-members, {round(1 / fpr)} needed"}
-        rows.append({"measure": "TPR", "fpr": fpr, **found})
+        few = {"note": f"not measurable: {len(b)} non-members, {round(1 / fpr)} needed"}
+        rows.append({"measure": "TPR", "fpr": fpr, **(tpr_at_fpr(a, b, fpr) or few)})
     blank = dict.fromkeys(("fpr", "rate", "count", "total", "low", "high"), np.nan)
     columns = ("attack", "measure", *blank, *sizes, "note")
     return [{c: {"attack": attack, **blank, **sizes, "note": "", **row}[c] for c in columns} for row in rows]
 
 
-def evaluate(scores: pd.DataFrame, member_ids: Sequence[str], non_member_ids: Sequence[str]) -> pd.DataFrame:
+def attack_rates(scored: pd.DataFrame, member_ids: Sequence[str], non_member_ids: Sequence[str]) -> pd.DataFrame:
     """How well each attack tells members from non-members.
 
     Args:
-        scores: `id` and one column per attack, as `membership` gives.
+        scored: `id` and one column per attack, as `membership` gives.
 
     Returns:
         One row per attack and measure: `attack`, `measure` ("AUC" or "TPR"), `fpr` (of a TPR), `rate`, `count`, `total`,
         `low`, `high` (95 %: DeLong for AUC, Clopper-Pearson for TPR; NaN where not measurable), `members`, `non_members`,
         `left_out` (records without a score) and `note` ("not measurable: ..." or empty).
     """
-    by_id, rows = scores.set_index("id"), []
-    for attack in by_id.columns:
-        groups = [by_id.loc[list(ids), attack].to_numpy(float) for ids in (member_ids, non_member_ids)]
-        rows += rated(attack, *groups)
-    return pd.DataFrame(rows)
+    by_id = scored.set_index("id")
+    sides = [by_id.loc[list(ids)].astype(float) for ids in (member_ids, non_member_ids)]
+    return pd.DataFrame([row for attack in by_id for row in rated(attack, *(s[attack].to_numpy() for s in sides))])
 
 
-def blind_baseline(
-    member_texts: Sequence[str], non_member_texts: Sequence[str], *, folds: int = 5, seed: int = 0
-) -> dict:
+def blind_baseline(member_texts: Sequence[str], non_member_texts: Sequence[str]) -> dict:
     """Can members be told from non-members without any model? Word 1- and 2-grams, logistic regression, cross-validated.
 
     Every text is judged by a regression that never saw it. If this does better than chance, the two groups differ in
@@ -235,66 +227,53 @@ def blind_baseline(
     judge = make_pipeline(
         words, TfidfTransformer(), LogisticRegression(C=10, class_weight="balanced", solver="liblinear")
     )
-    split = StratifiedKFold(min(folds, count), shuffle=True, random_state=seed)
-    scores = cross_val_predict(judge, texts, labels, cv=split, method="decision_function")
-    auc = delong_auc(scores[labels == 1], scores[labels == 0])
-    result = {"auc": auc["rate"], "low": auc["low"], "high": auc["high"]}
+    split = StratifiedKFold(min(5, count), shuffle=True, random_state=0)
+    found = cross_val_predict(judge, texts, labels, cv=split, method="decision_function")
+    area = auc(found[labels == 1], found[labels == 0])
+    result = {"auc": area["rate"], "low": area["low"], "high": area["high"]}
     result |= {"members": len(member_texts), "non_members": len(non_member_texts), "warning": None}
     if result["low"] > 0.5:
         result["warning"] = (
-            f"Members and non-members differ without any model: word n-grams alone reach an AUC of {auc['rate']:.2f} "
-            f"({auc['low']:.2f} to {auc['high']:.2f}). Membership scores below read that difference too; draw both groups "
+            f"Members and non-members differ without any model: word n-grams alone reach an AUC of {area['rate']:.2f} "
+            f"({area['low']:.2f} to {area['high']:.2f}). Membership scores below read that difference too; draw both groups "
             "at random from one source."
         )
         warnings.warn(result["warning"], stacklevel=2)
     return result
 
 
-def _flat(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """The token values of all records end to end, in double precision, and how many each record has."""
-    rows = [np.asarray(row) for row in column]
-    values = np.concatenate(rows) if rows else np.zeros(0)
-    return values.astype(np.float64), np.array([len(row) for row in rows], dtype=int)
+def _sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return reduce_records(np.add, values.astype(float), starts)
 
 
-def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Sum of each record's values; 0 where it has none."""
-    starts = np.cumsum(lengths) - lengths
-    return np.where(lengths > 0, np.add.reduceat(np.append(values, 0.0), starts), 0.0)
+def _means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    lengths = np.diff(starts)
+    return np.divide(_sums(values, starts), lengths, out=np.full(len(lengths), np.nan), where=lengths > 0)
 
 
-def _means(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    return np.divide(_sums(values, lengths), lengths, out=np.full(len(lengths), np.nan), where=lengths > 0)
-
-
-def _lowest(values: np.ndarray, lengths: np.ndarray, share: float) -> np.ndarray:
+def _lowest(values: np.ndarray, starts: np.ndarray, share: float) -> np.ndarray:
     """Mean of each record's `share` lowest values, at least one; NaN where it has none."""
+    lengths = np.diff(starts)
     record = np.repeat(np.arange(len(lengths)), lengths)
     ordered = values[np.lexsort((values, record))]
-    place = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     kept = np.maximum(1, (share * lengths).astype(int)) * (lengths > 0)
-    return _means(ordered[place < kept[record]], kept)
+    place = np.arange(len(values)) - starts[record]
+    return _means(ordered[place < kept[record]], np.cumsum([0, *kept]))
 
 
-def _matched(other: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The reference's rows in the order of `table`."""
-    missing = set(table["id"]) - set(other["id"])
+def _gains(scores: pd.DataFrame, reference: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Per token, how much likelier the model finds it than the checkpoint before fine-tuning does, in nats; and the starts."""
+    missing = set(scores["id"]) - set(reference["id"])
     if missing:
         raise InputError(
-            f"the reference table lacks {len(missing)} of {len(table)} records (first {min(missing)}): score the same records"
+            f"the reference table lacks {len(missing)} of {len(scores)} records (first {min(missing)}): score the same records"
         )
-    return other.set_index("id").loc[table["id"]].reset_index()
-
-
-def _gains(table: pd.DataFrame, reference_table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Per token, how much likelier the model finds it than the checkpoint before fine-tuning does, in nats; and the lengths."""
-    other = _matched(reference_table, table)
-    (mine, lengths), (theirs, others) = _flat(table["token"]), _flat(other["token"])
-    if not np.array_equal(lengths, others) or not np.array_equal(mine, theirs):
-        rows = zip(table["id"], table["token"], other["token"], strict=True)
-        i, mine, theirs = next(row for row in rows if not np.array_equal(row[1], row[2]))
-        raise InputError(
-            f"record {i} has {len(mine)} tokens here and {len(theirs)} others in the reference table: the reference must "
-            "be the checkpoint before fine-tuning, with the same tokenizer and prompt"
-        )
-    return _flat(table["logprob"])[0] - _flat(other["logprob"])[0], lengths
+    other = reference.set_index("id").loc[scores["id"]].reset_index()
+    for name, mine, theirs in zip(scores["id"], scores["token"], other["token"], strict=True):
+        if not np.array_equal(mine, theirs):
+            raise InputError(
+                f"record {name} has {len(mine)} tokens here and {len(theirs)} others in the reference table: the reference must "
+                "be the checkpoint before fine-tuning, with the same tokenizer and prompt"
+            )
+    mine, starts = flatten(scores, "logprob")
+    return mine.astype(float) - flatten(other, "logprob")[0], starts

@@ -1,4 +1,4 @@
-"""Load, build and cut the models and tokenizers of a study."""
+"""Load and build the models and tokenizers of a study."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +10,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     LlamaConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -17,12 +18,16 @@ from transformers import (
 from transformers.utils import logging
 
 from palimpsest.errors import InputError
-from palimpsest.study.runs import locate
+from palimpsest.study.files import locate
 from palimpsest.study.sections import Scratch
 
 END = "<|endoftext|>"
 
 logging.disable_progress_bar()  # bars for loading and saving; a study does both after every epoch
+
+
+class CannotLoadError(InputError):
+    """A model or tokenizer that can't be had: no such folder, a broken one, or a hub id out of reach."""
 
 
 def source(name: str | Path) -> str:
@@ -36,19 +41,23 @@ def _load(kind, name: str | Path, **options):
         return kind.from_pretrained(source(name), **options)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
+        raise CannotLoadError(
             f"cannot load {name!r}: {first} (neither a local folder with a usable model nor a hub id that can be had now; "
             "check the name and the network, or give a local folder)"
         ) from None
 
 
-def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str | Path, trust_remote_code: bool = False, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """A fast tokenizer with an end-of-text token; where none is set for padding, end-of-text serves.
+
+    `revision` is a branch, tag or commit of a hub id; a local folder has none.
 
     Raises:
         InputError: it can't be loaded, is not a fast one (character offsets are needed), or has no end-of-text token.
     """
-    tokenizer = _load(AutoTokenizer, name, trust_remote_code=trust_remote_code)
+    tokenizer = _load(AutoTokenizer, name, trust_remote_code=trust_remote_code, revision=revision)
     if not tokenizer.is_fast:
         raise InputError(f"{name!r} has no fast tokenizer: character offsets are needed to place secrets; convert it")
     if tokenizer.eos_token_id is None:
@@ -60,6 +69,20 @@ def load_tokenizer(name: str | Path, trust_remote_code: bool = False) -> PreTrai
     return tokenizer
 
 
+def load_config(name: str | Path, trust_remote_code: bool = False, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a decoder-only model, without its weights.
+
+    Raises:
+        InputError: it can't be loaded, or the model is sequence-to-sequence.
+    """
+    config = _load(AutoConfig, name, trust_remote_code=trust_remote_code, revision=revision)
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"{name!r} ({config.model_type}) is sequence-to-sequence; wanted a decoder-only causal language model"
+        )
+    return config
+
+
 def load_model(
     name: str | Path,
     *,
@@ -67,10 +90,12 @@ def load_model(
     device: str | None = None,
     dropout: float | None = None,
     trust_remote_code: bool = False,
+    revision: str | None = None,
 ) -> PreTrainedModel:
     """A decoder-only model in evaluation mode.
 
     Args:
+        name: a local folder or a hub id, of which `revision` names a branch, tag or commit.
         dtype: "fp32", "bf16", or "auto" for `detect_precision`.
         device: default the GPU if there is one.
         dropout: overrides every dropout rate of the configuration; None leaves them.
@@ -79,11 +104,7 @@ def load_model(
         InputError: it can't be loaded, is sequence-to-sequence, or lacks weights, which would be random numbers.
     """
     device = device or default_device()
-    config = _load(AutoConfig, name, trust_remote_code=trust_remote_code)
-    if config.is_encoder_decoder:
-        raise InputError(
-            f"{name!r} ({config.model_type}) is sequence-to-sequence; wanted a decoder-only causal language model"
-        )
+    config = load_config(name, trust_remote_code, revision)
     if dropout is not None:
         set_dropout(config, dropout)
     model, found = _load(
@@ -92,6 +113,7 @@ def load_model(
         config=config,
         dtype=torch_dtype(dtype, device),
         trust_remote_code=trust_remote_code,
+        revision=revision,
         output_loading_info=True,
     )
     if missing := sorted(found["missing_keys"]):  # of tied layers, one is enough
@@ -104,10 +126,11 @@ def load_model(
 
 
 def set_dropout(config, rate: float) -> None:
-    """Set every dropout probability a configuration has."""
+    """Set every dropout probability a configuration has, or that of the text model inside."""
+    text = config.get_text_config()
     for key in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout", "dropout"):
-        if hasattr(config, key):
-            setattr(config, key, rate)
+        if hasattr(text, key):
+            setattr(text, key, rate)
 
 
 def default_device() -> str:
@@ -130,15 +153,10 @@ def torch_dtype(name: str, device: str | None = None) -> torch.dtype:
     return known[name]
 
 
-def context_length(model: PreTrainedModel) -> int:
-    """Longest input in tokens."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", 10**9))
-
-
-def config_context(name: str | Path, trust_remote_code: bool = False) -> int:
-    """As `context_length`, from the configuration alone."""
-    config = _load(AutoConfig, name, trust_remote_code=trust_remote_code).get_text_config()
-    return int(getattr(config, "max_position_embeddings", 10**9))
+def context_length(model: PreTrainedModel | PreTrainedConfig) -> int:
+    """Longest input in tokens, of a model or of its configuration alone; 10**9 where nothing limits it."""
+    config = getattr(model, "config", model).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 10**9)
 
 
 def parameter_count(model: PreTrainedModel) -> int:
@@ -159,56 +177,22 @@ def build_model(
     shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int, dropout: float | None = None
 ) -> PreTrainedModel:
     """A model with random weights of the stated shape; `dropout` overrides the architecture's usual rates."""
-    ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    if shape.architecture == "gpt2":
-        config = GPT2Config(
-            vocab_size=len(tokenizer),
-            n_positions=shape.context,
-            n_embd=shape.width,
-            n_layer=shape.layers,
-            n_head=shape.heads,
-            **ends,
-        )
-    else:
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=shape.width,
-            intermediate_size=4 * shape.width,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            max_position_embeddings=shape.context,
-            tie_word_embeddings=True,
-            **ends,
-        )
+    config = (GPT2Config if shape.architecture == "gpt2" else LlamaConfig)(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **(
+            {} if shape.architecture == "gpt2" else {"intermediate_size": 4 * shape.width, "tie_word_embeddings": True}
+        ),
+    )
     if dropout is not None:
         set_dropout(config, dropout)
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config)
-
-
-def keep_layers(model: PreTrainedModel, every: int) -> PreTrainedModel:
-    """Cut a student from a model: layers 0, every, 2 x every, ..., all else as it was.
-
-    Raises:
-        InputError: the model's layers can't be found, or fewer than one would be dropped.
-    """
-    decoder = model.base_model
-    name = next((n for n in ("layers", "h", "blocks") if hasattr(decoder, n)), None)
-    layers = getattr(decoder, name) if name else []
-    if len(layers) < 2:
-        raise InputError(
-            f"cannot cut a student from {type(model).__name__}: found {len(layers)} layers, wanted at least 2"
-        )
-    kept = torch.nn.ModuleList(list(layers)[::every])
-    for index, layer in enumerate(kept):
-        for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = index  # the key-value cache is addressed by it
-    setattr(decoder, name, kept)
-    model.config.num_hidden_layers = len(kept)
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = model.config.layer_types[::every]
-    return model
 
 
 def check_same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, size: str) -> None:
@@ -219,7 +203,7 @@ def check_same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTo
     """
     a, b = teacher.get_vocab(), student.get_vocab()
     if a != b:
-        differing = next(iter(sorted(set(a.items()) ^ set(b.items()), key=lambda item: item[1])))
+        differing = min(set(a.items()) ^ set(b.items()), key=lambda item: item[1])
         raise InputError(
             f"teacher and student {size!r} have different tokenizers ({len(a)} and {len(b)} entries, first difference at "
             f"{differing[0]!r} = {differing[1]}): take a student of the teacher's family, or cut one with keep_every"

@@ -4,6 +4,7 @@ Nearness needs text, so it needs decoding, but not from the prompt: up to the fi
 response. Decoding starts there and stops at the response's length; a recited record costs nothing.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
-from palimpsest.measure.generation import greedy, until_end
+from palimpsest.measure.generation import generate, until_end
 
+NEAR = 0.9  # edit similarity from which a continuation counts as nearly verbatim
 _words = DefaultTokenizer(use_stemmer=False).tokenize
 
 
@@ -23,7 +25,7 @@ def continuations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    table: pd.DataFrame,
+    scores: pd.DataFrame,
     *,
     token_budget: int | None = None,
     progress: bool = False,
@@ -32,15 +34,15 @@ def continuations(
 
     Args:
         examples: the scored examples.
-        table: this model's score table of them (`id`, `hit`), from the same weights and precision.
+        scores: this model's score table of them (`id`, `hit`), from the same weights and precision.
 
     Returns:
         One list of token ids per example, cut after the first end-of-text (kept).
 
     Raises:
-        InputError: an example is missing from the table or has another length there.
+        InputError: an example is missing from `scores` or has another length there.
     """
-    hits = dict(zip(table["id"], table["hit"], strict=True))
+    hits = dict(zip(scores["id"], scores["hit"], strict=True))
     texts, rows, prefixes, limits = [], [], [], []
     for i, example in enumerate(examples):
         response, hit = example.response_ids, hits.get(example.id)
@@ -56,7 +58,7 @@ def continuations(
             rows.append(i)
             prefixes.append(example.input_ids[: example.prompt_length + known])
             limits.append(len(response) - known)
-    written = greedy(model, tokenizer, prefixes, limits, token_budget=token_budget, progress=progress)
+    written = generate(model, tokenizer, prefixes, limits, token_budget=token_budget, progress=progress)
     for i, tokens in zip(rows, written, strict=True):
         texts[i] = texts[i] + tokens
     return texts
@@ -66,7 +68,7 @@ def near_misses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    table: pd.DataFrame,
+    scores: pd.DataFrame,
     *,
     token_budget: int | None = None,
     progress: bool = False,
@@ -82,10 +84,10 @@ def near_misses(
     columns = ["id", "first_miss", "continuation", *SIMILARITIES]
     if not examples:  # a tokenizer takes no empty batch
         return pd.DataFrame({name: [] for name in columns})
-    texts = continuations(model, tokenizer, examples, table, token_budget=token_budget, progress=progress)
+    texts = continuations(model, tokenizer, examples, scores, token_budget=token_budget, progress=progress)
     written = tokenizer.batch_decode(texts, skip_special_tokens=True)
     wanted = tokenizer.batch_decode([e.response_ids for e in examples], skip_special_tokens=True)
-    hits = dict(zip(table["id"], table["hit"], strict=True))
+    hits = dict(zip(scores["id"], scores["hit"], strict=True))
     rows = [
         {"id": e.id, "first_miss": first_miss(hits[e.id]), "continuation": text, **similarity(text, reference)}
         for e, text, reference in zip(examples, written, wanted, strict=True)
@@ -126,23 +128,18 @@ def _longest_common(text: str, reference: str) -> int:
     memory.
     """
 
-    def common(n: int) -> bool:
+    def not_common(n: int) -> bool:
         runs = {hash(text[i : i + n]) for i in range(len(text) - n + 1)}
         windows = (reference[i : i + n] for i in range(len(reference) - n + 1))
-        return any(hash(w) in runs and w in text for w in windows)
+        return not any(hash(w) in runs and w in text for w in windows)
 
-    longest = min(len(text), len(reference))
-    high = 8
-    while high <= longest and common(high):
-        high *= 2
-    low, high = (high // 2 if high > 8 else 0), min(high - 1, longest)
-    while low < high:
-        n = (low + high + 1) // 2
-        low, high = (n, high) if common(n) else (low, n - 1)
-    return low
+    return bisect_left(range(1, min(len(text), len(reference)) + 1), True, key=not_common)
 
 
 def first_miss(hit: Sequence[bool]) -> int:
     """How many tokens come before the first one that greedy decoding gets wrong; all of them if none is."""
     hit = np.asarray(hit, dtype=bool)
     return len(hit) if hit.all() else int(hit.argmin())
+
+
+NEAR = 0.9  # edit similarity from which a continuation counts as nearly verbatim

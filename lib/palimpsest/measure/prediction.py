@@ -5,9 +5,7 @@ perplexity, and the divergence between the two.
 """
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,12 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from palimpsest.data.records import encode, template, training_text
-from palimpsest.measure import lineage, results
-from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.statistics import delong_auc, rate_of
-from palimpsest.study import Arm, Study
-from palimpsest.study.runs import locate
+from palimpsest.measure.statistics import auc, rate_of
 
 FEATURES = {
     "zlib_bytes": "size after zlib, bytes",
@@ -29,6 +22,8 @@ FEATURES = {
     "baseline_loss": "baseline's log-perplexity, nats per token",
     "divergence": "KL(teacher || baseline), lower bound, nats per token",
 }
+FOLDS = 5
+POINTS = 200  # of a curve of savings
 UNMEASURABLE = "not measurable: {} of {} records memorized by the student; {} of each kind are needed for {} folds"
 
 
@@ -78,72 +73,46 @@ class Prediction:
     note: str = ""
 
 
-def predict(inputs: pd.DataFrame, memorized: pd.Series, folds: int = 5, seed: int = 0) -> Prediction:
+def predict(inputs: pd.DataFrame, memorized: pd.Series) -> Prediction:
     """Predict `memorized` (booleans indexed by record id) from `inputs` (same ids), every record by folds without it."""
     outcome = memorized.loc[inputs.index].to_numpy(bool)
     table = pd.DataFrame({"id": inputs.index, "probability": np.nan, "memorized": outcome})
     none = pd.Series(np.nan, index=inputs.columns)
-    if min(outcome.sum(), (~outcome).sum()) < folds:
-        note = UNMEASURABLE.format(outcome.sum(), len(outcome), folds, folds)
+    if min(outcome.sum(), (~outcome).sum()) < FOLDS:
+        note = UNMEASURABLE.format(outcome.sum(), len(outcome), FOLDS, FOLDS)
         return Prediction(table, dict.fromkeys(("rate", "low", "high"), np.nan), none, note)
     judge = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
-    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    split = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     table["probability"] = cross_val_predict(judge, inputs, outcome, cv=split, method="predict_proba")[:, 1]
     found = table["probability"].to_numpy()
     weights = pd.Series(judge.fit(inputs, outcome)[-1].coef_[0], index=inputs.columns)
-    return Prediction(table, delong_auc(found[outcome], found[~outcome]), weights)
+    return Prediction(table, auc(found[outcome], found[~outcome]), weights)
 
 
-def savings(table: pd.DataFrame, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)) -> pd.DataFrame:
+def avoided(judged: pd.DataFrame) -> dict[str, float]:
     """What leaving out the records predicted to be memorized would save, if nothing else changed.
 
-    An estimate: no student is trained anew, and a record left out is counted as not memorized. First row: all records given
-    a probability of one half or more, as in the paper; then the likeliest `shares` of all records.
+    An estimate: no student is trained anew, and a record left out is counted as not memorized. Left out is, as in the paper,
+    whatever is given a probability of one half or more.
 
     Args:
-        table: `Prediction.table`.
+        judged: `Prediction.table`.
 
     Returns:
-        `rule`, `removed` (records), `removed_share`, and the share of memorized records among those removed: `rate`,
-        `count`, `total`, `low`, `high`.
+        `removed` (records), `removed_share`, and the share of memorized records among those removed: `rate`, `count`,
+        `total`, `low`, `high`; all but `total` NaN where nothing was predicted.
     """
-    ranked = table.sort_values("probability", ascending=False, kind="stable")
-    half = int((table["probability"] >= 0.5).sum())
-    cuts = [("probability of 1/2 or more", half)]
-    cuts += [(f"likeliest {100 * share:g} %", int(np.ceil(share * len(table)))) for share in shares]
-    total = int(table["memorized"].sum())
-    return pd.DataFrame(
-        [
-            {
-                "rule": rule,
-                "removed": removed,
-                "removed_share": removed / len(table),
-                **rate_of(int(ranked["memorized"].iloc[:removed].sum()), total),
-            }
-            for rule, removed in cuts
-        ]
+    removed, memorized = judged["probability"] >= 0.5, judged["memorized"]
+    counted = rate_of(int((removed & memorized).sum()), int(memorized.sum()))
+    found = {"removed": int(removed.sum()), "removed_share": float(removed.mean()), **counted}
+    known = judged["probability"].notna().all()
+    return found if known else {**dict.fromkeys(found, np.nan), "total": found["total"]}
+
+
+def savings(judged: pd.DataFrame) -> pd.DataFrame:
+    """`avoided` for any number of records left out, likeliest first: `share_left_out`, `share_avoided`, at `POINTS` or fewer."""
+    ranked = (
+        judged.dropna().sort_values("probability", ascending=False, kind="stable")["memorized"].to_numpy().cumsum()
     )
-
-
-def predicted(study: Study, run_dir: str | Path, arm: Arm) -> tuple[set[str], str]:
-    """Members that `arm` is predicted to recite with a probability of one half or more, and why there are none, if so.
-
-    After Borkar et al. (arXiv 2601.15394): `arm` is trained once on all records, and a logistic regression on what teacher and
-    baseline make of a record, the size of the record, and what `arm` recites (`forecast`) judges every record by folds that
-    do not hold it. Whoever leaves records out this way pays for a first training of the same kind. "Recites" is
-    `lineage.recites` in the reading that the study's chapters use.
-
-    Raises:
-        InputError: `arm`, its baseline or the teacher is not measured yet.
-    """
-    records = results.load_records(run_dir)
-    rows = training_text(records, "student").drop_duplicates("id")
-    rows = rows.assign(
-        example=encode(rows, load_tokenizer(locate(run_dir) / "data" / "tokenizer"), template(study.data.template))
-    )
-    recited = lineage.recites(study, run_dir, arm.name, rows, lineage.choose_reading(rows)).dropna()
-    rows = rows[rows["id"].isin(set(recited.index))]
-    baseline = Arm(arm.size, "sft", arm.seed).name
-    inputs = features(rows, results.scores(run_dir, "teacher"), results.scores(run_dir, baseline))
-    found = predict(inputs, recited.astype(bool))
-    return set(found.table.loc[found.table["probability"] >= 0.5, "id"]), found.note
+    out = np.unique(np.linspace(1, len(ranked), min(POINTS, len(ranked))).round().astype(int))
+    return pd.DataFrame({"share_left_out": out / len(ranked), "share_avoided": ranked[out - 1] / ranked[-1:]})

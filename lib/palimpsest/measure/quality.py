@@ -8,7 +8,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.data.examples import Example
-from palimpsest.measure.generation import decode
+from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -30,7 +30,7 @@ def generate_and_compare(
     limit = int(SLACK * max(len(e.response_ids) for e in examples))
     room = context_length(model)
     began = time.perf_counter()
-    written = decode(
+    written = generate(
         model,
         tokenizer,
         [e.input_ids[: e.prompt_length] for e in examples],

@@ -1,16 +1,23 @@
-"""A score file: written shard by shard, whole or absent, resumable, and saying what it was made from."""
+"""A score file: written shard by shard, whole or absent, resumable, and saying what it was made from.
+
+Besides: records longer than the context, cut into `windows` to be scored, and any Parquet file read in pieces.
+"""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pyarrow.dataset import dataset
 
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
@@ -54,67 +61,44 @@ def examples_digest(examples: Sequence[Example]) -> str:
 class ScoreFile:
     """The file at `path`, its finished shards in `<path>.parts`, and the shards of a former version of the file.
 
+    A shard bears the name of what it was made from, so that one of another model, setting or record is never taken for it.
+
     Args:
         path: the Parquet file to be.
-        about: what the scores depend on (see `describe`); shards with another `about` are not this file's.
+        about: what the scores depend on besides the records (see `describe`).
     """
 
     def __init__(self, path: str | Path, about: dict[str, Any]):
-        self.path, self.about = Path(path), about
+        self.path, self.about, self.digests = Path(path), about, []
         self.parts = self.path.with_name(self.path.name + ".parts")
         with self._disk():
             former = read_metadata(self.path) if self.path.exists() else {}
             self.parts.mkdir(parents=True, exist_ok=True)
-        self.former = former.get("shards", []) if about.items() <= former.items() else []
-        self.digests: list[str] = []
+            if about.items() <= former.items():
+                for digest, table in zip(former.get("shards", []), row_groups(self.path), strict=True):
+                    _write([table], self._part(digest), about)
 
     def has(self, digest: str) -> bool:
-        """Whether the next shard is already there.
-
-        Raises:
-            InputError: there is an unfinished shard in its place, but made by another model or settings.
-        """
-        if self._in_former(len(self.digests), digest):
-            return True
-        part = self._part(len(self.digests))
-        if not part.exists():
-            return False
-        found = read_metadata(part)
-        other = [f"{k} was {found.get(k)}, is now {v}" for k, v in self.about.items() if found.get(k) != v]
-        if other:
-            raise InputError(
-                f"{self.parts} has unfinished scores made otherwise ({'; '.join(other)}); mixing them would be wrong."
-                " Finish with the former model and settings, or delete that folder to start anew."
-            )
-        return found["shard"] == digest
+        """Whether the shard of these examples (`examples_digest`) is already there."""
+        return self._part(digest).exists()
 
     def add(self, digest: str, table: pa.Table | None = None) -> None:
         """Note the next shard, and write it if it is a new one."""
         if table is not None:
             with self._disk():
-                _write([table], self._part(len(self.digests)), {**self.about, "shard": digest})
+                _write([table], self._part(digest), self.about)
         self.digests.append(digest)
 
     def finish(self, metadata: Mapping[str, Any]) -> None:
         """Put the shards together at `path`, one row group each, and remove the parts."""
-        final = {**metadata, **self.about, "shards": self.digests}
+        tables = (pq.read_table(self._part(digest)) for digest in self.digests)
         with self._disk():
-            if not self.path.exists() or read_metadata(self.path) != final:
-                _write(self._tables(), self.path, final)
-            for part in self.parts.iterdir():
-                part.unlink()
-            self.parts.rmdir()
+            _write(tables, self.path, {**metadata, **self.about, "shards": self.digests})
+            shutil.rmtree(self.parts)
 
-    def _part(self, index: int) -> Path:
-        return self.parts / f"{index:06d}.parquet"
-
-    def _in_former(self, index: int, digest: str) -> bool:
-        return self.former[index : index + 1] == [digest]
-
-    def _tables(self) -> Iterator[pa.Table]:
-        former = pq.ParquetFile(self.path) if self.former else None
-        for i, digest in enumerate(self.digests):
-            yield former.read_row_group(i) if self._in_former(i, digest) else pq.read_table(self._part(i))
+    def _part(self, digest: str) -> Path:
+        made_from = json.dumps([self.about, digest], sort_keys=True)
+        return self.parts / f"{hashlib.sha256(made_from.encode()).hexdigest()}.parquet"
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -136,3 +120,50 @@ def _write(tables: Iterable[pa.Table], path: Path, metadata: dict[str, Any]) -> 
         writer.write_table(table, row_group_size=max(1, len(table)))
     writer.close()
     unfinished.replace(path)
+
+
+# ---------------------------------------------------------------- records longer than the context
+
+
+def windows(example: Example, context: int) -> Iterator[Example]:
+    """Cut an example longer than `context` so that every labelled token is labelled in exactly one window.
+
+    The first window is filled from the left as far as it goes; each later one labels up to half a context of further
+    tokens, given the tokens before them. Ids are `id/0`, `id/1`, ... in order. An example that fits is returned whole.
+    """
+    length = len(example.input_ids)
+    if length <= context:
+        yield example
+        return
+    step = max(1, context // 2)
+    start, number = example.prompt_length, 0
+    while start < length:
+        end = min(length, context if number == 0 and start < context else start + step)
+        left = max(0, end - context)
+        flags = example.secret[start - example.prompt_length : end - example.prompt_length]
+        yield Example(f"{example.id}/{number}", example.input_ids[left:end], start - left, flags)
+        start, number = end, number + 1
+
+
+def join_windows(table: pd.DataFrame) -> pd.DataFrame:
+    """The windows of each record in a score table (ids `id/0`, `id/1`, ...) put end to end in its one row."""
+    if not table["id"].str.contains("/", regex=False).any():
+        return table.reset_index(drop=True)
+    how = dict.fromkeys(table.columns.drop("id"), lambda parts: np.concatenate(list(parts)))
+    how |= {"prompt_length": "first", "length": "sum"}
+    return table.groupby(table["id"].str.split("/").str[0], sort=False).agg(how).reset_index()
+
+
+# ---------------------------------------------------------------- any Parquet file, in pieces
+
+
+def row_groups(path: Path) -> Iterator[pa.Table]:
+    """The rows of a Parquet file, one row group at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)
+
+
+def pick(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows at `places` (rising, from 0) of a Parquet file, which is never in memory whole."""
+    return dataset(path).take(pa.array(places), columns=columns).to_pandas()

@@ -6,11 +6,11 @@ response token: `token`, `logprob` (nats), `hit` (the model's first choice is th
 log p under p, for Min-K%++), and `logprob_<name>` for each sampling setting asked for (-inf where that setting cuts the token).
 """
 
-import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from palimpsest.measure.forward import (
     labelled_inputs,
     labelled_logits,
 )
+from palimpsest.measure.memory import run_batches
 from palimpsest.measure.score_file import ScoreFile, describe, examples_digest
 from palimpsest.measure.token_stats import Sampling, sampling_steps, signals
 
@@ -57,25 +58,23 @@ class _Pass:
             if any(len(e.input_ids) > 1 for e in examples):  # else there was nothing to try it on
                 _MODES[self.model] = self.mode
             self.token_budget = self.token_budget or fitting_token_budget(self.model, self.mode)
-        todo, order, parts = list(by_length(list(examples), self.token_budget)), [], [_no_columns(self.sampling)]
-        while todo:
-            rows = [examples[i] for i in todo[0]]
-            try:
-                parts.append(self._batch(rows))
-            except RuntimeError as error:  # torch.OutOfMemoryError, or a plain RuntimeError of the CPU allocator
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-                    raise
-                todo = self._halve(todo, rows)
-                continue
-            order += todo.pop(0)
+        batches = by_length(list(examples), self.token_budget)
+        lengths, names = [len(e.input_ids) for e in examples], [f"record {e.id}" for e in examples]
+        order, parts = [], [_no_columns(self.sampling)]
+        shrink = partial(setattr, self, "token_budget")  # later shards are cut into small batches at once
+        for rows, part in run_batches(
+            batches, lambda r: self._batch([examples[i] for i in r]), lengths, names, shrink
+        ):
+            order += rows
+            parts.append(part)
             self.bar.update(len(rows))
         return _assemble(examples, order, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
     def _batch(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
         """The list columns of one batch, flat, in the order of `examples`."""
-        inputs, where, target = labelled_inputs(self.model, examples)
+        inputs, at, target = labelled_inputs(self.model, examples)
         parts, start = [], 0
-        for logits in labelled_logits(self.model, inputs, where, self.mode) if len(target) else ():
+        for logits in labelled_logits(self.model, inputs, at, self.mode) if len(target) else ():
             parts.append(signals(logits, target[start : start + len(logits)].to(logits.device), self.sampling))
             start += len(logits)
         if not parts:
@@ -83,26 +82,12 @@ class _Pass:
         columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
         broken = np.isnan(columns["logprob"]) | np.isnan(columns["std_logprob"])
         if broken.any():
-            record = examples[int(where.nonzero()[int(broken.argmax()), 0])].id
+            record = examples[int(at[int(broken.argmax())]) // inputs["input_ids"].shape[1]].id
             raise InputError(
                 f"the model gives NaN for record {record} ({int(broken.sum())} of {len(broken)} tokens in its batch); wanted"
                 f" finite logits. Its weights are damaged or {self.model.dtype} is too narrow for them: try float32."
             )
         return columns
-
-    def _halve(self, todo: list[list[int]], rows: Sequence[Example]) -> list[list[int]]:
-        """Out of memory on `rows`, the first of `todo`: go on with batches of half the size."""
-        longest = max(len(e.input_ids) for e in rows)
-        if len(rows) == 1:
-            raise InputError(
-                f"record {rows[0].id} of {longest} tokens does not fit in memory alone. Use a narrower dtype, a larger device,"
-                " or cut the record into windows."
-            )
-        self.token_budget = len(rows) * longest // 2
-        warnings.warn(f"out of memory: going on with at most {self.token_budget} tokens a batch", stacklevel=2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return [half for b in todo for half in (b[: len(b) // 2], b[len(b) // 2 :]) if half]
 
 
 def _no_columns(sampling: Sampling) -> dict[str, np.ndarray]:
@@ -204,7 +189,15 @@ def score_to_parquet(
     return file.path
 
 
-def flatten(table: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+def flatten(scores: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     """All values `[tokens]` of a list column end to end, and where each record starts `[records + 1]` (the last is the end)."""
-    starts = np.concatenate([[0], np.cumsum(table["length"].to_numpy(dtype=np.int64))])
-    return (np.concatenate(table[column].to_numpy()) if len(table) else np.zeros(0)), starts
+    lists = scores[column].to_numpy()
+    return (np.concatenate(lists) if len(lists) else np.zeros(0)), np.cumsum([0, *map(len, lists)])
+
+
+def reduce_records(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """`function.reduce` over each record's stretch of flat `values` `[records]`; 0 where it has none."""
+    out, full = np.zeros(len(starts) - 1, dtype=values.dtype), starts[1:] > starts[:-1]
+    if full.any():
+        out[full] = function.reduceat(values, starts[:-1][full])
+    return out

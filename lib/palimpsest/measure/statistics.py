@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, rankdata
+from scipy.stats import norm, rankdata, t
 from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
@@ -17,8 +17,17 @@ def rate(verdicts: Sequence[bool]) -> dict[str, float]:
 
 def rate_of(count: int, total: int) -> dict[str, float]:
     """A share with its 95 % Wilson interval: `rate`, `count`, `total`, `low`, `high`; of nothing, rate and interval are NaN."""
-    low, high = map(float, wilson(count, total))
-    return {"rate": count / total if total else np.nan, "count": count, "total": total, "low": low, "high": high}
+    return _share(count, total, *wilson(count, total))
+
+
+def clopper_pearson(count: int, total: int) -> dict[str, float]:
+    """As `rate_of` with the exact (Clopper-Pearson) 95 % interval, which never covers too little: for rates near 0 and 1."""
+    return _share(count, total, *(proportion_confint(count, total, method="beta") if total else (np.nan, np.nan)))
+
+
+def _share(count: int, total: int, low: float, high: float) -> dict[str, float]:
+    rate = count / total if total else np.nan
+    return {"rate": rate, "count": count, "total": total, "low": float(low), "high": float(high)}
 
 
 def wilson(count: int | np.ndarray, total: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,21 +42,15 @@ def wilson(count: int | np.ndarray, total: int | np.ndarray) -> tuple[np.ndarray
     return np.where(total > 0, low, np.nan), np.where(total > 0, high, np.nan)
 
 
-def over_seeds(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def over_seeds(rates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Shares with the seeds of each group `by` together: `by`, and `rate`, `count`, `total`, `low`, `high` of the mean seed.
 
     The interval is Wilson's for one seed's number of records: several seeds look at the same records, so they narrow nothing
     that is said about other records.
     """
-    mean = table.groupby(list(by), sort=False, dropna=False)[["count", "total"]].mean().reset_index()
+    mean = rates.groupby(list(by), sort=False, dropna=False)[["count", "total"]].mean().reset_index()
     low, high = wilson(mean["count"], mean["total"])
     return mean.assign(rate=mean["count"] / mean["total"], low=low, high=high)
-
-
-def clopper_pearson(count: int, total: int) -> dict[str, float]:
-    """As `rate_of` with the exact (Clopper-Pearson) 95 % interval, which never covers too little: for rates near 0 and 1."""
-    low, high = map(float, proportion_confint(count, total, method="beta")) if total else (np.nan, np.nan)
-    return {"rate": count / total if total else np.nan, "count": count, "total": total, "low": low, "high": high}
 
 
 def newcombe(count: int, total: int, other_count: int, other_total: int) -> tuple[float, float]:
@@ -110,12 +113,12 @@ def paired_bootstrap(one: np.ndarray, other: np.ndarray, **options) -> dict[str,
     return bootstrap(np.asarray(one, dtype=float) - np.asarray(other, dtype=float), **options)
 
 
-def delong_auc(positives: Sequence[float], negatives: Sequence[float]) -> dict[str, float]:
+def auc(positives: Sequence[float], negatives: Sequence[float], few: bool = False) -> dict[str, float]:
     """Area under the ROC curve with DeLong's 95 % interval (midranks: Sun & Xu, IEEE Signal Processing Letters 21, 2014).
 
-    The interval is made on the logit scale, so that it stays between 0 and 1; with all positives above all negatives, or the
-    reverse, there is no variance to go by and the bound on that side's count is used: the exact interval of no error in as
-    many pairs as the smaller group has members.
+    The interval is made on the logit scale, so that it stays between 0 and 1, with Student's t where `few` of a kind make the
+    normal distribution too narrow; with all positives above all negatives, or the reverse, there is no variance to go by and
+    the bound on that side's count is used: the exact interval of no error in as many pairs as the smaller group has members.
 
     Returns:
         `rate` (the AUC, ties counted half), `low`, `high`, `error` (its standard error).
@@ -130,12 +133,28 @@ def delong_auc(positives: Sequence[float], negatives: Sequence[float]) -> dict[s
     ranks = rankdata(np.concatenate([x, y]))
     above = (ranks[:m] - rankdata(x)) / n  # share of negatives below each positive
     below = 1 - (ranks[m:] - rankdata(y)) / m  # share of positives above each negative
-    auc = above.mean()
+    area = above.mean()
     error = float(np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n))
-    if 0 < auc < 1:
-        reach = norm.ppf(0.975) * error / (auc * (1 - auc))
-        odds = np.log(auc / (1 - auc)) + np.array([-reach, reach])
+    if 0 < area < 1:
+        reach = (t.ppf(0.975, min(m, n) - 1) if few else norm.ppf(0.975)) * error / (area * (1 - area))
+        odds = np.log(area / (1 - area)) + np.array([-reach, reach])
         low, high = 1 / (1 + np.exp(-odds))
     else:
-        low, high = proportion_confint(round(auc * min(m, n)), min(m, n), method="beta")
-    return {"rate": float(auc), "low": float(low), "high": float(high), "error": error}
+        low, high = proportion_confint(round(area * min(m, n)), min(m, n), method="beta")
+    return {"rate": float(area), "low": float(low), "high": float(high), "error": error}
+
+
+# ---------------------------------------------------------------- shares as text
+
+
+def interval(rate: float, low: float, high: float) -> str:
+    """ "27.6 % (23.1 to 32.6)", or "not measurable" where there is nothing to count."""
+    return "not measurable" if pd.isna(rate) else f"{100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def percent(row, name: str = "rate", total: str = "total") -> str:
+    """A rate with its count and interval, as running text: "27.6 % (n = 337; 95 % interval 23.1 to 32.6)"."""
+    low, high = (row["low"], row["high"]) if name == "rate" else (row[f"{name}_low"], row[f"{name}_high"])
+    if pd.isna(row[name]):
+        return "not measurable (n = 0)"
+    return f"{100 * row[name]:.1f} % (n = {int(row[total])}; 95 % interval {100 * low:.1f} to {100 * high:.1f})"

@@ -5,19 +5,27 @@ refused and a near name is suggested; a study may `extends:` another file and st
 """
 
 import difflib
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from palimpsest.errors import InputError
+from palimpsest.study.files import locate
 from palimpsest.study.methods import METHODS
-from palimpsest.study.runs import locate
-from palimpsest.study.sections import Data, Measure, Model, Models, Section, TeacherText, Tokenizer, Training
+from palimpsest.study.sections import (
+    Data,
+    Measure,
+    Models,
+    Section,
+    Start,
+    TeacherText,
+    Tokenizer,
+    Training,
+    check_private_settings,
+)
 
 
 class Study(Section):
@@ -47,6 +55,8 @@ class Study(Section):
         for name in methods:
             if name not in METHODS:
                 raise ValueError(f"unknown method {name!r}{near(name, METHODS)}; known: {', '.join(METHODS)}")
+        if len(set(methods)) < len(methods):
+            raise ValueError("a method is listed twice")
         if "sft" not in methods:
             raise ValueError("methods must include 'sft': it is the baseline every distilled student is held against")
         return methods
@@ -73,14 +83,33 @@ class Study(Section):
             if other and other not in self.methods:
                 raise ValueError(f"method {method} leaves out what {other} recites: add {other} to methods")
         for arm in self.arms():
-            self.training(arm.size, arm.method)
+            settings = self.training(arm.size, arm.method)
+            if METHODS[arm.method].private:
+                check_private_settings(settings)
         return self
 
     def arms(self) -> list["Arm"]:
-        """Every size x method x seed, largest study order: as written in the file."""
+        """Every student, size x method x seed, as written in the file."""
         return [
             Arm(size, method, seed) for seed in self.seeds for size in self.models.students for method in self.methods
         ]
+
+    def everyone(self) -> list["Arm"]:
+        """All models of the study in reading order: those before fine-tuning, the teacher, the students."""
+        sizes = ["teacher", *self.models.students]
+        return [*(Arm(size, "none") for size in sizes), Arm("teacher", "sft"), *self.arms()]
+
+    def arm(self, name: str) -> "Arm":
+        """The model of that name.
+
+        Raises:
+            InputError: the study has none; a near name is suggested.
+        """
+        found = next((arm for arm in self.everyone() if arm.name == name), None)
+        if found is None:
+            names = [arm.name for arm in self.everyone()]
+            raise InputError(f"study {self.name} has no model {name!r}{near(name, names)}; it has {', '.join(names)}")
+        return found
 
     def training(self, size: str, method: str) -> Training:
         """The `student` section with this size's and then this method's changes on top."""
@@ -92,46 +121,60 @@ class Study(Section):
         """The `pretrain` section with this size's changes on top; `size` may be "teacher"."""
         return Training(**{**self.pretrain.model_dump(), **self.pretrain_by_size.get(size, {})})
 
-    def start(self, size: str) -> Model:
+    def start(self, size: str) -> Start:
         """Where the model of this size starts; `size` may be "teacher"."""
         return self.models.teacher if size == "teacher" else self.models.students[size]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One student: size x method x seed."""
+    """One model of a study: a student (size x method x seed); or, without a seed, the teacher (size "teacher", method "sft") or a
+    model before fine-tuning (method "none")."""
 
     size: str
     method: str
-    seed: int
+    seed: int | None = None
+
+    @property
+    def role(self) -> str:
+        """base (before fine-tuning), teacher, baseline (`sft`), student (distilled), or mitigated (fine-tuned another way)."""
+        if self.method == "none":
+            return "base"
+        if self.seed is None:
+            return "teacher"
+        return "baseline" if self.method == "sft" else "student" if METHODS[self.method].distilled else "mitigated"
 
     @property
     def name(self) -> str:
+        """Its folder's name in a run; never taken apart again, `Study.arm` finds what it stands for."""
+        if self.seed is None:
+            return "teacher" if self.role == "teacher" else f"base-{self.size}"
         return f"{self.size}-{self.method}-s{self.seed}"
 
-    @classmethod
-    def parse(cls, name: str) -> "Arm":
-        """Read `size-method-sN` back."""
-        try:
-            size, method, seed = name.split("-")
-            return cls(size, method, int(seed.removeprefix("s")))
-        except ValueError:
-            raise InputError(
-                f"{name!r} is not an arm; an arm is written size-method-sSEED, e.g. small-sft-s0"
-            ) from None
+    @property
+    def label(self) -> str:
+        """What figures and tables call it; arms of several seeds share one."""
+        if self.role == "teacher":
+            return "teacher"
+        return f"{self.size}, " + ("before" if self.role == "base" else METHODS[self.method].label)
+
+    def columns(self) -> dict[str, Any]:
+        """Who a table's row is about: `model, label, size, method, role, seed` (NaN without one)."""
+        seed = float("nan") if self.seed is None else self.seed
+        return {
+            "model": self.name,
+            "label": self.label,
+            "size": self.size,
+            "method": self.method,
+            "role": self.role,
+            "seed": seed,
+        }
 
 
 def near(name: str, known) -> str:
     """' (did you mean ...?)' or nothing."""
     match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""
-
-
-def fingerprint(value: Any) -> str:
-    """16 hex digits that change when `value` (pydantic models, dictionaries, lists, numbers) does."""
-    plain = value.model_dump() if isinstance(value, BaseModel) else value
-    text = json.dumps(plain, sort_keys=True, default=lambda v: v.model_dump() if isinstance(v, BaseModel) else str(v))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_study(path: str | Path) -> Study:
@@ -164,7 +207,7 @@ def _read(path: Path, seen: list[Path]) -> dict:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no study file {path}; the project's own are in studies/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"study {path} is not readable YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError(f"study {path}: wanted keys and values, found {type(tree).__name__}")

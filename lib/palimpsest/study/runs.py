@@ -1,7 +1,8 @@
 """The run folder: where a stage writes, how it says that it finished, and from what.
 
-A stage writes its files, then `run.json` last; a folder with a `run.json` of the same fingerprint is finished and is not
-computed again, whichever way it was started (runner, notebook or command).
+A stage writes its files, then `run.json` last; a folder with a `run.json` of the stage's present fingerprint is finished and is
+not computed again, whichever way it was started (runner, notebook or command). Whatever lies there from another fingerprint,
+checkpoints among it, is removed before the stage begins.
 """
 
 import fcntl
@@ -16,77 +17,142 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from palimpsest.errors import InputError
+from palimpsest.study.file import Arm, Study, load_study
+from palimpsest.study.files import locate, write_json
+from palimpsest.study.fingerprints import fingerprints
 
 PACKAGES = ("palimpsest", "torch", "transformers", "trl", "datasets", "accelerate", "peft", "numpy", "pandas")
 
 
-def root() -> Path:
-    """The nearest folder at or above the working one that holds the project's Snakefile; else the working folder.
+@dataclass(frozen=True)
+class Run:
+    """A study being carried out in a folder."""
 
-    Lets a notebook opened in JupyterLab (working folder `notebooks/`) and a batch run (project root) use the same paths.
-    """
-    here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p / "Snakefile").exists()), here)
+    study: Study
+    path: Path
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Stage -> fingerprint, as the study and its files stand now (`fingerprints.fingerprints`)."""
+        return fingerprints(self.study)
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def teacher_text(self) -> Path:
+        return self.path / "teacher_text"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    def model(self, name: str) -> Path:
+        return self.path / "models" / name
+
+    def scores(self, name: str) -> Path:
+        return self.path / "scores" / name
+
+    def finished(self, stage: str) -> dict[str, Any] | None:
+        """The `run.json` of a stage if it was made from what the study says now, else None."""
+        found = _read(self.path / stage / "run.json")
+        return found if found.get("fingerprint") == self.fingerprints[stage] else None
+
+    def require(self, stage: str) -> dict[str, Any]:
+        """The `run.json` of an earlier stage.
+
+        Raises:
+            InputError: it has not finished, or was made from other settings or data than the study has now.
+        """
+        if found := self.finished(stage):
+            return found
+        other = (self.path / stage / "run.json").exists()
+        found = (
+            "was made from other settings or data than the study has now" if other else "is not finished (no run.json)"
+        )
+        raise InputError(
+            f"{self.path / stage} {found}: run the stage that makes it first, by its notebook or with the whole study: "
+            f"make book STUDY=studies/{self.study.name}.yaml"
+        )
+
+    def facts(self, arm: Arm) -> dict[str, Any]:
+        """What training a model and measuring it (under `measured`) wrote down."""
+        return {**self.require(f"models/{arm.name}"), "measured": self.require(f"scores/{arm.name}")}
+
+    def measured(self) -> list[Arm]:
+        """The measured models in reading order.
+
+        Raises:
+            InputError: none is measured yet.
+        """
+        found = [arm for arm in self.study.everyone() if self.finished(f"scores/{arm.name}")]
+        if not found:
+            raise InputError(f"no measured models in {self.path}: run notebooks 01 to 03, or the whole study, first")
+        return found
 
 
-def locate(path: str | Path) -> Path:
-    """An absolute path: relative ones are taken from the working folder if something is there, else from `root()`."""
-    path = Path(path).expanduser()
-    return path.resolve() if path.is_absolute() or path.exists() else (root() / path).resolve()
-
-
-def finished(folder: Path, fingerprint: str) -> dict | None:
-    """The folder's `run.json` if it was written for this fingerprint, else None."""
-    try:
-        done = json.loads((folder / "run.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return done if done.get("fingerprint") == fingerprint else None
-
-
-def require(folder: Path, made_by: str) -> dict:
-    """The `run.json` of an earlier stage.
-
-    Raises:
-        InputError: that stage has not finished; the message says what to run.
-    """
-    try:
-        return json.loads((folder / "run.json").read_text())
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not finished (no run.json): run {made_by} first") from None
+def open_run(study: Study | str | Path, path: str | Path | None = None) -> Run:
+    """The run of a study (or study file) in the folder `path`; default `runs/<name of the study>`."""
+    study = study if isinstance(study, Study) else load_study(study)
+    return Run(study, locate(path or Path("runs") / study.name))
 
 
 @contextmanager
-def stage(folder: Path, fingerprint: str, parameters: dict[str, Any]) -> Iterator[dict | None]:
+def run_once(run: Run, stage: str, parameters: dict[str, Any] | None = None) -> Iterator[dict[str, Any] | None]:
     """Run the body once: yields None if the stage is already finished, else a dictionary that goes into `run.json`.
 
     A second process asking for the same stage (a notebook beside the runner, or one left over from a killed run) waits
-    for the first. An exception leaves what was written (checkpoints among it) in place and writes no `run.json`.
+    for the first. An exception leaves what was written (checkpoints among it) in place and writes no `run.json`; the
+    same stage with the same fingerprint goes on from there, any other one starts from an empty folder.
+
+    Args:
+        stage: the stage's folder in the run, a key of `Run.fingerprints`.
+        parameters: settings worth reading in `run.json`.
     """
+    folder, wanted = run.path / stage, run.fingerprints[stage]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if finished(folder, fingerprint):
+        if run.finished(stage):
             yield None
             return
+        if _read(folder / "begun.json").get("fingerprint") != wanted:
+            _empty(folder)
+            write_json(folder / "begun.json", {"fingerprint": wanted})
         (folder / "run.json").unlink(missing_ok=True)
         facts: dict[str, Any] = {}
         began = time.perf_counter()
         yield facts
-        record = {
-            "fingerprint": fingerprint,
-            "parameters": parameters,
-            **facts,
-            "seconds": round(time.perf_counter() - began, 3),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            **provenance(),
-        }
-        write_json(folder / "run.json", record)
+        seconds = round(time.perf_counter() - began, 3)
+        peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        about = {"fingerprint": wanted, "stage": stage, "parameters": parameters or {}}
+        write_json(folder / "run.json", {**about, "seconds": seconds, **peak, **facts, **provenance()})
+
+
+def _empty(folder: Path) -> None:
+    """Remove what another fingerprint left in a stage's folder; a folder that no stage has begun is somebody else's."""
+    left = [path for path in folder.iterdir() if path.name != ".lock"]
+    if left and not {"begun.json", "run.json"} & {path.name for path in left}:
+        raise InputError(
+            f"{folder} holds {left[0].name}, which no stage of a run has written; wanted a folder of this run alone, since what is "
+            "stale in it is removed: choose another run folder"
+        )
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
 
 
 def provenance() -> dict[str, Any]:
@@ -124,61 +190,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all: a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    part.replace(path)
-
-
-def write_table(table, path: Path, **options) -> Path:
-    """A tidy table as CSV, whole or not at all; numbers keep six significant digits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n", **options)
-    part.replace(path)
-    return path
-
-
-def write_parquet(table, path: Path) -> None:
-    """A table with lists in it as Parquet, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    table.to_parquet(part)
-    part.replace(path)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder of ours, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The parts of a run folder."""
-
-    path: Path
-
-    @classmethod
-    def of(cls, run_dir: str | Path) -> "Folder":
-        return cls(locate(run_dir))
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data"
-
-    @property
-    def teacher_text(self) -> Path:
-        return self.path / "teacher_text"
-
-    @property
-    def scores(self) -> Path:
-        return self.path / "scores"
-
-    @property
-    def tables(self) -> Path:
-        return self.path / "tables"
-
-    def model(self, name: str) -> Path:
-        return self.path / "models" / name

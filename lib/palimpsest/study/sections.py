@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from palimpsest.errors import InputError
+
 
 class Section(BaseModel):
     """A part of a study file; a key it does not know is an error, never ignored."""
@@ -15,7 +17,9 @@ class Data(Section):
     """Where the records come from and how many are drawn."""
 
     source: str  # file (JSONL, JSON, CSV, Parquet) or hub id
+    revision: str | None = None  # of a hub id: branch, tag or commit
     columns: dict[str, str] = {}  # our column name -> the file's
+    annotations: list[Literal["split", "kind", "secrets", "copies", "teacher_only"]] = []  # columns with our meaning
     template: str | dict[str, str] = "alpaca"  # alpaca, plain, or {with_context: ..., without_context: ...}
     members: int = Field(gt=0)
     non_members: int = Field(gt=0)
@@ -46,13 +50,15 @@ class Scratch(Section):
     context: int = Field(default=256, gt=0)
 
 
-class Model(Section):
+class Start(Section):
     """Where a model starts: exactly one of a folder or hub id, random weights, or layers kept from the teacher's base."""
 
     path: str | None = None
     scratch: Scratch | None = None
     keep_every: int | None = Field(default=None, gt=1)
+    revision: str | None = None  # of a hub id: branch, tag or commit
     trust_remote_code: bool = False
+    revision: str | None = None  # branch, tag or commit of a hub id
 
     @model_validator(mode="after")
     def one_start(self):
@@ -63,8 +69,8 @@ class Model(Section):
 
 
 class Models(Section):
-    teacher: Model
-    students: dict[str, Model] = Field(min_length=1)
+    teacher: Start
+    students: dict[str, Start] = Field(min_length=1)
 
     @field_validator("students")
     @classmethod
@@ -134,6 +140,17 @@ class Training(Section):
         if self.schedule == "cosine" and self.min_learning_rate:
             return "cosine_with_min_lr", {"min_lr": self.min_learning_rate}
         return self.schedule, {}
+
+
+def check_private_settings(settings: Training) -> None:
+    """Raise `InputError` for settings under which DP-SGD (methods that are `private`) can't be computed or accounted for."""
+    asked = [k for k in ("max_steps", "gradient_checkpointing", "lora") if getattr(settings, k)]
+    asked += ["precision: bf16"] * (settings.precision == "bf16") + ["epochs below 1"] * (settings.epochs < 1)
+    if asked:
+        raise InputError(
+            f"DP-SGD is computed in fp32, for whole epochs, on all weights, without gradient checkpointing; found "
+            f"{', '.join(asked)}: leave that out of this method's settings (by_method)"
+        )
 
 
 class TeacherText(Section):

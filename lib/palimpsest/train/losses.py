@@ -13,7 +13,6 @@ logits of a chunk are computed, used and dropped, and nothing is computed twice.
 """
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -32,28 +31,18 @@ class Divergence:
     Attributes:
         objective: one of the four names above.
         cross_entropy_weight: w in w x cross-entropy + (1 - w) x objective; the cross-entropy is always at temperature 1.
-        temperature: both models' logits are divided by it inside the divergence.
-        square_temperature: multiply the divergence by temperature squared, so that its gradients keep their size
-            (Hinton et al. 2015). Off unless asked for.
+        temperature: both models' logits are divided by it inside the divergence, which is not multiplied by its square.
     """
 
     objective: Objective = "cross_entropy"
     cross_entropy_weight: float = 0.0
     temperature: float = 1.0
-    square_temperature: bool = False
-
-    def __post_init__(self):
-        if self.objective not in get_args(Objective):
-            raise ValueError(f"objective is {self.objective!r}; it must be one of {', '.join(get_args(Objective))}.")
-        if not 0 <= self.cross_entropy_weight <= 1:
-            raise ValueError(f"cross_entropy_weight is {self.cross_entropy_weight}; it must lie between 0 and 1.")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be positive.")
 
 
 @dataclass
 class Teacher:
-    """The teacher's side of a batch: hidden states `[tokens, teacher width]` and its output layer."""
+    """The teacher's side of a batch: hidden states `[tokens, teacher width]` and its output layer, of as many rows as the
+    student's."""
 
     states: Tensor
     weight: Tensor
@@ -74,7 +63,7 @@ def summed_loss(
     Args:
         divergence: what to minimize.
         states: the student's final hidden states, `[tokens, width]`; tokens may be 0.
-        weight, bias: the student's output layer, `[vocabulary, width]` and `[vocabulary]`.
+        weight, bias: the student's output layer, `[vocabulary, width]` and `[vocabulary]`: without rows that no token has.
         labels: `[tokens]`.
         teacher: needed unless the objective is cross-entropy; its vocabulary must be the student's.
         chunk_tokens: positions handled at once; by default what fits `CHUNK`.
@@ -140,10 +129,9 @@ def _chunk(divergence: Divergence, z: Tensor, teacher_z: Tensor | None, labels: 
         loss, grad = _cross_entropy(log_p.clone() if t == 1 else _log_softmax(z), labels)
         loss, grad = w * loss, grad.mul_(w)
     value, slope = _DIVERGENCES[divergence.objective](log_p, log_q)
-    factor = (1 - w) * (t * t if divergence.square_temperature else 1.0)
-    if factor != t:
-        slope.mul_(factor / t)
-    return loss + factor * value, slope if grad is None else grad.add_(slope)
+    if 1 - w != t:
+        slope.mul_((1 - w) / t)
+    return loss + (1 - w) * value, slope if grad is None else grad.add_(slope)
 
 
 def _log_softmax(z: Tensor, temperature: float = 1.0) -> Tensor:

@@ -15,20 +15,16 @@ from opacus.accountants.utils import get_noise_multiplier
 from opacus.optimizers import DPOptimizer
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch.nn import functional
-from transformers import PreTrainedModel, TrainerState, get_scheduler
+from transformers import PreTrainedModel, Trainer, TrainerState, get_scheduler
 
 from palimpsest.data.examples import IGNORED, Example, collate
 from palimpsest.errors import InputError
-from palimpsest.study.sections import Training
+from palimpsest.study.sections import Training, check_private_settings
+from palimpsest.train.trainer import highest_rate
 from palimpsest.train.trajectory import Trajectory
 
 # An embedding has no input that needs a gradient; Opacus's hook on it works all the same.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
-
-
-def delta_of(settings: Training, records: int) -> float:
-    """The study's delta, or 1 / (2 x records) (Li et al., arXiv 2110.05679)."""
-    return settings.privacy.delta or 1 / (2 * records)
 
 
 def train_private(
@@ -51,21 +47,18 @@ def train_private(
         folder: for checkpoints.
 
     Returns:
-        `steps`, `epochs`, `train_seconds`, `train_loss` (mean over the last epoch's records) and `privacy`: `epsilon` spent,
-        `delta`, `noise_multiplier` (standard deviation over the clipping norm), `clip` and `sampling_rate`.
+        `steps`, `epochs`, `train_seconds`, `train_loss` (mean over the last epoch's records), `learning_rate` (the highest),
+        `precision` and `privacy`: `epsilon` spent, `delta`, `noise_multiplier` (standard deviation over the clipping norm),
+        `clip` and `sampling_rate`.
 
     Raises:
         InputError: settings that DP-SGD can't honour, a module Opacus can't follow, or a loss that isn't finite.
     """
-    if settings.max_steps or settings.gradient_checkpointing or settings.precision == "bf16" or settings.lora:
-        raise InputError(
-            "DP-SGD is computed in fp32, for whole epochs, on all weights, without gradient checkpointing: leave max_steps, "
-            "gradient_checkpointing, lora and precision: bf16 out of this method's settings (by_method)"
-        )
+    check_private_settings(settings)
     began, rate = time.perf_counter(), min(1.0, settings.batch_size / len(examples))
     per_epoch = max(1, round(1 / rate))
     epochs = round(settings.epochs)
-    delta = delta_of(settings, len(examples))
+    delta = settings.privacy.delta or 1 / (2 * len(examples))  # the latter as Li et al., arXiv 2110.05679
     noise = get_noise_multiplier(
         target_epsilon=settings.privacy.epsilon,
         target_delta=delta,
@@ -76,7 +69,12 @@ def train_private(
     draw = torch.Generator().manual_seed(seed)
     shake = torch.Generator(device=model.device).manual_seed(seed)
     private = _per_sample(model)
-    plain = torch.optim.AdamW(private.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    decayed = set(Trainer.get_decay_parameter_names(None, model))  # the other methods leave norms and biases out
+    groups = [
+        {"params": [p for n, p in model.named_parameters() if (n in decayed) == decay], "weight_decay": much}
+        for decay, much in ((True, settings.weight_decay), (False, 0.0))
+    ]
+    plain = torch.optim.AdamW(groups, lr=settings.learning_rate)
     name, options = settings.scheduler
     schedule = get_scheduler(name, plain, settings.warmup_steps, epochs * per_epoch, scheduler_specific_kwargs=options)
     optimizer = DPOptimizer(
@@ -102,7 +100,8 @@ def train_private(
         state.epoch = state.global_step / per_epoch
         if trajectory:
             trajectory.on_epoch_end(None, state, None, model=model)
-        _keep(folder, state, model, plain, schedule, draw, shake)
+        if state.global_step < state.max_steps:
+            _keep(folder, state, model, plain, schedule, draw, shake)
     private.remove_hooks()
     spent = RDPAccountant()
     spent.history = [(noise, rate, state.max_steps)]
@@ -111,6 +110,8 @@ def train_private(
         "epochs": float(epochs),
         "train_seconds": round(time.perf_counter() - began, 3),
         "train_loss": sum(losses) / max(1, len(losses)),
+        "learning_rate": highest_rate(schedule, state.global_step),
+        "precision": "fp32",
         "privacy": {
             "epsilon": spent.get_epsilon(delta),
             "delta": delta,

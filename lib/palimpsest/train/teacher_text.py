@@ -6,10 +6,10 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.data.examples import Example
-from palimpsest.measure.generation import decode
+from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
 from palimpsest.study import fingerprint
-from palimpsest.study.runs import remove, write_parquet
+from palimpsest.study.files import remove, write_parquet
 from palimpsest.study.sections import TeacherText
 
 PART = 512  # records; what a kill in the middle of writing can cost at most
@@ -45,7 +45,7 @@ def write_teacher_text(
         if path.exists():
             continue
         some = prompts[at : at + part]
-        texts = decode(
+        texts = generate(
             model,
             tokenizer,
             some,

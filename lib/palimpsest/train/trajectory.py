@@ -1,15 +1,21 @@
 """Memorization and held-out loss while a model is trained: one row per epoch and split."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import torch
 from transformers import TrainerCallback
 
 from palimpsest.data.examples import Example
 from palimpsest.measure import extraction
+from palimpsest.measure.forward import plain_model
+from palimpsest.measure.models import detect_precision, torch_dtype
 from palimpsest.measure.scoring import score
 from palimpsest.measure.statistics import rate
-from palimpsest.study.runs import write_parquet, write_table
+from palimpsest.study import write_table
+from palimpsest.study.files import write_parquet
 
 
 def point(model, examples: list[Example], window: int) -> tuple[dict, dict]:
@@ -46,16 +52,41 @@ def point(model, examples: list[Example], window: int) -> tuple[dict, dict]:
     return row, each
 
 
+@contextmanager
+def as_finished(model, precision: str) -> Iterator[None]:
+    """Meanwhile the model is what it will be when it is loaded to be measured: in evaluation mode, its weights in `precision`
+    ("fp32" or "bf16"), its forward pass its class's own, without the autocast a trainer has put around it."""
+    weights = [(p, p.data) for p in model.parameters()]
+    forwards = [(m, vars(m).pop("forward", None)) for m in {model, plain_model(model)}]
+    training = model.training
+    model.eval()
+    try:
+        for p, data in weights:
+            p.data = data.to(torch_dtype(precision))
+        with torch.autocast(model.device.type, enabled=False):
+            yield
+    finally:
+        for p, data in weights:
+            p.data = data
+        for m, forward in forwards:
+            if forward is not None:
+                m.forward = forward
+        model.train(training)
+
+
 class Trajectory(TrainerCallback):
     """Adds a `point` per watched split before training and after every `every`-th epoch, and prints one line.
 
-    Writes `trajectory.csv` (its numbers) and `trajectory.parquet` (its lists) in `folder`, at once; after a resume, rows past the
-    resumed epoch are dropped and computed anew.
+    Writes `trajectory.csv` (its numbers, with the `precision` they were computed in) and `trajectory.parquet` (its lists) in
+    `folder`, at once; after a resume, rows past the resumed epoch are dropped and computed anew.
     """
 
-    def __init__(self, folder: Path, watch: dict[str, list[Example]], window: int, every: int = 1):
+    def __init__(
+        self, folder: Path, watch: dict[str, list[Example]], window: int, every: int = 1, precision: str = "fp32"
+    ):
         self.path, self.lists_path = folder / "trajectory.csv", folder / "trajectory.parquet"
         self.watch, self.window, self.every = watch, window, every
+        self.precision = detect_precision() if precision == "auto" else precision
         self.rows: list[dict] = []
         self.lists: list[dict] = []
 
@@ -79,18 +110,15 @@ class Trajectory(TrainerCallback):
             self._add(model, state, round(state.epoch or 0.0, 3))
 
     def _add(self, model, state, epoch: float) -> None:
-        training = model.training
-        model.eval()
         points = {}
-        for split, examples in self.watch.items():
-            points[split], each = point(model, examples, self.window)
-            when = {"epoch": epoch, "step": state.global_step, "split": split}
-            self.rows.append({**when, **points[split]})
-            self.lists.append({**when, **each})
-        model.train(training)
-        write_parquet(
-            pd.DataFrame(self.lists), self.lists_path
-        )  # first: a row of the other file always has its own here
+        with as_finished(model, self.precision):
+            for split, examples in self.watch.items():
+                points[split], each = point(model, examples, self.window)
+                when = {"epoch": epoch, "step": state.global_step, "split": split}
+                self.rows.append({**when, "precision": self.precision, **points[split]})
+                self.lists.append({**when, **each})
+        # The lists first: a row of the other file always has its own here.
+        write_parquet(pd.DataFrame(self.lists), self.lists_path)
         write_table(pd.DataFrame(self.rows), self.path)
         if epoch == 0:
             print(f"after epoch: loss, records verbatim and secrets recited, {' | '.join(points)}", flush=True)

@@ -1,0 +1,49 @@
+"""Where the project's files are found, and files that are whole or absent."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def root() -> Path:
+    """The nearest folder at or above the working one that holds the project's Snakefile; else the working folder.
+
+    Lets a notebook opened in JupyterLab (working folder `notebooks/`) and a batch run (project root) use the same paths.
+    """
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "Snakefile").exists()), here)
+
+
+def locate(path: str | Path) -> Path:
+    """An absolute path: relative ones are taken from the working folder if something is there, else from `root()`."""
+    path = Path(path).expanduser()
+    return path.resolve() if path.is_absolute() or path.exists() else (root() / path).resolve()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The path of a draft that takes the place of `path` when the body ends well: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    yield draft
+    draft.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON."""
+    with whole(path) as draft:
+        draft.write_text(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def write_parquet(table, path: Path) -> None:
+    """A data frame, lists in it or not, as Parquet."""
+    with whole(path) as draft:
+        table.to_parquet(draft)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder of ours, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""What every stage's result depends on, in one place: the fingerprints that decide what is stale.
+
+A stage's fingerprint is made of the settings that can change its result, the content of the files it reads, and the
+fingerprints of the stages before it. Snakemake is given these values as its rules' parameters, and a stage compares the same
+ones with what lies in its folder (`runs.run_once`), so the two can't disagree.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from palimpsest.study.file import Arm, Study
+from palimpsest.study.files import locate
+from palimpsest.study.methods import METHODS, Method
+from palimpsest.study.sections import Start, Training
+
+LARGE = 1 << 26  # bytes; of a larger file in a model's folder, size and time of change stand for its content
+OF_DIVERGENCE = {"temperature", "cross_entropy_weight"}
+OF_SAMPLES = {"sampling_temperature", "max_new_tokens", "rollout_steps"}
+OF_GOLDFISH = {"goldfish_drop", "goldfish_context"}
+START = {"warm_start_epochs"}  # known by the stage that is begun from
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits that change when `value` (pydantic models, dictionaries, lists, numbers) does."""
+    text = json.dumps(value, sort_keys=True, default=lambda v: v.model_dump() if isinstance(v, BaseModel) else str(v))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprints(study: Study) -> dict[str, str]:
+    """Stage (its folder in the run) -> fingerprint, of all stages in their order, and of the `pages` made from the tables."""
+    return {stage: fingerprint(inputs) for stage, inputs in _with_parents(study)}
+
+
+def relevant(settings: Training, rule: Method) -> dict[str, Any]:
+    """The training settings that a method reads; the others may change without training it again."""
+    unread = START | (set() if rule.needs_teacher else OF_DIVERGENCE) | (set() if rule.samples else OF_SAMPLES)
+    unread |= (set() if rule.goldfish else OF_GOLDFISH) | (set() if rule.private else {"privacy"})
+    return settings.model_dump(exclude=unread)
+
+
+def _with_parents(study: Study) -> Iterator[tuple[str, Any]]:
+    """Stage and what it depends on, parents by their fingerprints."""
+    done: dict[str, str] = {}
+
+    def stage(name: str, *inputs: Any, after: tuple[str, ...] = ()) -> tuple[str, Any]:
+        found = [*inputs, [done[parent] for parent in after]]
+        done[name] = fingerprint(found)
+        return name, found
+
+    # What of the measuring goes into a trajectory; the rest may change without training again.
+    watched = [study.measure.window, study.measure.trajectory_every, study.measure.precision]
+    measuring = study.measure.model_dump(exclude={"trajectory_every", "window"})
+    first, plain = study.seeds[0], METHODS["sft"]
+    yield stage("data", study.data, _content(study.data.source), _tokenizer(study), _shortest_context(study))
+    for size in ("teacher", *study.models.students):
+        start, parents = (
+            study.start(size),
+            ("data", *(["models/base-teacher"] if study.start(size).keep_every else [])),
+        )
+        settings = relevant(study.pretraining(size), plain) if start.scratch else None
+        seed = first if start.scratch else None
+        yield stage(f"models/base-{size}", start, _content(start.path), settings, seed, after=parents)
+    yield stage("models/teacher", relevant(study.teacher, plain), watched, first, after=("models/base-teacher",))
+    how = study.teacher_text
+    unread = {"beams"} if how.decode != "beam" else set()
+    unread |= {"temperature"} if how.decode != "sample" else set()
+    written = [how.model_dump(exclude=unread), first if how.decode == "sample" else None]
+    yield stage("teacher_text", written, after=("models/teacher",))
+    for arm in study.everyone():
+        if arm.seed is None:
+            yield stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
+    # An arm that leaves records out reads the scores of another one, whatever their order in the file.
+    for arm in sorted(study.arms(), key=lambda a: METHODS[a.method].leave_out is not None):
+        rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
+        warm = f"models/{warm_name(arm, settings.warm_start_epochs)}"
+        if settings.warm_start_epochs and warm not in done:
+            own = relevant(study.training(arm.size, "sft"), plain) | {"epochs": settings.warm_start_epochs}
+            yield stage(warm, own, watched, arm.seed, after=(f"models/base-{arm.size}",))
+        parents = [warm if settings.warm_start_epochs else f"models/base-{arm.size}"]
+        parents += ["models/teacher"] if rule.needs_teacher or rule.leave_out else []
+        parents += ["teacher_text"] if rule.text == "teacher" else []
+        parents += [f"scores/{a.name}" for a in read_first(arm)]
+        row = {k: v for k, v in asdict(rule).items() if k != "label"}
+        yield stage(f"models/{arm.name}", row, relevant(settings, rule), watched, arm.seed, after=tuple(parents))
+        yield stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
+    everyone = study.everyone()
+    yield stage(
+        "tables",
+        [a.columns() for a in everyone],
+        study.measure.window,
+        after=tuple(f"scores/{a.name}" for a in everyone),
+    )
+    yield stage("pages", study, after=("tables",))
+
+
+def read_first(arm: Arm) -> list[Arm]:
+    """The arms whose scores decide which records this one leaves out; none for most methods."""
+    other = METHODS[arm.method].leave_out
+    return [Arm(arm.size, method, arm.seed) for method in dict.fromkeys([other, "sft"])] if other else []
+
+
+def warm_name(arm: Arm, epochs: int) -> str:
+    """The student that a warm-started arm begins from: `sft` of its size and seed after so many epochs."""
+    return f"warm-{arm.size}-e{epochs}-s{arm.seed}"
+
+
+def _tokenizer(study: Study) -> Any:
+    """An own vocabulary, or whose is taken."""
+    if study.tokenizer.vocabulary:
+        return study.tokenizer
+    teacher = study.models.teacher
+    return [teacher.path, teacher.revision, teacher.trust_remote_code, _content(teacher.path)]
+
+
+def _shortest_context(study: Study) -> list[Any]:
+    """What limits the length of a record: the shortest context of the models made here, and the configurations of the others."""
+    starts = [study.models.teacher, *study.models.students.values()]
+    made = min((s.scratch.context for s in starts if s.scratch), default=None)
+    return [made, [_configuration(s) for s in starts if s.path]]
+
+
+def _configuration(start: Start) -> list[Any]:
+    file = _here(start.path) and _here(start.path) / "config.json"
+    return [start.path, start.revision, _file(file) if file and file.is_file() else None]
+
+
+def _content(source: str | None) -> Any:
+    """What a local file or folder holds; None for a hub id, which its name and revision stand for."""
+    path = _here(source)
+    if path is None:
+        return None
+    if path.is_file():
+        return _file(path)
+    return [[f.relative_to(path).as_posix(), _file(f)] for f in sorted(path.rglob("*")) if f.is_file()]
+
+
+def _here(source: str | None) -> Path | None:
+    return locate(source) if source and locate(source).exists() else None
+
+
+def _file(path: Path) -> str:
+    stat = path.stat()
+    if stat.st_size > LARGE and path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
+        return f"{stat.st_size} {stat.st_mtime_ns}"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,281 @@
+"""The tables of a run: every column of every CSV is declared here once, with its type and meaning.
+
+`write_table` checks what it is given against the declaration, `load_tables` reads it back with these types, and the book's
+glossary prints it. A column has one meaning in whatever table it stands.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from palimpsest.errors import InputError
+from palimpsest.study.files import whole
+from palimpsest.study.runs import Run
+
+_MODEL, _GROUP = "model label size method role seed", "size method role"
+_RATE = "rate count total low high"
+_MEMORIZED = (
+    "epoch held_out_loss member_loss memorized memorized_low memorized_high counted unit verbatim non_member_memorized"
+)
+_EFFECT = (
+    "seeds unit total first_rate second_rate difference low high seed_least seed_most "
+    "held_out_loss held_out_loss_difference held_out_loss_low held_out_loss_high "
+    "member_loss member_loss_difference member_loss_low member_loss_high"
+)
+# Table -> its columns, in their order. Chapter by chapter.
+TABLES: dict[str, list[str]] = {
+    name: columns.split()
+    for name, columns in {
+        # the data
+        "splits": "split kind records prompt_characters response_characters secrets_per_record training_rows",
+        "secret_kinds": "secret_kind split secrets characters",
+        "overlap": "split prompts responses runs_1 runs_3 runs_5 runs_8",
+        "planted": "read_by copies records",
+        # while a model is trained
+        "trajectory": "epoch step split loss precision records verbatim verbatim_low verbatim_high secrets recited "
+        "recited_low recited_high",
+        # how much is memorized
+        "rates": f"{_MODEL} split target {_RATE}",
+        "excess": "label target rate low high",
+        "by_prefix": f"{_MODEL} split k {_RATE}",
+        "context": f"{_GROUP} split design k {_RATE}",
+        "discoverable": f"{_GROUP} split sampling n {_RATE}",
+        "near_misses": f"{_GROUP} split {_RATE} near_only rouge_l rouge_l_low rouge_l_high edit_similarity "
+        "edit_similarity_low edit_similarity_high",
+        "near_ties": f"label dtype {_RATE}",
+        "quality": f"{_MODEL} test_loss records rouge1 rouge2 rougeL rouge1_error rouge2_error rougeL_error",
+        # what a student inherits
+        "origins": f"size method split set seeds {_RATE}",
+        "origins_by_seed": f"size method seed split set {_RATE}",
+        "paired": "size method against student other difference low high ratio ratio_low ratio_high p_lowest p_highest "
+        "seeds total",
+        "transferred": f"{_MODEL} canaries twins recited auc low high p",
+        "predictions": f"size method seed records auc auc_low auc_high note removed removed_share {_RATE} "
+        "weight_zlib_bytes weight_teacher_loss weight_baseline_loss weight_divergence",
+        "savings": "size method seed share_left_out share_avoided",
+        "published_claims": "claim theirs size method ours low high outcome",
+        # attacks
+        "blind": "auc low high members non_members warning",
+        "membership": f"{_MODEL} attack measure fpr {_RATE} members non_members left_out note",
+        "roc": f"{_MODEL} attack fpr tpr",
+        "exposure": f"{_MODEL} id copies teacher_only logprob rank twins exposure recited",
+        "doses": f"{_GROUP} teacher_only copies canaries exposure exposure_low exposure_high chance ceiling {_RATE}",
+        # what memorization buys
+        "trajectories": f"{_MODEL} {_MEMORIZED}",
+        "stopped": f"{_MODEL} {_MEMORIZED}",
+        "equal_quality": f"{_GROUP} label {_EFFECT}",
+        "costs": f"{_MODEL} parameters bytes training_flops seconds peak_memory_bytes decode_tokens_per_second",
+        # comparisons of methods
+        "effects": f"question contrast first second paper size when {_EFFECT} verdict fit",
+    }.items()
+}
+_TYPES = {"str": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
+_DECLARED = """
+model: str: its name, a folder of the run
+label: str: what figures call it
+size: str: student size as the study names it; "teacher" for the teacher and its base
+method: str: method of training; "none" before fine-tuning, "sft" for the teacher
+role: str: base, teacher, baseline (sft), student (distilled) or mitigated (fine-tuned another way)
+seed: float: seed of a student; empty for the teacher and bases
+seeds: int: how many seeds a number is made of
+split: str: member, non_member or test; of the data also public and twin
+kind: str: record, canary or twin
+prompt_characters: float: mean length of the prompts
+response_characters: float: mean length of the responses
+secrets_per_record: float: mean number of marked secrets
+training_rows: int: rows of training text, copies counted
+secret_kind: str: what a secret is, as the data says
+characters: float: mean length of the secrets
+prompts: int: prompts that occur whole among the members
+responses: int: responses that do, secrets replaced by their kind
+runs_1: float: share of their words that occur in the members' responses
+runs_3: float: share of their runs of three words that do
+runs_5: float: share of their runs of five words that do
+runs_8: float: share of their runs of eight words that do
+read_by: str: who is trained on it
+target: str: what is to be recited: window, whole, next_window (tokens 50 to 100 from the first 50) or secret
+rate: float: count over total, or a difference of two such rates
+count: float: records or secrets counted; the mean over seeds where these are together
+total: float: records or secrets asked about
+low: float: lower end of the 95 % interval of what stands before it
+high: float: upper end of that interval
+k: float: response tokens given besides the prompt; in the left-truncated design, tokens given at all (inf: all)
+design: str: left-truncated (a fixed target) or right-growing (the target moves on with k)
+sampling: str: way of sampling; "greedy" is decoding once
+n: int: samples
+near_only: float: nearly verbatim records that are not verbatim
+dtype: str: data type of the logits
+rouge_l: float: ROUGE-L F-measure of the greedy text, mean over records
+rouge_l_low: float: lower end of its 95 % interval
+rouge_l_high: float: upper end
+edit_similarity: float: 1 - Levenshtein distance over the longer length, mean over records
+edit_similarity_low: float: lower end of its 95 % interval
+edit_similarity_high: float: upper end
+test_loss: float: loss on the test records, nats per response token
+records: int: records a number is made of
+rouge1: float: ROUGE-1 F-measure on the test prompts, mean
+rouge2: float: ROUGE-2
+rougeL: float: ROUGE-L
+rouge1_error: float: half-width of its 95 % normal interval over records
+rouge2_error: float: the same of ROUGE-2
+rougeL_error: float: the same of ROUGE-L
+id: str: the record's id
+set: str: which of teacher, student and baseline recite a record: inherited, easy, teacher_only, ...
+student: float: rate of the student
+other: float: rate of the model it is compared with
+against: str: the model it is compared with: baseline or teacher
+difference: float: first minus second
+ratio: float: first over second
+ratio_low: float: lower end of its 95 % interval
+ratio_high: float: upper end
+p: float: p-value
+p_lowest: float: smallest exact McNemar p-value of a seed
+p_highest: float: largest one
+canaries: int: canaries
+twins: int: their unseen twins
+recited: float: canaries recited, or whether this one is
+auc: float: area under the ROC curve
+auc_low: float: lower end of its 95 % interval
+auc_high: float: upper end
+memorized: float: share of the members' secrets (of records, where none are marked) recited
+memorized_low: float: lower end of its 95 % interval
+memorized_high: float: upper end
+counted: int: secrets or records that share is of
+unit: str: secrets or records
+verbatim: float: share of records whose window is recited from the prompt
+non_member_memorized: float: the same share of the non-members
+member_loss: float: loss on the members, nats per response token
+held_out_loss: float: loss on the non-members, nats per response token
+epoch: float: epochs trained
+step: int: optimizer steps trained
+loss: float: nats per response token
+precision: str: data type it was computed in
+secrets: int: secrets asked about, or marked
+verbatim_low: float: lower end of the 95 % interval
+verbatim_high: float: upper end
+recited_low: float: lower end of the 95 % interval
+recited_high: float: upper end
+note: str: why there is no number; empty where there is one
+removed: float: records given a probability of one half or more
+removed_share: float: their share
+weight_zlib_bytes: float: standardized coefficient of the size after zlib
+weight_teacher_loss: float: of the teacher's loss
+weight_baseline_loss: float: of the baseline's loss
+weight_divergence: float: of the divergence between teacher and baseline
+share_left_out: float: share of members left out, likeliest to be recited first
+share_avoided: float: share of recited records among them
+claim: str: what is claimed
+theirs: str: their number
+ours: float: our number
+outcome: str: agrees, weaker, disagrees, undecided or not measurable
+attack: str: membership attack
+measure: str: AUC, or TPR (true positive rate)
+fpr: float: false positive rate
+tpr: float: true positive rate
+members: int: members with a score
+non_members: int: non-members with a score
+left_out: int: records without a score
+warning: str: what is wrong with the groups; empty where nothing is
+copies: int: copies in the training text
+teacher_only: bool: whether only the teacher was fine-tuned on it
+logprob: float: log-probability of the secret, nats
+rank: int: place among its twins, 1 = likeliest
+exposure: float: exposure in bits
+exposure_low: float: lower end of its 95 % interval
+exposure_high: float: upper end
+chance: float: mean exposure of a canary never seen
+ceiling: float: most exposure that this many twins can show
+parameters: int: parameters, tied ones once
+bytes: int: size in memory
+training_flops: float: floating-point operations of its fine-tuning
+seconds: float: seconds of its fine-tuning
+peak_memory_bytes: int: peak memory of the device that trained it
+decode_tokens_per_second: float: new tokens per second when decoding
+question: str: what the comparison is about
+contrast: str: the comparison in words
+first: str: methods on the first side
+second: str: methods on the second side
+paper: bool: whether arXiv 2506.16170 finds less for the first
+when: str: end of training, equal held-out loss, or stopped early
+first_rate: float: share memorized by the first
+second_rate: float: share memorized by the second
+seed_least: float: smallest difference of a seed
+seed_most: float: largest
+held_out_loss_difference: float: first minus second
+held_out_loss_low: float: lower end of its 95 % interval
+held_out_loss_high: float: upper end
+member_loss_difference: float: first minus second
+member_loss_low: float: lower end of its 95 % interval
+member_loss_high: float: upper end
+verdict: str: less, more or undecided
+fit: str: closer, less close or undecided
+"""
+# Column -> its type (str, float, int or bool) and its meaning.
+COLUMNS: dict[str, tuple[str, str]] = {
+    name: (kind, meaning) for name, kind, meaning in (line.split(": ", 2) for line in _DECLARED.strip().splitlines())
+}
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """A declared table as CSV, whole or not at all; numbers keep six significant digits.
+
+    Args:
+        table: the columns declared for `path.stem`, in any order; a table without rows needs none.
+
+    Raises:
+        ValueError: columns other than the declared ones, or values that are not of their type.
+    """
+    declared = TABLES[path.stem]
+    table = table.reindex(columns=declared) if table.empty else table
+    if odd := set(table.columns) ^ set(declared):
+        raise ValueError(f"{path.name}: the columns {', '.join(sorted(odd))} are missing or not declared in `TABLES`")
+    typed = table[declared].astype({name: _TYPES[COLUMNS[name][0]] for name in declared})
+    with whole(path) as draft:
+        typed.to_csv(draft, index=False, float_format="%.6g", lineterminator="\n")
+    return path
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table that `write_table` wrote, with plain NumPy types; an empty text is "", a missing number NaN.
+
+    Raises:
+        InputError: it is not there, or has other columns than declared.
+    """
+    kinds = {name: COLUMNS[name][0] for name in TABLES[path.stem]}
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values={n: [""] for n, k in kinds.items() if k != "str"})
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is not there: run the tables stage first, or the whole study with make book"
+        ) from None
+    if odd := set(table.columns) ^ set(kinds):
+        raise InputError(
+            f"{path}: the columns {', '.join(sorted(odd))} are missing or unknown; write the tables again"
+        )
+    texts = {name: str for name, kind in kinds.items() if kind == "str"}
+    numbers = {name: float for name, kind in kinds.items() if kind == "float"}
+    flags = {name: bool for name, kind in kinds.items() if kind == "bool"}
+    return table.astype({**texts, **numbers, **flags})
+
+
+class Tables:
+    """The tables in a folder, one attribute each, read when first asked for: `tables.rates`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        if name not in TABLES:
+            raise AttributeError(f"no table {name!r}; declared are {', '.join(TABLES)}")
+        self.__dict__[name] = read_table(self.folder / f"{name}.csv")
+        return self.__dict__[name]
+
+
+def load_tables(run: Run) -> Tables:
+    """The tables of a run.
+
+    Raises:
+        InputError: the tables stage has not finished, or the study or its data have changed since.
+    """
+    run.require("tables")
+    return Tables(run.tables)

@@ -1,0 +1,41 @@
+"""The models and files that the audit's tests read."""
+
+import pandas as pd
+import pytest
+import torch
+from audits import EVIL, people, write
+
+from palimpsest.audit.inputs import AS_IT_STANDS
+from palimpsest.data.examples import collate
+from palimpsest.data.records import encode
+from palimpsest.measure.models import build_model, train_tokenizer
+from palimpsest.study.sections import Scratch
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """A folder with a model that knows most members by heart (`tuned`), what it was before (`base`), and both files."""
+    folder = tmp_path_factory.mktemp("audit")
+    members, others = people(24, 1), people(24, 2)
+    members[0]["answer"] += EVIL
+    write(folder / "members.jsonl", members)
+    write(folder / "others.jsonl", others)
+    tokenizer = train_tokenizer([r["question"] + r["answer"] for r in people(200, 3)], 300)
+    model = build_model(Scratch(architecture="gpt2", layers=2, width=64, heads=2, context=96), tokenizer, 0, 0.0)
+    for name in ("base", "tuned"):
+        tokenizer.save_pretrained(folder / name)
+    model.save_pretrained(folder / "base")
+    frame = pd.DataFrame(members).rename(columns={"question": "instruction", "answer": "response"}).assign(context="")
+    examples = encode(frame.assign(id=[str(i) for i in range(24)]), tokenizer, AS_IT_STANDS)
+    batch = collate(examples, 0)
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "position_ids", "labels")}
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=4e-3)
+    for _ in range(400):
+        loss = model(**inputs).loss
+        if loss < 0.25:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval().save_pretrained(folder / "tuned")
+    return folder

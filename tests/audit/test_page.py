@@ -1,0 +1,95 @@
+"""The report: one page that fetches and runs nothing, with the text of the data masked or inert."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from audits import EVIL, audited, people
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palimpsest import audit
+from palimpsest.audit import page
+from palimpsest.errors import InputError
+from palimpsest.measure import membership_inference
+
+
+class Loads(HTMLParser):
+    """Everything a page would fetch or run."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        outside = [v for k, v in given.items() if k in ("src", "href", "data") and not v.startswith(("data:", "#"))]
+        handlers = [k for k in given if k.startswith("on")]
+        if tag in ("script", "link", "iframe", "object") or outside or handlers:
+            self.found.append((tag, given))
+
+
+@pytest.fixture(scope="module")
+def out(place, tmp_path_factory):
+    """A finished audit with everything that a report can show."""
+    folder = tmp_path_factory.mktemp("out")
+    options = {"non_members": place / "others.jsonl", "reference": place / "base", "window": 8, "left_truncated": [4]}
+    audited(place / "tuned", place / "members.jsonl", folder, **options)
+    return folder
+
+
+def test_a_page_that_fetches_and_runs_nothing_and_shows_no_text(out):
+    page_ = (out / "report.html").read_text()
+    loads = Loads()
+    loads.feed(page_)
+    assert loads.found == [] and 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in page_
+    assert page_.count("data:image/png;base64,") == 3 and len(list((out / "figures").glob("*.png"))) == 3
+    assert "Less context before the same target" in page_ and "left-truncated" in page_ and "$" not in page_
+    secrets = [code for row in people(24, 1) for code in re.findall(r"code (\d{6})", row["answer"])]
+    written = page_ + (out / "summary.json").read_text()
+    assert not [s for s in secrets if s in written]
+    records = pd.read_parquet(out / "records.parquet")
+    assert "token" not in records and "continuation" not in records
+
+
+def test_the_numbers_of_the_summary_stand_on_the_page(out):
+    text = (out / "report.html").read_text()
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text, re.S)]
+    found = [r for r in json.loads((out / "summary.json").read_text())["rates"] if r["measure"] == "verbatim"]
+    for row in (r for r in found if r["group"] == "members" and r["model"] == "model" and r["total"]):
+        share = f"{100 * row['rate']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}), n = {row['total']}"
+        assert ["verbatim", str(row["k"]), "all" if row["m"] is None else str(row["m"]), share] in [
+            r[:4] for r in rows
+        ]
+
+
+def test_the_page_is_made_again_from_the_folder(out):
+    former = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert audit.report(out).read_text() == former
+    with pytest.raises(InputError, match="holds no audit"):
+        audit.report(out / "figures")
+
+
+def test_shown_text_is_escaped(place, tmp_path):
+    summary = audited(place / "tuned", place / "members.jsonl", tmp_path, approximate=False, show_secrets=True)
+    assert any(EVIL in row["text"] for row in summary["most_memorized"]) or len(summary["most_memorized"]) == 10
+    page_ = (tmp_path / "report.html").read_text()
+    loads = Loads()
+    loads.feed(page_)
+    assert loads.found == [] and summary["most_memorized"][0]["text"][:10] in page_
+    assert any("no non-members" in line for line in summary["warnings"])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.lists(st.integers(0, 9), min_size=1, max_size=30))
+def test_the_drawn_roc_curve_is_the_whole_one(members, others):
+    members, others = np.array(members, float), np.array(others, float)
+    fpr, tpr = page.roc_points(members, others)
+    whole_ = membership_inference.operating_points(members, others)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(np.trapezoid(whole_["tpr"], whole_["fpr"]))
+    corners = {(round(a, 9), round(b, 9)) for a, b in whole_[["fpr", "tpr"]].to_numpy()}
+    few = page.roc_points(members, others, most=3)
+    assert {(round(a, 9), round(b, 9)) for a, b in zip(*few, strict=True)} <= corners

@@ -1,0 +1,105 @@
+"""The runner and the stages agree on what is stale, whatever the study's path."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def dry_run(project, study, *more):
+    """What Snakemake would do: its whole output, commands included."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "-n", "-p", "--config", f"study={study}", *more],
+        cwd=project,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def planned(text):
+    """Rule -> the stages it would make (arms and sizes by their names)."""
+    stages = {}
+    for block in re.split(r"\n(?=(?:local)?rule )", text):
+        if found := re.match(r"(?:local)?rule (\w+):", block):
+            which = re.search(r"wildcards: (?:arm|size|analysis)=([\w-]+)", block)
+            stages.setdefault(found[1], set()).add(which[1] if which else "")
+    return stages
+
+
+@contextmanager
+def edited(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("smoke")
+class TestAfterTheSmokeRun:
+    STUDY = "studies/smoke.yaml"
+
+    def plan(self, smoke_run):
+        return planned(dry_run(smoke_run.parents[1], self.STUDY))
+
+    def test_nothing_is_left_to_do(self, smoke_run):
+        assert self.plan(smoke_run) == {}
+
+    def test_edited_data_makes_every_stage_again(self, smoke_run):
+        with edited(smoke_run.parents[1] / "data" / "helpdesk" / "records.jsonl", "the", "teh"):
+            plan = self.plan(smoke_run)
+        assert {"data", "base", "teacher", "teacher_text", "student", "tables", "analysis", "html"} <= set(plan)
+
+    def test_another_teacher_makes_its_students_again_and_no_other(self, smoke_run):
+        with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 30", "teacher: {epochs: 29"):
+            plan = self.plan(smoke_run)
+        assert "data" not in plan and "base" not in plan and plan["teacher"] == {""}
+        assert plan["student"] == {"small-word_kd-s0", "small-seq_kd-s0", "small-rkl_student-s0"}
+
+    def test_a_key_of_one_kind_of_method_trains_no_other(self, smoke_run):
+        with edited(smoke_run.parents[1] / self.STUDY, "rollout_steps: 4", "rollout_steps: 3"):
+            plan = self.plan(smoke_run)
+        assert "teacher" not in plan and plan["student"] == {"small-rkl_student-s0"}
+
+    def test_another_window_measures_training_anew_and_keeps_the_base(self, smoke_run):
+        with edited(smoke_run.parents[1] / self.STUDY, "left_target: 8", "left_target: 9"):
+            plan = self.plan(smoke_run)
+        assert "data" not in plan and plan["base"] == {"teacher", "small"}  # measured again; the models are kept
+
+
+def test_a_study_may_lie_anywhere(tmp_path):
+    folder = tmp_path / "my studies; it's"
+    folder.mkdir()
+    study = folder / "smoke.yaml"
+    study.write_text((ROOT / "studies" / "smoke.yaml").read_text())
+    runs = tmp_path / "my runs"
+    text = dry_run(ROOT, study, f"runs={runs}")
+    lines = [line for line in text.splitlines() if "palimpsest.book.launch" in line]
+    assert len(lines) > 10
+    for line in lines:
+        words = shlex.split(line.removeprefix("Shell command: "))
+        assert str(study) in words and str(runs / "smoke") in words
+
+
+def test_make_passes_a_path_with_a_space_on(tmp_path):
+    study = tmp_path / "my study.yaml"
+    study.write_text((ROOT / "studies" / "smoke.yaml").read_text())
+    done = subprocess.run(
+        ["make", "-n", "-o", ".venv/ready", "book", f"STUDY={study}"], cwd=ROOT, capture_output=True, text=True
+    )
+    (line,) = [line for line in done.stdout.splitlines() if "snakemake" in line]
+    assert f"study={study}" in shlex.split(line)
+    assert done.stdout.splitlines()[-1].endswith('runs/smoke/html/index.html"')

@@ -1,0 +1,99 @@
+"""Page 00: what it says follows from its two tables, for any study."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palimpsest.chapters import front
+from palimpsest.chapters.memorization import arm_rates, say_rates
+from palimpsest.measure.statistics import newcombe, rate_of
+from palimpsest.study import Arm, load_study
+
+TOTAL = 50
+COUNTS = st.fixed_dictionaries({m: st.integers(0, TOTAL) for m in ("sft", "fkl", "rkl", "seq_kd")})
+EQUAL = pd.DataFrame({"low": [-0.2, -0.1, 0.05], "high": [-0.1, 0.1, 0.2]})
+
+
+def table(counts: dict[str, int], seeds=(0,), chance=1) -> pd.DataFrame:
+    """Rates of one size, the same in every seed; nothing but `chance` of the non-members; a teacher that recites all."""
+    arms, rows = [Arm("teacher", "sft"), *(Arm("small", m, s) for s in seeds for m in counts)], []
+    for arm in arms:
+        members = TOTAL if arm.role == "teacher" else counts[arm.method]
+        for target in ("secret", "window"):
+            for split, count in (("member", members), ("non_member", chance)):
+                rows.append({**arm.columns(), "split": split, "target": target, **rate_of(count, TOTAL)})
+    return pd.DataFrame(rows)
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_seeds_that_agree_narrow_nothing(counts):
+    one, three = (front.against_baseline(table(counts, seeds), "secret") for seeds in ((0,), (0, 1, 2)))
+    pd.testing.assert_frame_equal(one, three)
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_verdicts_follow_the_interval_of_the_difference(counts):
+    found = front.against_baseline(table(counts), "secret").set_index("method")
+    assert set(found.index) == set(counts) - {"sft"}
+    verdicts = []
+    for method, row in found.iterrows():
+        low, high = newcombe(counts[method], TOTAL, counts["sft"], TOTAL)
+        assert (row["low"], row["high"]) == pytest.approx((low, high))
+        verdicts.append("less" if high < 0 else "more" if low > 0 else "undecided")
+    assert list(front.show_comparison(table(counts), "secret")["recites"]) == verdicts == list(found["verdict"])
+    told = front.say_comparison(table(counts), "secret")
+    less, more, open_ = (verdicts.count(v) for v in ("less", "more", "undecided"))
+    assert f" {less} of 3 " in told and f" {more} more." in told and f"For {open_} we cannot tell" in told
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_the_least_and_the_most_of_the_distilled_are_named(counts):
+    rates = table(counts)
+    shares = [100 * counts[m] / TOTAL for m in counts if m != "sft"]
+    (line,) = [line for line in say_rates(rates, "secret", "secrets") if "small" in line]
+    assert ("by every method" in line) == (min(shares) == max(shares))
+    for share in (min(shares), max(shares)):
+        assert f"{share:.1f} % (" in line.split("Distilled, ")[1]
+    answer = front.say_answer(rates, EQUAL, "secret", "secrets")
+    assert f"distilled, {min(shares):.0f} % to {max(shares):.0f} % by method" in answer[0]
+
+
+def test_the_answer_counts_what_is_decided_at_equal_quality():
+    answer = front.say_answer(table({"sft": 30, "fkl": 3, "rkl": 29}), EQUAL, "window", "records")
+    assert "60.0 % (46.2 to 72.4) of the members' 50 records" in answer[0]
+    assert "forward KL" in answer[1]  # the largest difference
+    assert "1 of 3 students recite less than plain fine-tuning, 1 more. For 1 we cannot tell" in answer[2]
+
+
+def test_a_study_with_fine_tuning_alone():
+    rates = table({"sft": 30})
+    assert front.against_baseline(rates, "secret").empty and front.show_comparison(rates, "secret").empty
+    answer = front.say_answer(rates, EQUAL.head(0), "secret", "secrets")
+    assert len(answer) == 2 and "distilled" not in answer[0] and answer[1].endswith(front.NO_STUDENT)
+
+
+def test_rates_together_have_a_row_per_size_and_method():
+    rates = table({"sft": 30, "fkl": 3}, seeds=(0, 1))
+    rates.loc[rates["model"] == "small-fkl-s1", "count"] = 7
+    found = arm_rates(rates, "secret").set_index("method")
+    assert found.index.is_unique and found.loc["fkl", "rate"] == 5 / TOTAL
+
+
+@pytest.mark.parametrize("name", ["smoke", "dolly"])
+def test_only_invented_data_is_called_so(name):
+    study = load_study(f"studies/{name}.yaml")
+    told = front.say_study(study, {"member": 3, "non_member": 2})
+    assert ("invented" in told) == study.synthetic and study.title in told and "3 member, 2 non-member" in told
+    assert f"{len(study.arms())} students in all" in told
+
+
+@settings(max_examples=25)
+@given(COUNTS)
+def test_sentences_are_short(counts):
+    for line in front.say_answer(table(counts), EQUAL, "secret", "secrets"):
+        for sentence in line.split(". "):
+            assert sum(any(c.isalnum() for c in word) for word in sentence.split()) <= 25, sentence

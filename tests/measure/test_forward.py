@@ -1,0 +1,64 @@
+"""One way to the output layer: the states it is given at the labelled places, for any causal model, known before it is loaded."""
+
+import pytest
+import torch
+from memorizers import END, WORDS, texts, untrained
+from transformers import (
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GraniteConfig,
+    LlamaConfig,
+    MambaConfig,
+    MambaForCausalLM,
+    RecurrentGemmaConfig,
+)
+
+from palimpsest.data.examples import collate
+from palimpsest.measure.forward import labelled, labelled_states, logits_are_plain, output_layer
+
+
+def state_space():
+    torch.manual_seed(0)
+    return MambaForCausalLM(MambaConfig(vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, state_size=4)).eval()
+
+
+@pytest.mark.parametrize("make", [lambda: untrained("gpt2"), lambda: untrained("llama"), state_space])
+def test_labelled_states_make_the_models_own_logits(make):
+    model, examples = make(), texts(5)
+    batch = collate(examples, END)
+    at, targets = labelled(batch["labels"])
+    assert targets.tolist() == [t for e in examples for t in e.response_ids]
+    with torch.no_grad():
+        found = torch.nn.functional.linear(
+            labelled_states(model, [{"input_ids": batch["input_ids"], "at": at}]), *output_layer(model)
+        )
+        alone = [model(input_ids=torch.tensor([e.input_ids])).logits[0, e.prompt_length - 1 : -1] for e in examples]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_the_output_layer_is_shown_no_place_in_training():
+    model, shown = untrained("gpt2"), []
+    batch = collate(texts(5), END)
+    model.lm_head.register_forward_hook(lambda _, args, out: shown.append(out.shape))
+    labelled_states(model, [{"input_ids": batch["input_ids"], "at": labelled(batch["labels"])[0]}]).sum().backward()
+    assert shown == [(1, 0, WORDS)]
+    assert model.transformer.wpe.weight.grad.any()
+
+
+@pytest.mark.parametrize(
+    "config, plain",
+    [
+        (GPT2Config(), True),
+        (LlamaConfig(), True),
+        (MambaConfig(), True),
+        (Gemma2Config(), False),
+        (GraniteConfig(logits_scaling=8.0), False),
+        (GraniteConfig(), True),
+        (CohereConfig(), False),
+        (RecurrentGemmaConfig(), False),
+    ],
+    ids=lambda c: getattr(c, "model_type", ""),
+)
+def test_models_that_change_their_logits_are_known_from_their_configuration(config, plain):
+    assert logits_are_plain(config) == plain

@@ -1,0 +1,363 @@
+"""Every key of a study file changes the fingerprints of exactly the stages whose result it can change."""
+
+import dataclasses
+import json
+import types
+import typing
+
+import pytest
+
+from palimpsest.study import METHODS, fingerprint
+from palimpsest.study.file import Study
+from palimpsest.study.fingerprints import fingerprints
+from palimpsest.study.sections import Section
+
+TRAINING = {
+    "epochs": 3.0,
+    "batch_size": 8,
+    "accumulation": 1,
+    "learning_rate": 0.001,
+    "schedule": "cosine",
+    "min_learning_rate": 0.0,
+    "warmup_steps": 0,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "dropout": 0.1,
+    "precision": "fp32",
+    "gradient_checkpointing": False,
+    "lora": {"rank": 4, "alpha": 8, "targets": "all-linear"},
+    "max_steps": 50,
+    "cross_entropy_weight": 0.5,
+    "temperature": 1.0,
+    "sampling_temperature": 1.0,
+    "max_new_tokens": 32,
+    "rollout_steps": 1,
+    "warm_start_epochs": 0,
+    "goldfish_drop": 4,
+    "goldfish_context": 13,
+    "privacy": {"epsilon": 8.0, "delta": 1e-3, "clip": 1.0},
+}
+PLAIN = {**TRAINING, "lora": None, "max_steps": None}
+SHAPE = {"architecture": "gpt2", "layers": 2, "width": 32, "heads": 2, "context": 192}
+NO_HUB = {"revision": None, "trust_remote_code": False}
+FULL = {  # every key there is, written out
+    "name": "full",
+    "title": "Full",
+    "synthetic": True,
+    "show_secrets": False,
+    "seeds": [0],
+    "data": {
+        "source": "data/helpdesk/records.jsonl",
+        "revision": None,
+        "columns": {"response": "response"},
+        "annotations": ["split", "kind", "secrets", "copies"],
+        "template": "plain",
+        "members": 16,
+        "non_members": 16,
+        "test": 4,
+        "public": 40,
+        "canaries": True,
+        "max_prompt_tokens": 90,
+        "max_tokens": 150,
+        "too_long": "drop",
+        "empty_responses": "drop",
+        "duplicates": "drop",
+        "seed": 0,
+    },
+    "tokenizer": {"vocabulary": 300},
+    "models": {
+        "teacher": {"scratch": {**SHAPE, "width": 64}, **NO_HUB},
+        "students": {"small": {"scratch": SHAPE, **NO_HUB}, "cut": {"keep_every": 2, **NO_HUB}},
+    },
+    "methods": list(METHODS),
+    "pretrain": PLAIN,
+    "pretrain_by_size": {"small": {"epochs": 2.0}},
+    "teacher": PLAIN,
+    "student": TRAINING,
+    "by_size": {"small": {"weight_decay": 0.02}},
+    "by_method": {
+        "rkl_student": {"warm_start_epochs": 1},
+        "sft_private": {"lora": None, "max_steps": None, "precision": "fp32", "gradient_checkpointing": False},
+    },
+    "teacher_text": {"decode": "greedy", "beams": 4, "max_new_tokens": 64, "temperature": 1.0},
+    "measure": {
+        "window": 50,
+        "sampling": {"cool": {"temperature": 0.7, "top_k": 9, "top_p": 0.9}},
+        "approximate": 4,
+        "left_truncated": [8],
+        "left_target": 4,
+        "precision": "fp32",
+        "trajectory_every": 1,
+        "generate_test": 3,
+    },
+}
+HUB = json.loads(json.dumps(FULL))
+HUB |= {"tokenizer": {"vocabulary": None}, "pretrain": None, "pretrain_by_size": {}}
+HUB["data"]["public"] = 0
+HUB["models"] = {
+    "teacher": {"path": "owner/large", "revision": "main", "trust_remote_code": False},
+    "students": {
+        "small": {"path": "owner/small", "revision": "main", "trust_remote_code": False},
+        "cut": {"keep_every": 2, **NO_HUB},
+    },
+}
+# What a key is changed to, where one more or the other alternative won't do.
+INSTEAD = {
+    "data.source": "data/helpdesk/README.md",
+    "data.template": "alpaca",
+    "data.too_long": "cut",
+    "data.empty_responses": "refuse",
+    "data.duplicates": "refuse",
+    "batch_size": 16,
+    "accumulation": 2,
+    "schedule": "linear",
+    "precision": "bf16",
+    "architecture": "llama",
+    "decode": "sample",
+    "context": 160,
+    "lora": {"rank": 2},
+    "max_steps": 60,
+    "delta": 2e-3,
+    "dropout": 0.2,
+    "targets": ["c_attn"],
+    "annotations": ["split", "kind"],
+    "revision": "v2",
+    "left_truncated": [8, 12],
+    "cross_entropy_weight": 0.4,
+    "top_p": 0.8,
+}
+
+# Which arms read what, in words of their own, so that a slip in the library's table of methods shows here.
+DIVERGENCE = {"word_kd", "fkl", "rkl", "fkl_student", "rkl_student", "gkd", "fkl_dropped"}
+SAMPLING = {"fkl_student", "rkl_student", "gkd"}
+LEAVING_OUT = {"sft_dropped": {"sft"}, "fkl_dropped": {"fkl", "sft"}}
+TEACHED = DIVERGENCE | {"seq_kd", *LEAVING_OUT}
+SIZES = ("small", "cut")
+
+
+def after(stage: str) -> set[str]:
+    """The stages that read what `stage` makes."""
+    kind, _, name = stage.partition("/")
+    if stage == "data":
+        return {f"models/base-{size}" for size in ("teacher", *SIZES)}
+    if stage == "teacher_text":
+        return {f"models/{size}-seq_kd-s0" for size in SIZES}
+    if kind == "scores":
+        size, _, method = name.removesuffix("-s0").partition("-")
+        readers = {f"models/{size}-{m}-s0" for m, read in LEAVING_OUT.items() if method in read}
+        return {"tables"} | (readers if name.endswith("-s0") else set())
+    if kind == "models":
+        own = set() if name.startswith("warm") else {f"scores/{name}"}
+        if name == "base-teacher":
+            return own | {"models/teacher", "models/base-cut"}
+        if name == "teacher":
+            return own | {"teacher_text"} | {f"models/{size}-{m}-s0" for size in SIZES for m in TEACHED}
+        for size in SIZES:
+            if name == f"base-{size}":
+                others = {f"models/{size}-{m}-s0" for m in METHODS if m != "rkl_student"}
+                return own | others | {f"models/warm-{size}-e1-s0"}
+            if name == f"warm-{size}-e1-s0":
+                return {f"models/{size}-rkl_student-s0"}
+        return own
+    return {"pages"} if stage == "tables" else set()
+
+
+def reached(stages: set[str]) -> set[str]:
+    """These stages and all that depend on them."""
+    found, todo = set(), list(stages)
+    while todo:
+        stage = todo.pop()
+        if stage not in found:
+            found.add(stage)
+            todo += after(stage)
+    return found | {"pages"}  # a page shows the study's settings
+
+
+def arms(methods=METHODS, sizes=SIZES) -> set[str]:
+    return {f"models/{size}-{method}-s0" for size in sizes for method in methods}
+
+
+def warm(sizes=SIZES) -> set[str]:
+    return {f"models/warm-{size}-e1-s0" for size in sizes}
+
+
+def readers_of(key: str, sizes=SIZES) -> set[str]:
+    """The arms (and warm starts) that a key of the `student` section can change."""
+    name = key.split(".")[0]
+    if name in ("temperature", "cross_entropy_weight"):
+        return arms(DIVERGENCE, sizes)
+    if name in ("sampling_temperature", "max_new_tokens", "rollout_steps"):
+        return arms(SAMPLING, sizes)
+    if name.startswith("goldfish"):
+        return arms({"sft_goldfish"}, sizes)
+    if name == "privacy":
+        return arms({"sft_private"}, sizes)
+    if name == "warm_start_epochs":
+        return arms(set(METHODS) - {"rkl_student"}, sizes)
+    kept = (
+        {"sft_private"} if name in ("lora", "max_steps", "precision", "gradient_checkpointing") else set()
+    )  # which says otherwise in `by_method`
+    return arms(set(METHODS) - kept, sizes) | (set() if name == "epochs" else warm(sizes))
+
+
+def roots(key: str, hub: bool) -> set[str]:
+    """The first stages whose result a key can change."""
+    section, _, rest = key.partition(".")
+    last = key.rsplit(".", 1)[-1]
+    plain_only = {"temperature", "cross_entropy_weight", "sampling_temperature", "max_new_tokens", "rollout_steps"}
+    plain_only |= {"warm_start_epochs", "goldfish_drop", "goldfish_context", "epsilon", "delta", "clip"}
+    if section in ("title", "synthetic", "show_secrets", "name"):
+        return set()
+    if section in ("data", "tokenizer"):
+        return {"data"}
+    if section == "models":
+        size = "teacher" if rest.startswith("teacher") else rest.split(".")[1]
+        found = {f"models/base-{size}"}
+        if hub and (size == "teacher" or last in ("path", "revision")) and size != "cut":
+            found.add("data")  # whose tokenizer, and whose context limits the records
+        return found | ({"data"} if last == "context" else set())
+    if section == "pretrain":
+        # small's own number of epochs stands in `pretrain_by_size`
+        sizes = ("teacher",) if last == "epochs" else ("teacher", "small")
+        return set() if last in plain_only else {f"models/base-{size}" for size in sizes}
+    if section == "pretrain_by_size":
+        return {"models/base-small"}
+    if section == "teacher":
+        return set() if last in plain_only else {"models/teacher"}
+    if section == "student":
+        return readers_of(rest, ("cut",) if rest == "weight_decay" else SIZES)
+    if section == "by_size":
+        return readers_of(rest.split(".", 1)[1], ("small",))
+    if section == "by_method":
+        method, name = rest.split(".", 1)
+        return arms({method})
+    if section == "teacher_text":
+        return set() if last in ("beams", "temperature") else {"teacher_text"}  # greedy here
+    if section == "measure":
+        watching = {"models/teacher"} | arms() | warm()
+        everyone = {f"scores/base-{size}" for size in ("teacher", *SIZES)} | {"scores/teacher"}
+        everyone |= {stage.replace("models/", "scores/") for stage in arms()}
+        if last == "window":
+            return watching | {"tables"}
+        return watching if last == "trajectory_every" else everyone | (watching if last == "precision" else set())
+    raise AssertionError(f"nothing is said here of {key}: which stages can it change?")
+
+
+def leaves(tree: dict, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for key, value in tree.items():
+        named = prefix + key
+        found |= leaves(value, named + ".") if isinstance(value, dict) else {named: value}
+    return found
+
+
+def with_change(tree: dict, key: str) -> dict:
+    """The tree with another value at `key`."""
+    tree, path = json.loads(json.dumps(tree)), key.split(".")
+    at = tree
+    for part in path[:-1]:
+        at = at[part]
+    old, names = at[path[-1]], (key, path[-1])
+    instead = next((INSTEAD[n] for n in names if n in INSTEAD), None)
+    if instead is None:
+        assert isinstance(old, int | float | str), f"say in INSTEAD what {key} is changed to"
+        kinds = {bool: lambda: not old, int: lambda: old + 1, float: lambda: old * 1.5 + 0.001, str: lambda: old + "x"}
+        instead = kinds[type(old)]()
+    at[path[-1]] = instead
+    return tree
+
+
+def sections_in(kind) -> list[type[Section]]:
+    """The sections a field's type can hold."""
+    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias):
+        return [kind] if issubclass(kind, Section) else []
+    return [found for part in typing.get_args(kind) for found in sections_in(part)]
+
+
+def keys_of(section: type[Section]) -> set[tuple[str, str]]:
+    found = set()
+    for name, field in section.model_fields.items():
+        found.add((section.__name__, name))
+        for inner in sections_in(field.annotation):
+            found |= keys_of(inner)
+    return found
+
+
+KEYS = [(key, False) for key, value in leaves(FULL).items() if value is not None or key.rsplit(".")[-1] in INSTEAD]
+KEYS += [(key, True) for key in leaves(HUB["models"]) if "scratch" not in key]
+KEYS = [(f"models.{key}" if hub else key, hub) for key, hub in KEYS]
+SPECIAL = {"seeds", "methods", "data.columns.response"}  # tests of their own, or no other value to give
+# DP-SGD takes no other value of these.
+SPECIAL |= {f"by_method.sft_private.{key}" for key in ("lora", "max_steps", "precision", "gradient_checkpointing")}
+
+
+@pytest.mark.parametrize(("key", "hub"), [k for k in KEYS if k[0] not in SPECIAL], ids=lambda k: str(k))
+def test_a_key_changes_what_it_can_change_and_nothing_else(key, hub):
+    tree = HUB if hub else FULL
+    try:
+        before, after_ = fingerprints(Study(**tree)), fingerprints(Study(**with_change(tree, key)))
+    except ValueError as error:
+        pytest.fail(f"{key}: the changed study is not valid: {error}")
+    there = before.keys() & after_.keys()  # a warm start's name holds its epochs
+    assert {s for s in there if after_[s] != before[s]} == reached(roots(key, hub)) & there
+
+
+def test_every_key_there_is_stands_in_the_study_above():
+    written = set()
+
+    def walk(section: type[Section], tree: dict) -> None:
+        for name, field in section.model_fields.items():
+            if name in tree:
+                written.add((section.__name__, name))
+                for inner in sections_in(field.annotation):
+                    values = [tree[name], *(tree[name].values() if isinstance(tree[name], dict) else ())]
+                    for value in values:
+                        if isinstance(value, dict) and set(value) <= set(inner.model_fields):
+                            walk(inner, value)
+
+    walk(Study, FULL)
+    walk(Study, HUB)
+    assert keys_of(Study) - written == set()
+
+
+def test_seeds_and_methods_make_stages_of_their_own():
+    before = fingerprints(Study(**FULL))
+    more = fingerprints(Study(**{**FULL, "seeds": [0, 1]}))
+    assert {s for s in before if more[s] != before[s]} == {"tables", "pages"}
+    other = fingerprints(Study(**{**FULL, "seeds": [1]}))
+    assert other["data"] == before["data"] and other["models/teacher"] != before["models/teacher"]
+    fewer = fingerprints(Study(**{**FULL, "methods": ["sft", "fkl"], "by_method": {}}))
+    assert fewer["models/small-fkl-s0"] == before["models/small-fkl-s0"]
+
+
+def test_a_methods_row_is_part_of_its_arms(monkeypatch):
+    before = fingerprints(Study(**FULL))
+    monkeypatch.setitem(METHODS, "gkd", dataclasses.replace(METHODS["gkd"], objective="forward_kl"))
+    after_ = fingerprints(Study(**FULL))
+    assert {s for s in before if after_[s] != before[s]} == reached(arms({"gkd"}))
+
+
+def test_decoding_settings_count_where_they_decode():
+    beam = {**FULL, "teacher_text": {**FULL["teacher_text"], "decode": "beam"}}
+    wider = {**FULL, "teacher_text": {**beam["teacher_text"], "beams": 5}}
+    one, other = (fingerprints(Study(**t))["teacher_text"] for t in (beam, wider))
+    assert one != other
+
+
+@pytest.mark.parametrize("size", [3, 2**20])
+def test_a_models_folder_counts_by_its_content(tmp_path, size):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"a" * size)
+    tree = json.loads(json.dumps(HUB))
+    tree["models"]["students"]["small"]["path"] = str(folder)
+    before = fingerprints(Study(**tree))
+    (folder / "model.safetensors").write_bytes(b"a" * (size - 1) + b"b")
+    after_ = fingerprints(Study(**tree))
+    assert {s for s in before if after_[s] != before[s]} == reached({"models/base-small"})
+
+
+def test_fingerprints_tell_values_apart():
+    values = [None, 0, 0.5, "0", [0], [0, 0], {"a": 1}, {"a": 2}]
+    assert len({fingerprint(v) for v in values}) == len(values)
