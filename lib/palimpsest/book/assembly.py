@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from palimpsest.book import published
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.tables import COLUMNS, TABLES
@@ -36,18 +37,17 @@ def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
     shutil.copytree(book_dir, out_dir, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
     for name in ("notebooks", "runs", "tables"):
         (out_dir / name).mkdir(exist_ok=True)
-    for table in run.tables.glob("*.csv"):
-        shutil.copy(table, out_dir / "tables")
     for path in sorted((run.path / "notebooks").glob("*.ipynb")):
         nb = checked(path)
         if path.stem == "00_intro":
             hide_code(nb)
-        offer_tables(nb, run, out_dir, Arm("teacher", "sft"))
+        folder = published.choose(run, published.FOLDER)[0].folder if path.stem == "08_comparisons" else run.tables
+        offer_tables(nb, run, out_dir, Arm("teacher", "sft"), folder)
         nbformat.write(nb, out_dir / "notebooks" / path.name)
     arms = [arm for arm in run.study.arms() if (run.path / "notebooks" / "runs" / f"{arm.name}.ipynb").exists()]
     for arm in arms:
         nb = as_page_of(arm, checked(run.path / "notebooks" / "runs" / f"{arm.name}.ipynb"))
-        offer_tables(nb, run, out_dir, arm)
+        offer_tables(nb, run, out_dir, arm, run.tables)
         nbformat.write(nb, out_dir / "runs" / f"{arm.name}.ipynb")
     glossary = out_dir / "glossary.md"
     glossary.write_text(glossary.read_text(encoding="utf-8").replace(LISTED_HERE, tables_listed()), encoding="utf-8")
@@ -73,16 +73,21 @@ def checked(path: Path) -> nbformat.NotebookNode:
     return nb
 
 
-def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm) -> None:
-    """Put a link to its table below every cell that says (`csv:NAME`) which one it shows; a trajectory is that of `arm`."""
+def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, folder: Path) -> None:
+    """Put a link to its table below every cell that says (`csv:NAME`) which one it shows.
+
+    The tables are those in `folder`; a trajectory is that of `arm`."""
     for at, cell in reversed(list(enumerate(nb.cells))):
         files = []
         for name in (tag.removeprefix("csv:") for tag in cell.metadata.get("tags", []) if tag.startswith("csv:")):
-            file = f"{name}.csv"
+            source, file = folder / f"{name}.csv", f"{name}.csv"
             if name == "trajectory":
-                file = f"trajectory-{arm.name}.csv"
-                shutil.copy(run.model(arm.name) / "trajectory.csv", out_dir / "tables" / file)
-            files.append(f"[{file}](../tables/{file})")
+                source, file = run.model(arm.name) / "trajectory.csv", f"trajectory-{arm.name}.csv"
+            elif folder != run.tables:
+                file = f"{folder.name}-{name}.csv"
+            if source.exists():  # a page of a stage may stand before the tables do
+                shutil.copy(source, out_dir / "tables" / file)
+                files.append(f"[{file}](../tables/{file})")
         if files and cell.get("outputs"):
             nb.cells.insert(at + 1, nbformat.v4.new_markdown_cell(f"Numbers: {', '.join(files)}"))
 

@@ -14,6 +14,7 @@ from palimpsest.study import Run, load_tables, locate, open_run
 from palimpsest.study.files import write_json
 from palimpsest.study.tables import Tables
 
+FOLDER = "book/published/demo-seeds"  # what the chapter on comparisons shows where a run has one seed
 KEPT = ("effects", "trajectories", "doses", "rates")
 
 

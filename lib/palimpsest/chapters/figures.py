@@ -1,12 +1,14 @@
 """The look that all chapters share: theme, colours and names of methods, rates as text, panels and legends."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
-from palimpsest.measure.statistics import interval, percent  # noqa: F401 (the chapters take them from here)
+from palimpsest.measure.statistics import interval
 from palimpsest.study.methods import METHODS
 
 ORDER = ["none", *METHODS]
@@ -14,8 +16,9 @@ LABELS = {"none": "before fine-tuning", **{name: rule.label for name, rule in ME
 # Seaborn's "colorblind" with a dark red for the paper's RKLD; markers tell methods apart where colours don't.
 PALETTE = ["#bbbbbb", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#7a0019", "#949494"]
 PALETTE += ["#4b4b9b", "#c9b400", "#8c6d31", "#5a7d2a", "#111111"]
-COLORS = dict(zip(ORDER, PALETTE, strict=True))
-MARKERS = dict(zip(ORDER, "xosD^vP*X<>phd", strict=True))
+PALETTE += sns.color_palette("husl", max(0, len(ORDER) - len(PALETTE))).as_hex()  # of methods added since
+COLORS = dict(zip(ORDER, PALETTE, strict=False))
+MARKERS = dict(zip(ORDER, cycle("xosD^vP*X<>phd"), strict=False))
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, between, interval, rate_text
+from palimpsest.chapters.figures import COLORS, LABELS, between, rate_text
 from palimpsest.chapters.published_claims import published_claims
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import canaries, lineage, prediction
 from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.statistics import interval
 from palimpsest.study import Arm, Run
 
 SHOWN = {  # the sets drawn, with their colors

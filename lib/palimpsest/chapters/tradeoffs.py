@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from palimpsest.chapters import figures, training
-from palimpsest.chapters.figures import COLORS, LABELS, MARKERS, interval
-from palimpsest.measure.statistics import over_seeds
+from palimpsest.chapters.figures import COLORS, LABELS, MARKERS
+from palimpsest.measure.statistics import interval, over_seeds
 from palimpsest.study import METHODS, Arm, Run
 
 MEMORIZED = ["memorized", "memorized_low", "memorized_high"]

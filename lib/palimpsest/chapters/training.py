@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters.figures import SPLITS, in_percent, interval, rate_text
-from palimpsest.measure.statistics import rate_of
+from palimpsest.chapters.figures import SPLITS, in_percent, rate_text
+from palimpsest.measure.statistics import interval, rate_of
 from palimpsest.study import METHODS, Run
 from palimpsest.study.tables import read_table
 

@@ -175,8 +175,7 @@ class FineTuner(SFTTrainer):
         """Write none: a run folder describes its models itself."""
 
     def floating_point_ops(self, inputs) -> int:
-        """Not counted: nothing reads it."""
-        return 0
+        return 0  # nothing reads it
 
     def _send_telemetry(self) -> None:
         """Send none: a study of private text tells nobody that it runs."""
