@@ -21,7 +21,8 @@ from palimpsest.data.examples import Example, collate
 from palimpsest.study.methods import METHODS
 from palimpsest.study.sections import Training
 from palimpsest.train import fine_tuning
-from palimpsest.train.trainer import FineTuner, completion_batch
+from palimpsest.train.batches import completion_batch
+from palimpsest.train.trainer import FineTuner
 
 with warnings.catch_warnings():  # it warns that it is experimental
     warnings.simplefilter("ignore")

@@ -25,8 +25,9 @@ from palimpsest.measure.forward import logits_are_plain
 from palimpsest.study.methods import METHODS
 from palimpsest.study.sections import Training
 from palimpsest.train import trainer as training
+from palimpsest.train.batches import completion_batch
 from palimpsest.train.fine_tuning import arguments
-from palimpsest.train.trainer import FineTuner, completion_batch
+from palimpsest.train.trainer import FineTuner
 
 
 @pytest.fixture(scope="module", autouse=True)

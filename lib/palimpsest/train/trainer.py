@@ -4,9 +4,11 @@ What is not the method is the same for all of them, because one class and one se
 precision, data order, padding, logging, checkpoints. Batches are padded on the right with positions from 0, logits and losses
 are made at the labelled positions only, means are over exactly the tokens trained on, and every loss is checked.
 
-Why not TRL's own `DistillationTrainer`: it trains on the student's own text only, so it has no references, no fixed corpus and
-no teacher that runs once; its prompts are padded on the left, and its chunked divergence, which gives the same losses and
-gradients as ours (2e-8 apart), takes 3.9 times as long on a CPU (3.2 to 5.6, `benchmarks/losses.py`).
+TRL's stable `DistillationTrainer` does not serve: it trains on the student's own samples only, never on references; it has
+no share of cross-entropy, refuses vocabularies padded to different widths, samples and compares at one temperature, and runs
+the teacher in every step. Its loss is right and equals ours (0.2047161 at GPT-2's shapes), but off a GPU it projects every
+padded position: a step takes 20.1 processor seconds beside 5.0 here, 2.1 with the cache (stock `GKDTrainer` 18.0), and
+3,792 MB beside 397 (`benchmarks/distillation.py --parts stock`; one thread, a busy machine). Not measured on a GPU.
 """
 
 import itertools
@@ -24,12 +26,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.activations import NewGELUActivation
 from trl import SFTConfig, SFTTrainer
 
-from palimpsest.data.examples import Example, by_length, collate
+from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
 from palimpsest.measure.forward import (
     check_examples,
     check_output_layer,
-    labelled,
     labelled_states,
     output_layer,
     plain_model,
@@ -38,37 +39,11 @@ from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
 from palimpsest.study.methods import Method
 from palimpsest.study.sections import Training
+from palimpsest.train.batches import completion_batch
 from palimpsest.train.losses import Divergence, Teacher, summed_loss
 from palimpsest.train.teacher_cache import open_cache
 
 log = logging.getLogger(__name__)
-
-# Padded tokens a batch's rows are grouped into, longest first, so that short rows are padded less: enough for the matrix
-# products to run at full rate. A fifth less time for a ragged batch, for tiny models and GPT-2 alike.
-PART = 768 if not torch.cuda.is_available() else 2**14
-
-
-def completion_batch(
-    examples: list[Example], pad_id: int, source: str = "references", part: int = PART
-) -> dict[str, Any]:
-    """A batch in the form the loss needs, made on the CPU so that no step waits for a device.
-
-    Returns:
-        `parts`, each with right-padded `input_ids` `[rows, longest of them]` and `at` (see `labelled`); `targets`, the labels
-        in the same order, part by part; `tokens`, their number; `examples` in that order, longest first; `source`, whose
-        text it is ("references" or "student").
-    """
-    groups = [[examples[i] for i in rows] for rows in by_length(examples, part)]
-    batches = [collate(group, pad_id) for group in groups]
-    places = [labelled(b["labels"]) for b in batches]
-    targets = torch.cat([target for _, target in places])
-    return {
-        "parts": [{"input_ids": b["input_ids"], "at": at} for b, (at, _) in zip(batches, places, strict=True)],
-        "targets": targets,
-        "tokens": len(targets),
-        "examples": [e for group in groups for e in group],
-        "source": source,
-    }
 
 
 def fuse_activations(model: nn.Module) -> None:
