@@ -2,10 +2,21 @@
 
 import pytest
 import yaml
-from transformers import Gemma2Config, GraniteConfig, JambaConfig, LlamaConfig, MixtralConfig, T5Config
+from transformers import (
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GraniteConfig,
+    JambaConfig,
+    LlamaConfig,
+    MambaConfig,
+    MixtralConfig,
+    RecurrentGemmaConfig,
+    T5Config,
+)
 
 from palimpsest.errors import InputError
-from palimpsest.measure.compatibility import check_models
+from palimpsest.measure.compatibility import changed_logits, check_models
 from palimpsest.measure.models import train_tokenizer
 from palimpsest.study import load_study
 
@@ -102,3 +113,21 @@ def test_a_hub_id_out_of_reach_is_a_note_and_a_broken_folder_a_fault(check, tmp_
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="student 'small' could not be checked: cannot load"):
         check(llama(), small={"path": str(tmp_path / "empty")})
+
+
+@pytest.mark.parametrize(
+    "config, plain",
+    [
+        (GPT2Config(), True),
+        (LlamaConfig(), True),
+        (MambaConfig(), True),
+        (Gemma2Config(), False),
+        (GraniteConfig(logits_scaling=8.0), False),
+        (GraniteConfig(), True),
+        (CohereConfig(), False),
+        (RecurrentGemmaConfig(), False),
+    ],
+    ids=lambda c: getattr(c, "model_type", ""),
+)
+def test_models_that_change_their_logits_are_known_from_their_configuration(config, plain):
+    assert (changed_logits(config) == []) == plain

@@ -4,18 +4,12 @@ import pytest
 import torch
 from memorizers import END, WORDS, texts, untrained
 from transformers import (
-    CohereConfig,
-    Gemma2Config,
-    GPT2Config,
-    GraniteConfig,
-    LlamaConfig,
     MambaConfig,
     MambaForCausalLM,
-    RecurrentGemmaConfig,
 )
 
 from palimpsest.data.examples import collate
-from palimpsest.measure.forward import labelled, labelled_states, logits_are_plain, output_layer
+from palimpsest.measure.forward import labelled, labelled_states, output_layer
 
 
 def state_space():
@@ -44,21 +38,3 @@ def test_the_output_layer_is_shown_no_place_in_training():
     labelled_states(model, [{"input_ids": batch["input_ids"], "at": labelled(batch["labels"])[0]}]).sum().backward()
     assert shown == [(1, 0, WORDS)]
     assert model.transformer.wpe.weight.grad.any()
-
-
-@pytest.mark.parametrize(
-    "config, plain",
-    [
-        (GPT2Config(), True),
-        (LlamaConfig(), True),
-        (MambaConfig(), True),
-        (Gemma2Config(), False),
-        (GraniteConfig(logits_scaling=8.0), False),
-        (GraniteConfig(), True),
-        (CohereConfig(), False),
-        (RecurrentGemmaConfig(), False),
-    ],
-    ids=lambda c: getattr(c, "model_type", ""),
-)
-def test_models_that_change_their_logits_are_known_from_their_configuration(config, plain):
-    assert logits_are_plain(config) == plain

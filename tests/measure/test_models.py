@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Gemma3Config, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.errors import InputError
 from palimpsest.measure.layers import keep_layers
@@ -18,7 +18,6 @@ from palimpsest.measure.models import (
     load_config,
     load_model,
     load_tokenizer,
-    set_dropout,
     train_tokenizer,
 )
 
@@ -110,9 +109,3 @@ def test_what_is_no_decoder_or_has_no_limit():
         load_tokenizer("nowhere/nothing")
     assert context_length(LlamaConfig(**SHAPE, max_position_embeddings=48)) == 48
     assert issubclass(CannotLoadError, InputError)
-
-
-def test_dropout_is_set_in_the_text_model_inside():
-    config = Gemma3Config(text_config={"attention_dropout": 0.3})
-    set_dropout(config, 0.0)
-    assert config.text_config.attention_dropout == 0.0

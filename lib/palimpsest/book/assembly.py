@@ -115,6 +115,7 @@ def in_order(arms: list[Arm]) -> list[Arm]:
 
 
 def title(arm: Arm) -> str:
+    """What the table of contents calls an arm's page."""
     return f"{arm.size}, {METHODS[arm.method].label}, seed {arm.seed}"
 
 

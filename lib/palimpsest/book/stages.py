@@ -89,7 +89,7 @@ def train_base(run: Run, size: str) -> Path:
                 from palimpsest.train.fine_tuning import fine_tune  # here, not above: TRL takes five seconds to import
 
                 settings = study.pretraining(size)
-                model = models.build_model(start.scratch, tokenizer, seed, settings.dropout)
+                model = models.build_model(start.scratch, tokenizer, seed)
                 public = records[records["split"] == "public"]
                 examples = examples_of(study, public, tokenizer, models.context_length(model))
                 whole = [Example(e.id, e.input_ids, 1) for e in examples]  # a base model learns prompts as well
@@ -227,7 +227,7 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, seed:
     from palimpsest.train.fine_tuning import fine_tune
 
     study, records, rule = run.study, load_records(run), METHODS[arm.method]
-    model, tokenizer = load_trained(run, start, dropout=settings.dropout)
+    model, tokenizer = load_trained(run, start)
     rows = training_rows(records, "teacher" if arm.role == "teacher" else "student")
     rows = rows[~rows["id"].isin(without)]
     if rule.once:

@@ -16,7 +16,7 @@ from palimpsest.study.files import locate
 
 # What a configuration calls capping or scaling of logits after the output layer, and the values that leave them alone.
 AFTER_OUTPUT_LAYER = {
-    **dict.fromkeys(("final_logit_softcapping", "logits_soft_cap"), (None, 0)),
+    **dict.fromkeys(("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap"), (None, 0)),
     **dict.fromkeys(("logits_scaling", "logit_scale", "lm_head_multiplier"), (None, 1)),
 }
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -50,7 +50,7 @@ def check_models(study: Study) -> list[str]:
             faults.append(f"{who}: {error}")
             continue
         known[size] = config, tokenizer
-        faults += [f"{who} ({config.model_type}) {fault}" for fault in _changed_logits(config)]
+        faults += [f"{who} ({config.model_type}) {fault}" for fault in changed_logits(config)]
         notes += [f"{who} ({config.model_type}) {note}" for note in _worth_knowing(config, len(tokenizer))]
     teacher = study.models.teacher
     for size, start in study.models.students.items():
@@ -77,7 +77,11 @@ def check_models(study: Study) -> list[str]:
     return notes
 
 
-def _changed_logits(config: PreTrainedConfig) -> list[str]:
+def changed_logits(config: PreTrainedConfig) -> list[str]:
+    """How a model of this configuration changes its logits after its output layer; empty where it doesn't.
+
+    A loss on hidden states can't follow that; `forward.check_output_layer` tries it on the model itself.
+    """
     text = config.get_text_config()
     return [
         f"changes its logits after its output layer ({key} = {getattr(text, key)}); the losses here are computed from hidden "

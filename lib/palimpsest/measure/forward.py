@@ -152,19 +152,6 @@ def labelled_states(model: Any, parts: Sequence[Mapping[str, Tensor]]) -> Tensor
     return torch.cat(states)
 
 
-def logits_are_plain(config: Any) -> bool:
-    """Whether a model of this configuration has its output layer's numbers as logits, neither capped nor scaled afterwards.
-
-    A loss on hidden states needs that; it is known before anything is loaded. `check_output_layer` tries it on the model.
-    """
-    text = config.get_text_config()
-    capped = [
-        getattr(text, name, None) for name in ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-    ]
-    scaled = [getattr(text, name, None) for name in ("logits_scaling", "logit_scale", "lm_head_multiplier")]
-    return not any(capped) and all(factor in (None, 1) for factor in scaled)
-
-
 @torch.no_grad()
 def check_output_layer(model: Any) -> None:
     """Refuse a model whose logits are not simply its output layer applied to the hidden states it is given.

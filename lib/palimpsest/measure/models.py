@@ -88,7 +88,6 @@ def load_model(
     *,
     dtype: str = "fp32",
     device: str | None = None,
-    dropout: float | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
 ) -> PreTrainedModel:
@@ -98,15 +97,12 @@ def load_model(
         name: a local folder or a hub id, of which `revision` names a branch, tag or commit.
         dtype: "fp32", "bf16", or "auto" for `detect_precision`.
         device: default the GPU if there is one.
-        dropout: overrides every dropout rate of the configuration; None leaves them.
 
     Raises:
         InputError: it can't be loaded, is sequence-to-sequence, or lacks weights, which would be random numbers.
     """
     device = device or default_device()
     config = load_config(name, trust_remote_code, revision)
-    if dropout is not None:
-        set_dropout(config, dropout)
     model, found = _load(
         AutoModelForCausalLM,
         name,
@@ -125,15 +121,8 @@ def load_model(
     return model.to(device).eval()
 
 
-def set_dropout(config, rate: float) -> None:
-    """Set every dropout probability a configuration has, or that of the text model inside."""
-    text = config.get_text_config()
-    for key in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout", "dropout"):
-        if hasattr(text, key):
-            setattr(text, key, rate)
-
-
 def default_device() -> str:
+    """The GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -173,10 +162,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=END, pad_token=END, unk_token=END)
 
 
-def build_model(
-    shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int, dropout: float | None = None
-) -> PreTrainedModel:
-    """A model with random weights of the stated shape; `dropout` overrides the architecture's usual rates."""
+def build_model(shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A model with random weights of the stated shape."""
     config = (GPT2Config if shape.architecture == "gpt2" else LlamaConfig)(
         vocab_size=len(tokenizer),
         hidden_size=shape.width,
@@ -189,8 +176,6 @@ def build_model(
             {} if shape.architecture == "gpt2" else {"intermediate_size": 4 * shape.width, "tie_word_embeddings": True}
         ),
     )
-    if dropout is not None:
-        set_dropout(config, dropout)
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config)
 

@@ -69,6 +69,8 @@ class Start(Section):
 
 
 class Models(Section):
+    """The teacher, and the students by the names of their sizes."""
+
     teacher: Start
     students: dict[str, Start] = Field(min_length=1)
 
@@ -88,6 +90,8 @@ class Models(Section):
 
 
 class Lora(Section):
+    """Low-rank adapters trained instead of all weights, and merged at the end."""
+
     rank: int = Field(default=8, gt=0)
     alpha: int = Field(default=16, gt=0)
     targets: list[str] | Literal["all-linear"] = "all-linear"
@@ -171,6 +175,8 @@ class Sampling(Section):
 
 
 class Measure(Section):
+    """What is measured of every finished model, and of one in training."""
+
     window: int = Field(default=50, gt=0)  # response tokens of the headline reading
     sampling: dict[str, Sampling] = {}
     approximate: int = Field(default=100, ge=0)  # letters of each split that are decoded from their prompts; 0: none
