@@ -28,9 +28,17 @@ SIZES = list(S.models.students)
 ANALYSES = sorted(p.stem for p in Path("notebooks").glob("0[04-9]_*.ipynb"))
 GPU = int(config.get("gpu", 0))  # GPUs a training stage asks the cluster or `--resources gpu=N` for
 PYTHON = shlex.quote(sys.executable)
-# A stage that nothing can run beside takes every core; arms share them, one each where there are as many arms as cores.
+# Arms share the cores, one each where there are as many arms as cores: two small models at one thread each beat one at two. The
+# teacher, and its text, have what the arms that can run beside them leave; with none, every core.
 ALL = int(config.get("threads", workflow.cores or 1))
 EACH = int(config.get("threads", max(1, ALL // max(1, len(ARMS)))))
+BESIDE_TEACHER = sum(not METHODS[a.method].distilled and not METHODS[a.method].leave_out for a in ARMS.values())
+BESIDE_TEXT = sum(METHODS[a.method].text != "teacher" for a in ARMS.values())
+
+
+def left_by(others):
+    return int(config.get("threads", max(1, ALL - others)))
+
 
 wildcard_constraints:
     size="[A-Za-z0-9]+",
@@ -119,7 +127,7 @@ rule teacher:
     params:
         fingerprint=[PRINTS["models/teacher"], PRINTS["scores/teacher"], PRINTS["teacher_text"] if "seq_kd" in S.methods else ""],
     priority: 20
-    threads: ALL
+    threads: left_by(BESIDE_TEACHER)
     resources:
         gpu=GPU,
     shell:
@@ -134,7 +142,7 @@ rule teacher_text:
     params:
         fingerprint=PRINTS["teacher_text"],
     priority: 15
-    threads: ALL
+    threads: left_by(BESIDE_TEXT)
     resources:
         gpu=GPU,
     shell:

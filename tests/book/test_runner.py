@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def dry_run(project, study, *more):
+def dry_run(project, study, *more, cores=2):
     """What Snakemake would do: its whole output, commands included."""
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", "-n", "-p", "--config", f"study={study}", *more],
+        [sys.executable, "-m", "snakemake", "--cores", str(cores), "-n", "-p", "--config", f"study={study}", *more],
         cwd=project,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
@@ -64,7 +64,7 @@ class TestAfterTheSmokeRun:
         assert {"data", "base", "teacher", "teacher_text", "student", "tables", "analysis", "html"} <= set(plan)
 
     def test_another_teacher_makes_its_students_again_and_no_other(self, smoke_run):
-        with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 16", "teacher: {epochs: 15"):
+        with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 21", "teacher: {epochs: 20"):
             plan = self.plan(smoke_run)
         assert "data" not in plan and "base" not in plan and plan["teacher"] == {""}
         assert plan["student"] == {"small-word_kd-s0", "small-seq_kd-s0", "small-rkl_student-s0"}
@@ -92,6 +92,17 @@ def test_a_study_may_lie_anywhere(tmp_path):
     for line in lines:
         words = shlex.split(line.removeprefix("Shell command: "))
         assert str(study) in words and str(runs / "smoke") in words
+
+
+@pytest.mark.parametrize(("cores", "teacher", "arm"), [(1, 1, 1), (2, 1, 1), (8, 7, 2)])
+def test_the_teacher_has_the_cores_that_no_arm_beside_it_needs(tmp_path, cores, teacher, arm):
+    text = dry_run(ROOT, "studies/smoke.yaml", f"runs={tmp_path}", cores=cores)
+    found = {}
+    for block in re.split(r"\n(?=(?:local)?rule )", text):
+        if rule := re.match(r"(?:local)?rule (\w+):", block):
+            threads = re.search(r"threads: (\d+)", block)
+            found[rule[1]] = int(threads[1]) if threads else 1
+    assert (found["teacher"], found["student"]) == (teacher, arm)
 
 
 def test_make_passes_a_path_with_a_space_on(tmp_path):
