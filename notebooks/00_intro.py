@@ -42,6 +42,10 @@ chapters.memorization.plot_rates(tables.rates, data["target"])
 say(*chapters.front.say_answer(tables.rates, tables.equal_quality, data["target"], data["unit"]))
 
 # %% [markdown]
+# **Read with care.** These are observations of this run. Of methods compared at equal quality, earlier versions of this book claimed
+# more than its data bear: two runs of plain fine-tuning that differ in their seed alone can lie further apart than two methods do.
+# Those claims are withdrawn.
+#
 # ## This study
 
 # %% tags=["remove-input"]
