@@ -93,9 +93,7 @@ def study_models(path: str):
     study = load_study(path)
     tokenizer = words(study.tokenizer.vocabulary)
     shapes = {"teacher": study.models.teacher.scratch, **{n: m.scratch for n, m in study.models.students.items()}}
-    models = {
-        n: (lambda s=s, i=i: build_model(s, tokenizer, i, dropout=0.0)) for i, (n, s) in enumerate(shapes.items())
-    }
+    models = {n: (lambda s=s, i=i: build_model(s, tokenizer, i)) for i, (n, s) in enumerate(shapes.items())}
     return tokenizer, models, study.student.batch_size, study.student.max_new_tokens
 
 

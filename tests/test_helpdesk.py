@@ -158,7 +158,7 @@ def test_card_overlap(letters):
     rows = [row for name in SIZES for row in card_rows(name) if len(row) == 8]
     assert [row[0] for row in rows] == ["public", "non_member", "test"]
     for split, count, whole, distinct, *shares in rows:
-        texts = forms(letters[split])
+        texts = pd.Series(forms(letters[split]))
         assert [len(texts), texts.isin(set(members)).sum(), texts.nunique()] == [int(count), int(whole), int(distinct)]
         assert [f"{ngram_share(texts, members, n):.3f}" for n in (1, 3, 5, 8)] == shares
 

@@ -10,6 +10,7 @@ from palimpsest.data.examples import collate
 from palimpsest.data.records import encode
 from palimpsest.measure.models import build_model, train_tokenizer
 from palimpsest.study.sections import Scratch
+from palimpsest.train.fine_tuning import set_dropout
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,8 @@ def place(tmp_path_factory):
     write(folder / "members.jsonl", members)
     write(folder / "others.jsonl", others)
     tokenizer = train_tokenizer([r["question"] + r["answer"] for r in people(200, 3)], 300)
-    model = build_model(Scratch(architecture="gpt2", layers=2, width=64, heads=2, context=96), tokenizer, 0, 0.0)
+    model = build_model(Scratch(architecture="gpt2", layers=2, width=64, heads=2, context=96), tokenizer, 0)
+    set_dropout(model, 0.0)
     for name in ("base", "tuned"):
         tokenizer.save_pretrained(folder / name)
     model.save_pretrained(folder / "base")

@@ -15,10 +15,10 @@ FUNCTION = re.compile(r"\{py:func\}`~palimpsest\.measure\.(\w+)\.(\w+)`")
 OTHERS = {
     "canaries": {"chance", "exposure_by_rank"},
     "extraction": {"left_truncated_examples", "secret_flags", "verbatim_at_every_prefix"},
-    "lineage": {"across_seeds", "choose_reading", "count_sets", "matrix", "recites", "verbatim_matrix"},
+    "lineage": {"across_seeds", "count_sets", "recites"},
     "membership_inference": {"lowercased", "rated"},
     "near_verbatim": {"continuations", "first_miss"},
-    "prediction": {"Prediction", "features", "predicted", "two_way_divergence"},
+    "prediction": {"Prediction", "avoided", "features", "two_way_divergence"},
 }
 
 
