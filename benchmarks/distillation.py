@@ -33,6 +33,7 @@ from palimpsest.data.examples import collate
 from palimpsest.measure.forward import labelled
 from palimpsest.measure.models import build_model
 from palimpsest.study import load_study
+from palimpsest.train.fine_tuning import set_dropout
 
 clock = time.perf_counter
 
@@ -93,8 +94,16 @@ def study_models(path: str):
     study = load_study(path)
     tokenizer = words(study.tokenizer.vocabulary)
     shapes = {"teacher": study.models.teacher.scratch, **{n: m.scratch for n, m in study.models.students.items()}}
-    models = {n: (lambda s=s, i=i: build_model(s, tokenizer, i)) for i, (n, s) in enumerate(shapes.items())}
+    models = {
+        n: (lambda s=s, i=i: without_dropout(build_model(s, tokenizer, i))) for i, (n, s) in enumerate(shapes.items())
+    }
     return tokenizer, models, study.student.batch_size, study.student.max_new_tokens
+
+
+def without_dropout(model):
+    """The model with every dropout rate 0, as the stock trainers have it."""
+    set_dropout(model, 0.0)
+    return model
 
 
 def loop(repeats: int, quick: bool, path: str) -> dict:
