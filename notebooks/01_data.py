@@ -99,7 +99,7 @@ say(dataset.say_secrets(groups["member"]))
 # Models read tokens, so lengths are counted in those of the study's tokenizer; the prompt includes the template's own
 # words, the response its end-of-text.
 
-# %% mystnb={"figure": {"caption": "Lengths of the records in tokens, by split: prompt with its template (left) and response with end-of-text (right). Each split's bars add up to one.", "name": "fig-lengths"}}
+# %% tags=["csv:lengths"] mystnb={"figure": {"caption": "Lengths of the records in tokens, by split: prompt with its template (left) and response with end-of-text (right). Each split's bars add up to one.", "name": "fig-lengths"}}
 examples = examples_of(study, records, load_tokenizer(run.data / "tokenizer"))
 lengths = dataset.token_lengths(records, examples)
 dataset.plot_lengths(lengths)

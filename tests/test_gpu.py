@@ -75,4 +75,6 @@ def test_sampling_and_private_methods_train(method, tmp_path):
 def test_what_was_done_names_the_gpu_and_its_memory(tmp_path):
     settings = Training(epochs=1, batch_size=4, learning_rate=1e-3, precision="bf16", dropout=0.0)
     facts = fine_tune(untrained("gpt2").cuda(), words(), texts(8), settings, tmp_path)
-    assert facts["precision"] == "bf16" and facts["peak_memory_bytes"] > 0 and facts["devices"]["type"].startswith("cuda")
+    assert (
+        facts["precision"] == "bf16" and facts["peak_memory_bytes"] > 0 and facts["devices"]["type"].startswith("cuda")
+    )

@@ -17,6 +17,8 @@ from palimpsest.chapters import figures
 from palimpsest.data.examples import Example
 from palimpsest.data.masking import escape, mask
 from palimpsest.data.splits import load_records
+from palimpsest.measure.finished import examples_of
+from palimpsest.measure.models import load_tokenizer
 from palimpsest.study import Run
 
 WORD, MARK = re.compile(r"[\w'-]+"), re.compile(r"<\w+>")
@@ -28,7 +30,8 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     """What this chapter counts, as `study.tables` declares it."""
     records = load_records(run)
     counted = {"splits": splits, "secret_kinds": secret_kinds, "overlap": overlap, "planted": planted}
-    return {name: count(records) for name, count in counted.items()}
+    examples = examples_of(run.study, records, load_tokenizer(run.data / "tokenizer"))
+    return {**{name: count(records) for name, count in counted.items()}, "lengths": token_lengths(records, examples)}
 
 
 def by_split(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -147,10 +150,8 @@ def telling_words(records: pd.DataFrame, count: int = 10) -> pd.DataFrame:
 
 def token_lengths(records: pd.DataFrame, examples: list[Example]) -> pd.DataFrame:
     """Of the records that are neither canary nor twin: `split`, and tokens of `prompt` and `response` (end-of-text included)."""
-    lengths = records[["split", "kind"]].assign(
-        prompt=[e.prompt_length for e in examples], response=[len(e.response_ids) for e in examples]
-    )
-    return lengths[lengths["kind"] == "letter"]
+    tokens = {"prompt": [e.prompt_length for e in examples], "response": [len(e.response_ids) for e in examples]}
+    return records[["split"]].assign(**tokens)[records["kind"] == "letter"].reset_index(drop=True)
 
 
 # ---------------------------------------------------------------- shown

@@ -31,6 +31,7 @@ TABLES: dict[str, list[str]] = {
         "secret_kinds": "secret_kind split secrets characters",
         "overlap": "split prompts responses runs_1 runs_3 runs_5 runs_8",
         "planted": "read_by copies records",
+        "lengths": "split prompt response",
         # while a model is trained
         "trajectory": "epoch step split loss precision records verbatim verbatim_low verbatim_high secrets recited "
         "recited_low recited_high",
@@ -86,6 +87,8 @@ secrets_per_record: float: mean number of marked secrets
 training_rows: int: rows of training text, copies counted
 secret_kind: str: what a secret is, as the data says
 characters: float: mean length of the secrets
+prompt: int: tokens of the prompt, the template's own among them
+response: int: tokens of the response, end-of-text among them
 prompts: int: prompts that occur whole among the members
 responses: int: responses that do, secrets replaced by their kind
 runs_1: float: share of their words that occur in the members' responses
