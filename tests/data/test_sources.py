@@ -2,11 +2,13 @@
 
 import json
 
+import datasets
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from palimpsest.data.records import read_records
 from palimpsest.data.sources import chunks, column_names
 from palimpsest.errors import InputError
 
@@ -61,3 +63,17 @@ def test_a_parquet_file_of_one_row_group_comes_in_pieces(tmp_path):
     pq.write_table(table, tmp_path / "d.parquet", row_group_size=len(table))
     parts = list(chunks(tmp_path / "d.parquet", size=2_000))
     assert [len(part) for part in parts] == [2_000, 2_000, 1_000] and parts[-1].index[-1] == 4_999
+
+
+def test_a_hub_data_set_is_asked_for_at_its_revision(monkeypatch):
+    """The hub itself can't be had in a test; what it is asked for can."""
+    asked = {}
+
+    def load_dataset(name, **options):
+        asked.update(options, name=name)
+        return datasets.Dataset.from_dict({"instruction": ["a", "b"], "response": ["c", "d"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = read_records("owner/name", revision="v2")
+    assert list(found["response"]) == ["c", "d"]
+    assert asked == {"name": "owner/name", "split": "train", "revision": "v2"}

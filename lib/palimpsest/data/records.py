@@ -84,6 +84,7 @@ def read_records(
     columns: dict[str, str] | None = None,
     annotations: Sequence[str] = (),
     limit: int | None = None,
+    revision: str | None = None,
 ) -> pd.DataFrame:
     """Read JSONL, JSON, CSV, Parquet or a hub data set into records.
 
@@ -94,6 +95,7 @@ def read_records(
         annotations: which of the `ANNOTATIONS` the source uses with our meaning. Any other column so called is the source's
             own business and left out.
         limit: keep the first so many rows.
+        revision: of a hub id: branch, tag or commit.
 
     Returns:
         One row per record with `id` and either `instruction`, `context`, `response` or `text`; further columns are kept.
@@ -102,7 +104,7 @@ def read_records(
         InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing text or an annotation of
             another meaning (row named).
     """
-    frames, wanted = list(chunks(source, limit)), dict(columns or {})
+    frames, wanted = list(chunks(source, limit, revision=revision)), dict(columns or {})
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     for ours, theirs in wanted.items():
         if theirs not in frame:

@@ -23,11 +23,13 @@ FILES = (".jsonl", ".json", ".csv", ".parquet")
 CHUNK = 2_000  # rows read at a time
 
 
-def chunks(source: str | Path, limit: int | None = None, size: int = CHUNK) -> Iterator[pd.DataFrame]:
+def chunks(
+    source: str | Path, limit: int | None = None, size: int = CHUNK, revision: str | None = None
+) -> Iterator[pd.DataFrame]:
     """The rows of a file or hub data set as they are, at most `size` at a time, indexed from 0 on through the whole file.
 
     Memory does not grow with the number of rows, except for a JSON list, which can only be read whole. The fields of a CSV
-    file are texts, whatever they look like; a JSON text stands for an object with that `text`.
+    file are texts, whatever they look like; a JSON text stands for an object with that `text`. `revision` is a branch, tag or commit of a hub id.
 
     Raises:
         InputError: missing file, unknown format, broken content (line named), not UTF-8, half a surrogate pair, a hub id that can't be had.
@@ -39,7 +41,7 @@ def chunks(source: str | Path, limit: int | None = None, size: int = CHUNK) -> I
             raise InputError(
                 f"no file {source} (looked at {path}): give a {', '.join(FILES)} file or a hub id owner/name"
             )
-        frames = _hub_chunks(str(source), size)
+        frames = _hub_chunks(str(source), size, revision)
     elif ending not in FILES or not path.is_file():
         raise InputError(f"{source}: cannot read {path.suffix or 'a folder'}; wanted one of {', '.join(FILES)}")
     elif ending == ".csv":
@@ -96,11 +98,11 @@ def _parquet_chunks(path: Path, size: int) -> Iterator[pd.DataFrame]:
             yield batch.to_pandas()
 
 
-def _hub_chunks(name: str, size: int) -> Iterator[pd.DataFrame]:
+def _hub_chunks(name: str, size: int, revision: str | None) -> Iterator[pd.DataFrame]:
     from datasets import load_dataset
 
     try:
-        data = load_dataset(name, split="train")
+        data = load_dataset(name, split="train", revision=revision)
     except Exception as error:  # the library raises many kinds for one cause: it can't be had
         raise InputError(
             f"{name!r} is neither a file here nor a data set the hub would give ({type(error).__name__}: "

@@ -20,7 +20,7 @@ def read_study_records(study: Study) -> pd.DataFrame:
         InputError: as `read_records`; empty responses or duplicates where the study refuses them.
     """
     data = study.data
-    records = read_records(data.source, columns=data.columns, annotations=data.annotations)
+    records = read_records(data.source, columns=data.columns, annotations=data.annotations, revision=data.revision)
     if "response" not in records:
         raise InputError(f"{data.source} holds plain text; a study needs prompts and responses")
     empty = records["response"].str.strip() == ""
