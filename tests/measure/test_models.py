@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.errors import InputError
+from palimpsest.measure.finished import load_trained
 from palimpsest.measure.layers import keep_layers
 from palimpsest.measure.models import (
     CannotLoadError,
@@ -20,6 +22,7 @@ from palimpsest.measure.models import (
     load_tokenizer,
     train_tokenizer,
 )
+from palimpsest.study.files import write_json
 
 TOKENIZER = train_tokenizer(["one text and another"] * 9, 280)
 SHAPE = {
@@ -67,6 +70,7 @@ def test_a_revision_of_a_hub_id_is_loaded(tmp_path):
 
 
 CODE = """
+from tiny import tiny
 from transformers import LlamaConfig, LlamaForCausalLM
 
 class OwnConfig(LlamaConfig):
@@ -90,6 +94,16 @@ def test_a_models_own_code_is_run_only_when_it_is_trusted(tmp_path):
     assert context_length(load_config(folder, trust_remote_code=True)) == 64
     model = load_model(folder, trust_remote_code=True)
     assert type(model).__name__ == "OwnModel"
+    run = tiny(tmp_path, "sft")  # saved by a run, it is loaded again as the study allowed
+    folder = run.model("base-small")
+    model.save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    stage = {"fingerprint": run.fingerprints["models/base-small"]}
+    write_json(folder / "run.json", {**stage, "trust_remote_code": True})
+    assert type(load_trained(run, "base-small")[0]).__name__ == "OwnModel"
+    write_json(folder / "run.json", stage)
+    with pytest.raises(CannotLoadError, match="cannot load"):
+        load_trained(run, "base-small")
     assert keep_layers(model, 2).config.num_hidden_layers == 2
 
 
