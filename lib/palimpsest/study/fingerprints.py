@@ -7,7 +7,6 @@ ones with what lies in its folder (`runs.run_once`), so the two can't disagree.
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,54 @@ def fingerprint(value: Any) -> str:
 
 def fingerprints(study: Study) -> dict[str, str]:
     """Stage (its folder in the run) -> fingerprint, of all stages in their order, and of the `pages` made from the tables."""
-    return {stage: fingerprint(inputs) for stage, inputs in _with_parents(study)}
+    done: dict[str, str] = {}
+
+    def stage(name: str, *inputs: Any, after: tuple[str, ...] = ()) -> None:
+        done[name] = fingerprint([*inputs, [done[parent] for parent in after]])
+
+    # What of the measuring goes into a trajectory; the rest may change without training again.
+    watched = [study.measure.window, study.measure.trajectory_every, study.measure.precision]
+    measuring = study.measure.model_dump(exclude={"trajectory_every", "window"})
+    first, plain = study.seeds[0], METHODS["sft"]
+    stage("data", study.data, _content(study.data.source), _tokenizer(study), _shortest_context(study))
+    for size in ("teacher", *study.models.students):
+        start = study.start(size)
+        parents = ("data", "models/base-teacher") if start.keep_every else ("data",)
+        settings = relevant(study.pretraining(size), plain) if start.scratch else None
+        seed = first if start.scratch else None
+        stage(f"models/base-{size}", start, _content(start.path), settings, seed, after=parents)
+    stage("models/teacher", relevant(study.teacher, plain), watched, first, after=("models/base-teacher",))
+    how = study.teacher_text
+    unread = {"beams"} if how.decode != "beam" else set()
+    unread |= {"temperature"} if how.decode != "sample" else set()
+    written = [how.model_dump(exclude=unread), first if how.decode == "sample" else None]
+    stage("teacher_text", written, after=("models/teacher",))
+    for arm in study.everyone():
+        if arm.seed is None:
+            stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
+    # An arm that leaves records out reads the scores of another one, whatever their order in the file.
+    for arm in sorted(study.arms(), key=lambda a: METHODS[a.method].leave_out is not None):
+        rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
+        warm = f"models/{warm_name(arm, settings.warm_start_epochs)}"
+        if settings.warm_start_epochs and warm not in done:
+            own = relevant(study.training(arm.size, "sft"), plain) | {"epochs": settings.warm_start_epochs}
+            stage(warm, own, watched, arm.seed, after=(f"models/base-{arm.size}",))
+        parents = [warm if settings.warm_start_epochs else f"models/base-{arm.size}"]
+        parents += ["models/teacher"] if rule.needs_teacher or rule.leave_out else []
+        parents += ["teacher_text"] if rule.text == "teacher" else []
+        parents += [f"scores/{a.name}" for a in read_first(arm)]
+        row = {k: v for k, v in asdict(rule).items() if k != "label"}
+        stage(f"models/{arm.name}", row, relevant(settings, rule), watched, arm.seed, after=tuple(parents))
+        stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
+    everyone = study.everyone()
+    stage(
+        "tables",
+        [a.columns() for a in everyone],
+        study.measure.window,
+        after=tuple(f"scores/{a.name}" for a in everyone),
+    )
+    stage("pages", study, after=("tables",))
+    return done
 
 
 def relevant(settings: Training, rule: Method) -> dict[str, Any]:
@@ -42,61 +88,6 @@ def relevant(settings: Training, rule: Method) -> dict[str, Any]:
     unread = START | (set() if rule.needs_teacher else OF_DIVERGENCE) | (set() if rule.samples else OF_SAMPLES)
     unread |= (set() if rule.goldfish else OF_GOLDFISH) | (set() if rule.private else {"privacy"})
     return settings.model_dump(exclude=unread)
-
-
-def _with_parents(study: Study) -> Iterator[tuple[str, Any]]:
-    """Stage and what it depends on, parents by their fingerprints."""
-    done: dict[str, str] = {}
-
-    def stage(name: str, *inputs: Any, after: tuple[str, ...] = ()) -> tuple[str, Any]:
-        found = [*inputs, [done[parent] for parent in after]]
-        done[name] = fingerprint(found)
-        return name, found
-
-    # What of the measuring goes into a trajectory; the rest may change without training again.
-    watched = [study.measure.window, study.measure.trajectory_every, study.measure.precision]
-    measuring = study.measure.model_dump(exclude={"trajectory_every", "window"})
-    first, plain = study.seeds[0], METHODS["sft"]
-    yield stage("data", study.data, _content(study.data.source), _tokenizer(study), _shortest_context(study))
-    for size in ("teacher", *study.models.students):
-        start, parents = (
-            study.start(size),
-            ("data", *(["models/base-teacher"] if study.start(size).keep_every else [])),
-        )
-        settings = relevant(study.pretraining(size), plain) if start.scratch else None
-        seed = first if start.scratch else None
-        yield stage(f"models/base-{size}", start, _content(start.path), settings, seed, after=parents)
-    yield stage("models/teacher", relevant(study.teacher, plain), watched, first, after=("models/base-teacher",))
-    how = study.teacher_text
-    unread = {"beams"} if how.decode != "beam" else set()
-    unread |= {"temperature"} if how.decode != "sample" else set()
-    written = [how.model_dump(exclude=unread), first if how.decode == "sample" else None]
-    yield stage("teacher_text", written, after=("models/teacher",))
-    for arm in study.everyone():
-        if arm.seed is None:
-            yield stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
-    # An arm that leaves records out reads the scores of another one, whatever their order in the file.
-    for arm in sorted(study.arms(), key=lambda a: METHODS[a.method].leave_out is not None):
-        rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
-        warm = f"models/{warm_name(arm, settings.warm_start_epochs)}"
-        if settings.warm_start_epochs and warm not in done:
-            own = relevant(study.training(arm.size, "sft"), plain) | {"epochs": settings.warm_start_epochs}
-            yield stage(warm, own, watched, arm.seed, after=(f"models/base-{arm.size}",))
-        parents = [warm if settings.warm_start_epochs else f"models/base-{arm.size}"]
-        parents += ["models/teacher"] if rule.needs_teacher or rule.leave_out else []
-        parents += ["teacher_text"] if rule.text == "teacher" else []
-        parents += [f"scores/{a.name}" for a in read_first(arm)]
-        row = {k: v for k, v in asdict(rule).items() if k != "label"}
-        yield stage(f"models/{arm.name}", row, relevant(settings, rule), watched, arm.seed, after=tuple(parents))
-        yield stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
-    everyone = study.everyone()
-    yield stage(
-        "tables",
-        [a.columns() for a in everyone],
-        study.measure.window,
-        after=tuple(f"scores/{a.name}" for a in everyone),
-    )
-    yield stage("pages", study, after=("tables",))
 
 
 def read_first(arm: Arm) -> list[Arm]:
