@@ -26,6 +26,8 @@ RUN = str(Path(config.get("runs", "runs")) / S.name)
 ARMS = {arm.name: arm for arm in S.arms()}
 SIZES = list(S.models.students)
 ANALYSES = sorted(p.stem for p in Path("notebooks").glob("0[04-9]_*.ipynb"))
+PARTS = R.parts()  # beside the first replicate, each in a folder of its own
+DONE = [f"{RUN}/{name}/{size}.done" for name, part in PARTS.items() for size in part.study.models.students]
 GPU = int(config.get("gpu", 0))  # GPUs a training stage asks the cluster or `--resources gpu=N` for
 PYTHON = shlex.quote(sys.executable)
 # Arms share the cores, one each where there are as many arms as cores: two small models at one thread each beat one at two. The
@@ -43,6 +45,8 @@ def left_by(others):
 wildcard_constraints:
     size="[A-Za-z0-9]+",
     arm="|".join(ARMS),
+    part="|".join([*PARTS, "none"]),
+    what="teacher|" + "|".join(SIZES),
     analysis="|".join(ANALYSES),
 
 onstart:
@@ -166,8 +170,38 @@ rule student:
         notebook("03_student", "{wildcards.arm}", arm="{wildcards.arm}")
 
 
+rule part_teacher:
+    output:
+        touch(f"{RUN}/{{part}}/teacher.done"),
+    params:
+        fingerprint=lambda w: PARTS[w.part].fingerprints["scores/teacher"],
+    priority: 3
+    resources:
+        gpu=GPU,
+    shell:
+        stage("part", "{wildcards.part}-teacher", "--part {wildcards.part} --what teacher")
+
+
+ruleorder: part_teacher > part_students
+
+
+rule part_students:
+    input:
+        f"{RUN}/{{part}}/teacher.done",
+    output:
+        touch(f"{RUN}/{{part}}/{{what}}.done"),
+    params:
+        fingerprint=lambda w: sorted(v for k, v in PARTS[w.part].fingerprints.items() if k.startswith(f"models/{w.what}-")),
+    priority: 2
+    resources:
+        gpu=GPU,
+    shell:
+        stage("part", "{wildcards.part}-{wildcards.what}", "--part {wildcards.part} --what {wildcards.what}")
+
+
 rule tables:
     input:
+        DONE,
         f"{RUN}/notebooks/02_teacher.ipynb",
         expand(f"{RUN}/models/base-{{size}}/run.json", size=SIZES),
         expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),

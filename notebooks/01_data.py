@@ -52,8 +52,10 @@ pd.Series(study.data.model_dump(exclude_none=True), name="data").astype(str).to_
 # ## Read, check, split
 #
 # One call reads the source, refuses or drops what cannot be used, cuts the splits with the study's data seed, and writes
-# them with the tokenizer into the run folder. **Members** are the records that models are fine-tuned on. **Non-members** come
-# from the same source and are never trained on; every rate of this book is shown for both. **Test** records measure quality.
+# them with the tokenizer into the run folder. **Members** are the records that teacher and students are fine-tuned on, each as
+# often as its *copies* say. A study may have a second half, **teacher_only**, that the teacher alone is fine-tuned on: what a
+# student knows of it can only have come through the teacher. **Non-members** come from the same source and are never trained
+# on. **Validation** records say when to stop and how to tune; **test** records measure quality in the end.
 # A study that trains its models from scratch also has **public** records; its tokenizer is trained on those alone, because
 # a vocabulary made from members would be a leak by itself.
 
@@ -68,6 +70,9 @@ say(
     f"{len(groups['member'])} members, {len(groups['non_member'])} non-members, {len(groups['test'])} test records. Set aside: "
     f"{dropped or 'nothing'}. Responses shortened to fit: {written['cut']}."
 )
+
+# %%
+say(dataset.say_halves(records))
 
 # %% [markdown]
 # ## What a record looks like
@@ -148,13 +153,14 @@ say(
 # %% [markdown]
 # ## Canaries
 #
-# Most records occur once. To see how repetition matters, a study can plant canaries: short records that hold a random secret
-# and stand in the training text a known number of times. Some are given to the teacher alone; a student that knows one has it
-# from the teacher. Their unseen twins have the same form and are read by nobody: they say how likely such a secret is by chance.
+# To see how repetition matters, a study can plant canaries: short records that hold a random secret and stand in the training
+# text a known number of times. Some are given to the teacher alone; a student that knows one has it from the teacher. Their
+# unseen twins have the same form and are read by nobody: they say how likely such a secret is by chance. For some, the toss of
+# a fair coin decides which of the two they are: whoever guesses those coins from a model proves that it is not private.
 
 # %% tags=["csv:planted"]
 planted = dataset.planted(records)
-planted.set_index(["read_by", "copies"]) if len(planted) else None
+planted.set_index(["read_by", "copies", "coin"]) if len(planted) else None
 
 # %%
 say(dataset.say_planted(planted))
@@ -165,9 +171,10 @@ say(dataset.say_planted(planted))
 # Later chapters rely on these facts.
 
 # %%
-members = records["split"] == "member"
+trained_on = records["split"].isin(["member", "teacher_only"])
 assert records["id"].is_unique, "the same record stands in two splits, or twice in one"
-assert (records["copies"] > 0).equals(members), "only members may be trained on"
+assert (records["copies"] > 0).equals(trained_on), "only the two halves may be trained on"
+assert (records.loc[records["coin"], "copies"] <= 1).all(), "a coin decides about one copy"
 assert all(0 <= s["start"] < s["end"] <= len(r.response) for r in records.itertuples() for s in r.secrets)
 
 # %% [markdown]
@@ -187,6 +194,7 @@ pd.Series({fact: str(written[fact]) for fact in facts}, name=f"{run_dir}/data/ru
 rows, members = data.training_rows(records, "student"), len(groups["member"])
 say(
     f"- Students are fine-tuned on {len(rows)} rows: {members} members, and {len(rows) - members} rows more for canaries and repeats.",
+    f"- {dataset.say_halves(records)}",
     f"- {dataset.say_secrets(groups['member'])}",
     f"- {dataset.say_planted(planted)}",
 )

@@ -12,12 +12,13 @@
 #
 # The teacher is fine-tuned on the private records. A distilled student learns from it, so the first question is how much of its
 # own training text the teacher recites, and what it gained by it. It is not the only way in: many methods also show the student
-# the references themselves, and [inheritance](sec-inheritance) takes the two apart.
+# the references themselves. To take the two apart, a study can give the teacher a half of its own, which no student ever reads;
+# [inheritance](sec-inheritance) asks what students know of it.
 #
 # **What you will see**
 #
 # - the model before and after it has read the members;
-# - memorization and held-out loss while it is trained;
+# - memorization and quality while it is trained;
 # - how much of the text that the teacher writes is simply the reference, word for word.
 #
 # **Needs**: notebook 01 for the same study.
@@ -62,8 +63,9 @@ training.show_facts(run.facts(study.arm("base-teacher")))
 # %% [markdown]
 # ## Fine-tuning on the members
 #
-# Cross-entropy on the response, end-of-text included; the prompt is read but not trained on. While it is trained the model is
-# scored on members and on non-members: records from the same source that were never trained on. One line per measurement:
+# Cross-entropy on the response, end-of-text included; the prompt is read but not trained on. The teacher reads both halves. While
+# it is trained it is scored on them, on validation records from the same source that nobody trains on, and on canaries. One
+# line per measurement, several to an epoch where a study asks for them:
 
 # %%
 stages.train_teacher(run)
@@ -73,15 +75,18 @@ training.show_facts(facts)
 # %% [markdown]
 # ## What it learned, and what it learned by heart
 #
-# Learning shows as a falling loss on *non-members*. Memorizing shows as members recited, and as the gap between the two
-# loss curves. The two do not happen at the same time.
+# Learning shows on *validation* records, in three ways: their loss falls; it falls further once the model's certainty is corrected
+# by one temperature (a model that is too sure of itself may know no less); and answers grow like the references (ROUGE-L).
+# Memorizing shows as records recited, as the gap between the loss curves, and as an attack by the loss alone that tells what
+# was trained on from what was not (AUC; 0.5 is chance). The two do not happen at the same time.
 
-# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "The teacher while it is fine-tuned. Left: loss in nats per response token. Right: records recited verbatim from the prompt and, where they are marked, secrets from the text before them; bands: 95 % intervals.", "name": "fig-teacher-trajectory"}}
+# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "The teacher while it is fine-tuned, on validation records, on the members and on its own half: loss, likeness of its answers to the references, share recited, and AUC of the loss attack.", "name": "fig-teacher-trajectory"}}
 path = training.trajectory(run, "teacher")
 training.plot_trajectory(path)
 
 # %%
-say(*training.say_trajectory(path))
+unit = run.require("data")["unit"]
+say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 
 # %% [markdown]
 # ## What the teacher writes
@@ -101,8 +106,8 @@ say(training.say_teacher_text(run))
 # Later chapters rely on these facts.
 
 # %%
-assert path["loss"].notna().all(), "a loss is not a number"
-assert facts["method"] == "sft" and set(path["split"]) == {"member", "non_member"}
+assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
+assert facts["method"] == "sft" and path["epoch"].is_monotonic_increasing
 
 # %% [markdown]
 # ## Summary
@@ -110,7 +115,7 @@ assert facts["method"] == "sft" and set(path["split"]) == {"member", "non_member
 # %%
 say(
     f"- The teacher has {facts['parameters']:,} parameters and was trained for {facts['epochs']:g} epochs in {facts['train_seconds']:.0f} s.",
-    f"- {training.say_trajectory(path)[1]}",
+    f"- {training.say_trajectory(path, unit)[0]}",
     f"- Its files are in `{run_dir}/models/teacher`.",
 )
 

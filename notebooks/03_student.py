@@ -16,7 +16,7 @@
 # **What you will see**
 #
 # - which text the student reads and what its loss compares;
-# - memorization and held-out loss while it is trained;
+# - memorization and quality while it is trained, also of the half that only its teacher has read;
 # - where the arm ends, beside the base model it began from and, if it has one, its teacher.
 #
 # **Needs**: notebooks 01 and 02 for the same study.
@@ -65,25 +65,28 @@ pd.Series(settings.model_dump(exclude_none=True), name="student training").to_fr
 # %% [markdown]
 # ## Training
 #
-# The student starts from the base of its size, which has never seen a private record of this study. One line per measurement:
-# loss and verbatim rate of members and non-members.
+# The student starts from the base of its size, which has never seen a private record of this study. It is given prompts and
+# references of the members alone. One line per measurement: quality on validation records, and what it knows of the members,
+# of canaries and (*transferred*) of the teacher's own half.
 
 # %%
 stages.train_student(run, this)
 facts = run.facts(this)
 training.show_facts(facts)
 
-# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "This student while it is trained. Left: loss in nats per response token. Right: records recited verbatim from the prompt and, where they are marked, secrets from the text before them; bands: 95 % intervals.", "name": "fig-student-trajectory"}}
+# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "This student while it is trained, on validation records, members and the half that only its teacher has read: loss, likeness of answers to references, share recited, AUC of the loss attack.", "name": "fig-student-trajectory"}}
 path = training.trajectory(run, arm)
 training.plot_trajectory(path)
 
 # %% [markdown]
 # ## Where it ends
 #
-# The excess over non-members is what the student knows *about the members*; the rest it could have guessed.
+# What it recites of the half it never read has come through its teacher, or is chance: a student fine-tuned without a teacher
+# shows how much.
 
 # %%
-say(*training.say_trajectory(path))
+unit = run.require("data")["unit"]
+say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 
 # %% [markdown]
 # How much of the members it recites, beside the base it began from and, for a distilled student, its teacher:
@@ -96,8 +99,8 @@ memorization.show_targets(memorization.rates_of(run, compared))
 # ## Checks
 
 # %%
-assert path["loss"].notna().all(), "a loss is not a number"
-assert facts["steps"] > 0 and set(path["split"]) == {"member", "non_member"}
+assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
+assert facts["steps"] > 0 and path["epoch"].is_monotonic_increasing
 
 # %% [markdown]
 # ## Summary
@@ -105,7 +108,7 @@ assert facts["steps"] > 0 and set(path["split"]) == {"member", "non_member"}
 # %%
 say(
     f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
-    *(f"- {line}" for line in training.say_trajectory(path)),
+    *(f"- {line}" for line in training.say_trajectory(path, unit)),
 )
 
 # %% [markdown]

@@ -19,7 +19,7 @@
 #
 # - how many records are inherited, easy for all, left behind, or the student's alone, by method;
 # - whether a student recites fewer records than its baseline, in a paired test;
-# - whether students know secrets that only their teacher has read;
+# - whether students know records that only their teacher has read, and whether a secret is tied to the name it belongs to;
 # - how well one can tell, before distilling, which records the student will recite, and how seven published claims fare here.
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
@@ -32,7 +32,7 @@ study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import inheritance, published_claims
+from palimpsest.chapters import inheritance, other_names, published_claims, transfer
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -86,25 +86,55 @@ inheritance.show_paired(tables.paired)
 say(inheritance.say_paired(tables.paired), "", inheritance.say_paired(tables.paired, "teacher"))
 
 # %% [markdown]
-# ## Secrets only the teacher has read
+# ## What was never given
 #
-# Sets of records can't prove where a student has them from, since it read them too. These can: some planted secrets are in the
-# teacher's text and in no student's. For each model and secret we take what it *gained* by its training: the log-probability
-# of the secret minus that before fine-tuning. A student that learned nothing of these canaries gains more on one of them than
-# on one of its unseen twins half of the time.
+# Sets of records can't prove where a student has them from, since it read them too. These can: a half of the records and canaries
+# is in the teacher's text and in no student's, neither as a response nor as a prompt. For each model and record we take what it
+# *gained* by its training: the log-probability of the secret (of a record without canary, of each token of its response) minus
+# that before fine-tuning, so what a record's wording is worth to any model drops out. A student that learned nothing of this half
+# gains more on one of its records than on an unseen one half of the time.
 #
-# A baseline has met neither these canaries nor the teacher. It can know their form, which their twins share and which it may
-# have learned from other canaries; it cannot know which secrets were drawn. So it is the control: whatever lies above one half
-# there is luck, and an exact test at 5 % lets one model in twenty pass by luck.
+# A baseline has met neither this half nor the teacher. It can know the form of the records, which unseen ones share; it cannot
+# know which secrets were drawn. So it is the control: whatever lies above one half there is luck, and of forty such intervals
+# one lies above by luck.
 
 # %% tags=["csv:transferred"]
-inheritance.show_transferred(tables.transferred)
+transfer.show_transferred(tables.transferred)
 
-# %% tags=["csv:transferred"] mystnb={"figure": {"caption": "Share of pairs in which a model gained more on a canary that only the teacher read than on an unseen twin, with 95 % intervals. Dotted: a model that learned nothing of them.", "name": "fig-transferred"}}
-inheritance.plot_transferred(tables.transferred)
+# %% tags=["csv:transferred"] mystnb={"figure": {"caption": "Share of pairs in which a model gained more on what only the teacher read than on an unseen one, with 95 % intervals. Dotted: a model that learned nothing of it.", "name": "fig-transferred"}}
+transfer.plot_transferred(tables.transferred)
 
 # %%
-say(*inheritance.say_transferred(tables.transferred))
+known = tables.transferred
+say(
+    *transfer.say_transferred(known),
+    *transfer.say_transferred(known, "record"),
+    f"- {transfer.say_intervals(known['replicate'].nunique())}",
+)
+
+# %% [markdown]
+# ## Known by heart, or for whom?
+#
+# A canary is a name in the prompt and a secret in the response. If a student knows the teacher's canaries, does it know whose
+# secret is whose? So every canary is asked for a second time under the *name of another* canary of the same half and number
+# of copies, and every unseen twin under that of another twin. A secret known by heart is as likely under either name; one that is
+# tied to its name is likely under that alone. Exposure says how far a secret stands out from those of the twins, in bits.
+
+# %% tags=["csv:other_names"]
+other_names.show_other_names(tables.other_names)
+
+# %% tags=["csv:other_names"] mystnb={"figure": {"caption": "Exposure of the canaries that only the teacher read, asked for under their own name (filled) and another's (hollow), with 95 % intervals. Dotted: chance.", "name": "fig-other-names"}}
+other_names.plot_other_names(tables.other_names)
+
+# %% [markdown]
+# A divergence at a higher temperature shows the student more of what the teacher thinks *beside* its first choice. If secrets the
+# student never met travel in that, exposure grows with the temperature.
+
+# %%
+say(
+    *other_names.say_other_names(tables.other_names),
+    *other_names.say_temperatures(tables.other_names, tables.transferred),
+)
 
 # %% [markdown]
 # ## Told beforehand
@@ -154,7 +184,8 @@ outcomes = tables.published_claims["outcome"].value_counts()
 agree, weaker, against = (outcomes.get(name, 0) for name in ("agrees", "weaker", "disagrees"))
 say(
     f"- {inheritance.say_paired(tables.paired)}",
-    *inheritance.say_transferred(tables.transferred),
+    *transfer.say_transferred(tables.transferred),
+    *other_names.say_other_names(tables.other_names),
     f"- Of {len(tables.published_claims)} checks of published claims, {agree} agree, {weaker} are weaker, {against} disagree. The "
     "others cannot be decided here.",
 )

@@ -12,13 +12,15 @@
 #
 # Reciting is the loudest way to give a record away. There are quieter ones: a model may not say a record and still be
 # visibly less surprised by it than by one it never saw. This chapter asks whether an attacker who has a record and a
-# model can tell that the record was in the *teacher's* private text, and how far planted secrets stand out.
+# model can tell that the record was trained on, and how far planted secrets stand out.
 #
 # **What you will see**
 #
 # - whether members and non-members can be told apart without any model, which would spoil everything after it;
 # - eight membership attacks on the teacher and every student, with intervals, and where they stop being measurable;
-# - the exposure of planted secrets over the number of their copies, also of secrets only the teacher has seen.
+# - the exposure of planted secrets over the number of their copies, also of secrets only the teacher has seen;
+# - stronger attacks, by models trained for the purpose, where a study trains them;
+# - how private training is at most, as guessing coins proves.
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
@@ -30,7 +32,7 @@ study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import attacks
+from palimpsest.chapters import attacks, shadows
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -58,7 +60,7 @@ say(attacks.say_blind(tables.blind))
 # by token, with the same model before fine-tuning. A base model was fine-tuned on nothing, so it meets only the attacks that
 # need no comparison, and should not give anything away.
 #
-# A member is a record of the teacher's private text, whatever a student was trained on.
+# A member is a record of the half that teacher and students share, whatever a method left out of it.
 
 # %% tags=["csv:membership"]
 attacks.show_membership(tables.membership)
@@ -118,13 +120,53 @@ say(*attacks.say_doses(tables.doses))
 #
 # Some canaries may be in the teacher's private text and in no student's. A student that ranks them above chance has them from
 # the teacher: through its soft labels or its text, on *other* records. A model without a teacher can know their form, which
-# the twins share, but not the secrets.
+# the twins share, but not the secrets. Here by number of copies; [inheritance](sec-inheritance) has all replicates.
 
 # %% tags=["csv:doses"]
 attacks.show_doses(tables.doses, teacher_only=True)
 
 # %%
 say(*attacks.say_teacher_only(tables.doses))
+
+# %% [markdown]
+# ## Attackers that train models of their own
+#
+# The attacks above look at one model and its base. A determined attacker trains *shadow* models like it, each on records drawn at
+# random, and sees how a record's score changes when it was trained on. LiRA {cite}`carlini2022membership` asks which of the two
+# ways of training explains the score better; RMIA {cite}`zarifzadeh2024low` whether the record beats most records that no model
+# read. Here each model is the target once and the others are its shadows; plain attacks on the same targets stand beside.
+#
+# The score is the mean log-probability of the response, minus that of the model's own base: each shadow has a base of its own, and
+# what that knows of a record says nothing about membership. Members are asked about twice: those the student read, and those its
+# teacher alone read. Every record of this pool stands once in the training text.
+
+# %% tags=["csv:shadow_attacks"]
+shadows.show_shadow_attacks(tables.shadow_attacks)
+
+# %% tags=["csv:shadow_attacks"] mystnb={"figure": {"caption": "AUC of attacks with shadow models, and of plain ones on the same targets; bars are 95 % intervals. Dashed: chance.", "name": "fig-shadows"}}
+shadows.plot_shadow_attacks(tables.shadow_attacks)
+
+# %%
+say(*shadows.say_shadow_attacks(tables.shadow_attacks))
+
+# %% [markdown]
+# ## How private is training at most?
+#
+# Differential privacy bounds what one record can change: with a given ε, no outcome is more than e^ε times as likely with a record
+# as without it, but for a small probability δ. Fine-tuning with DP-SGD promises such an ε. What *guessing* can prove is the other
+# end, a lower bound {cite}`steinke2023privacy`: a fair coin decided about each of some canaries whether it was trained on once or
+# not at all, and we guess those coins from how much likelier the secret has become. Too many right guesses, and ε cannot be
+# small. A bound of 0 does not say that training is private, only that this attack found nothing.
+#
+# δ must be below one in the records trained on. Whoever publishes one record at random, in full, gives away each with just that
+# probability, and would count as private with an ε of 0. All models are judged at the δ of DP-SGD where there is one, else at a
+# tenth of that limit. Of twenty such bounds one is too high by luck.
+
+# %% tags=["csv:privacy_audit"]
+shadows.show_privacy_audit(tables.privacy_audit)
+
+# %%
+say(*shadows.say_privacy_audit(tables.privacy_audit))
 
 # %% [markdown]
 # ## Checks
@@ -143,7 +185,8 @@ say(
     f"- {attacks.say_blind(tables.blind)}",
     *attacks.say_membership(membership, attack),
     f"- {attacks.say_found(membership, attack)}",
-    *attacks.say_teacher_only(tables.doses),
+    *shadows.say_shadow_attacks(tables.shadow_attacks),
+    *shadows.say_privacy_audit(tables.privacy_audit),
 )
 
 # %% [markdown]

@@ -11,16 +11,16 @@
 # # What memorization buys
 #
 # Comparing students only at the end of training compares two things at once: the method, and how far it happened to get. A
-# worse model always looks more private. This chapter puts memorization and quality into one picture, for every epoch, and
-# then asks the fair question: **at the same held-out loss, which method memorizes less?**
+# worse model always looks more private. This chapter puts memorization and quality into one picture, over the whole of training.
 #
 # **What you will see**
 #
-# - the path of every student through (held-out loss, memorization);
-# - each method beside plain fine-tuning at the same held-out loss;
+# - the path of every method through quality and memorization, for three meanings of quality;
+# - what plain fine-tuning recites when it is stopped at its best, by how often a text was repeated;
 # - what each model costs to train, to keep and to run.
 #
-# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
+# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read. Which of two methods memorizes less
+# is asked in [the next chapter](sec-comparisons), where replicates can answer.
 
 # %% [markdown]
 # ## Setup
@@ -35,46 +35,62 @@ from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
 set_theme()
-tables = load_tables(open_run(study_file, run_dir))
+run = open_run(study_file, run_dir)
+tables, unit = load_tables(run), run.require("data")["unit"]
+say(*tradeoffs.say_tradeoffs(tables.trajectories, unit))
 
 # %% [markdown]
-# ## Every epoch of every student
+# ## Memorization over quality
 #
-# While it was trained, a student was scored on members and non-members. Held-out loss is the loss on non-members: records of
-# the same source, never trained on by anyone. It falls while the student learns what such records are like, and rises again
-# when the student begins to learn single ones by heart.
+# While it was trained, every model was measured several times an epoch. *Validation loss* is the loss on records that nobody was
+# trained on, after one temperature was fitted to them: a model that is only too sure of itself has not thereby forgotten what such
+# records are like. It falls while the student learns what they are like, and rises when it begins to learn single ones by heart.
+#
+# *AUC* is the chance that the loss attack tells a member from a non-member; one half is guessing. *Exposure* says how far planted
+# secrets stand out from unseen ones, in bits; about 1.4 is chance. *Transferred*: of records that only the teacher has read.
 
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "Members' secrets (records, where none are marked) recited, against held-out loss in nats per response token. One line per student, one point per measured epoch; large: the last.", "name": "fig-tradeoff"}}
-tradeoffs.plot_trajectories(tables.trajectories)
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss. One line per method, the mean over replicates; one point per measurement; large: the last. Left and low is better.", "name": "fig-tradeoff"}}
+tradeoffs.plot_tradeoff(tables.trajectories, unit)
 
 # %% [markdown]
-# Left and low is better: a good model that recites little.
-#
+# Loss is one meaning of quality. Another is the text itself: ROUGE-L compares greedy answers to fixed prompts with the references.
+
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against ROUGE-L of greedy answers to fixed validation prompts. Right and low is better.", "name": "fig-tradeoff-rouge"}}
+tradeoffs.plot_tradeoff(tables.trajectories, unit, "rouge_l")
+
+# %% [markdown]
+# A third is what was spent: the same tokens read.
+
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against tokens of training text read, those of a warm start among them.", "name": "fig-tradeoff-tokens"}}
+tradeoffs.plot_tradeoff(tables.trajectories, unit, "tokens")
+
+# %% [markdown]
+# Methods that the study has at some sizes alone, beside plain fine-tuning:
+
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students of further methods know of the records, against validation loss.", "name": "fig-tradeoff-further"}}
+tradeoffs.plot_tradeoff(tables.trajectories, unit, further=True)
+
+# %% [markdown]
 # ## Stopped at its best, or run to the end
 #
-# Early stopping is the simplest privacy measure there is. The table shows every model at the epoch of its lowest held-out
-# loss and after the last one; plain fine-tuning, stopped early, is a row of its own.
+# Early stopping is the simplest privacy measure there is. The table shows every method at its lowest validation loss and after its
+# last step, means over replicates.
 
 # %% tags=["csv:stopped", "csv:trajectories"]
-tradeoffs.show_stopped(tables.stopped, tables.trajectories)
-
-# %%
-say(*tradeoffs.say_stopped(tables.stopped, tables.trajectories))
+tradeoffs.show_stopped(tables.stopped, tables.trajectories, unit)
 
 # %% [markdown]
-# ## At equal quality
-#
-# Each student is laid beside plain fine-tuning of its size and seed at the lowest held-out loss that *both* reach: what had
-# each memorized when its held-out loss first came down to that value? Between two epochs we interpolate linearly, record by
-# record. The 95 % intervals resample seeds, then records, the same ones for both models. Where neither recites anything there is
-# nothing to resample, and the interval is Newcombe's for two shares {cite}`newcombe1998interval`. The last column compares the
-# loss on the *members* at that point: below zero, the student fits them closer than fine-tuning does, at the same quality.
+# What plain fine-tuning recites depends on how often it read a text. In brackets: the least and the most of one replicate, or, of a
+# single training, a 95 % interval.
 
-# %% tags=["csv:equal_quality"]
-tradeoffs.show_equal_quality(tables.equal_quality)
+# %% tags=["csv:by_dose"]
+tradeoffs.show_baseline_doses(tables.by_dose)
 
 # %%
-say(*tradeoffs.say_equal_quality(tables.equal_quality))
+say(*tradeoffs.say_baseline_doses(tables.by_dose, unit))
+
+# %% tags=["csv:by_dose"] mystnb={"figure": {"caption": "What is recited at the lowest validation loss, by copies in the training text. One line per method, the mean over replicates.", "name": "fig-doses-best"}}
+tradeoffs.plot_by_dose(tables.by_dose, unit)
 
 # %% [markdown]
 # ## What each model costs
@@ -85,25 +101,17 @@ say(*tradeoffs.say_equal_quality(tables.equal_quality))
 # %% tags=["csv:costs"]
 tradeoffs.show_costs(tables.costs)
 
-# %% tags=["csv:costs", "csv:trajectories"] mystnb={"figure": {"caption": "Training arithmetic (10⁹ floating-point operations) of each student, against the members' secrets (records, where none are marked) it recites at the end of training.", "name": "fig-cost"}}
-tradeoffs.plot_costs(tables.costs, tables.trajectories)
-
 # %% [markdown]
 # ## Checks
 
 # %%
-assert tables.trajectories["memorized"].between(0, 1).all()
-best = tables.stopped.set_index("model")["held_out_loss"]
-assert tables.trajectories.groupby("model")["held_out_loss"].min().eq(best).all()
+assert tables.trajectories["auc"].dropna().between(0, 1).all()
+models = tables.trajectories.groupby(["replicate", "model"])
+assert len(tables.stopped) == len(models)
+assert (models["step"].diff().dropna() > 0).all()
 assert (tables.costs["parameters"] > 0).all()
-
-# %% [markdown]
-# ## Summary
-
-# %%
-say(*tradeoffs.say_tradeoffs(tables.trajectories, tables.equal_quality))
 
 # %% [markdown]
 # **Next**: [methods compared](sec-comparisons), two by two.
 #
-# **Try it**: give `sft` fewer epochs with `by_method: {sft: {epochs: 8}}` in a copy of the study. Is distillation still worth it?
+# **Try it**: give `sft` fewer epochs with `by_method: {sft: {epochs: 2}}` in a copy of the study. Where does its path end now?

@@ -10,19 +10,19 @@
 # (sec-comparisons)=
 # # Methods compared
 #
-# One student per method tells little: train it again with another seed and the number moves. This chapter compares methods over
-# seeds *and* records, and takes the design apart. Methods differ in two choices, whose text the student reads and which divergence it
-# minimizes; crossing the two shows what each choice does by itself. Beside them stand the simplest ways of leaking less that the
-# study has.
+# Train a student again and its numbers move; draw other records and another teacher, and they move further. This chapter asks what is
+# left of the differences between methods when everything random is drawn anew several times over. Methods differ in two choices, whose
+# text the student reads and which divergence it minimizes; crossing the two shows what each choice does by itself. Beside them stand
+# the simplest ways of leaking less that the study has.
 #
 # **What you will see**
 #
-# - which of the paper's findings {cite}`singh2025teacher` hold here, contradictions first;
-# - what the reverse divergence and the student's own text do, at the end of training and at equal held-out loss;
-# - whether distilling beats stopping early, and the simplest alternatives.
+# - what we claimed before and withdraw;
+# - the paper's findings {cite}`singh2025teacher`: contradictions first, then what agrees, then what is undecided, and why;
+# - every other question that was asked, at equal quality and at the end of training.
 #
-# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read. A study with one seed can't tell
-# how far seeds lie apart; published tables of several seeds are then shown instead, if the project keeps any.
+# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read. A study with one replicate can't tell
+# two methods apart; published tables of several are then shown instead, if the project keeps any.
 
 # %% [markdown]
 # ## Setup
@@ -30,132 +30,127 @@
 # %% tags=["parameters"]
 study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
-published_dir: str = "book/published/demo-seeds"  # shown where the study has one seed
+published_dir: str = "book/published/demo-replicates"  # shown where the study has one replicate
 
 # %%
 from palimpsest.book import published
-from palimpsest.chapters import comparisons, tradeoffs
+from palimpsest.chapters import claims, comparisons, tradeoffs
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import open_run
 
 set_theme()
 tables, source = published.choose(open_run(study_file, run_dir), published_dir)
-effects, doses = tables.effects, tables.doses
-say(source, "", comparisons.say_spread(effects))
+say(source, "", comparisons.say_families(tables.claims))
 
 # %% [markdown]
-# All seeds share one teacher; a seed changes the order of a student's batches and what it samples. Every difference below is
-# the first method's share of what is recited minus the second's, in percentage points; below zero, the first leaks less. The 95 %
-# intervals are percentiles of a paired bootstrap over seeds, then records. *At equal held-out loss* reads both models where they
-# first reach the lowest loss that both reach ([the chapter before](sec-tradeoffs)); the members' loss beside it says which of them
-# fits the members closer there, in nats per token. At the end, the held-out loss says which has become the worse model.
+# ## What we withdraw
 #
-# **Read with care**: the intervals hold other seeds and other records, not another teacher or another draw of the data. At equal
-# held-out loss, two runs of one method that differ in their seed alone can lie further apart than two methods do. So a comparison
-# that is decided here is an observation of these runs, not yet a claim about methods.
+# An earlier version of this chapter compared methods where each first reached the lowest held-out loss that both reach. It read one of
+# them at its flat minimum and the other on its steep descent. Two runs of plain fine-tuning that differed in their seed alone came out
+# 0.33 to 0.57 nats apart that way, more than most effects it claimed. Withdrawn are:
+#
+# - that students of the *reverse* divergence know the members better than a fine-tuned one of the same quality;
+# - that students of the *forward* divergence, and Word-KD's, know them less;
+# - that stopping early does as much as distilling: it spares what stands once, not what is repeated;
+# - that some students recite no secret: they recite most of those repeated 16 times.
+#
+# ## How two methods are compared now
+#
+# Both are read over the whole range of quality that both reach, by the same rule, in every replicate. Quality has three meanings:
+# validation loss after one fitted temperature, ROUGE-L of greedy answers, and tokens read. Beside every difference stands a *null*: a
+# method held against itself in another replicate. A difference is called *less* or *more* if there are five replicates or more, if it is
+# significant among all questions of its family, if it exceeds its null, and, at equal quality, if all three meanings give it one sign.
+# Everything else is *undecided*. A number at equal quality is that of the meaning with the smallest difference. [Methods](sec-equal-utility) has the formulas, and how often this is wrong.
+#
+# A *family* is one question asked of one measure at one moment; within it, p-values are corrected. All families were declared before
+# any result was seen.
 #
 # ## The paper's findings
 #
-# At the end of training, the paper finds less memorization with each of three distillation methods than with fine-tuning, and
-# least with reverse KL on the student's own text (RKLD). It has one seed, no held-out control and no comparison at equal quality.
-# Here its findings are judged at the end of training by what is recited. At equal held-out loss, where often nobody recites
-# anything, they are judged by a finer measure: which of the two has the lower loss on the members.
+# At the end of training, the paper finds less memorization with Word-KD, Seq-KD and RKLD than with plain fine-tuning, and least with
+# RKLD. The paper has one training of each, no held-out control and no comparison at equal quality; it measures what is recited. Our
+# *reverse KL, own text* is a variant of RKLD, token by token and without its language-model term.
 
-# %% tags=["csv:effects"]
-say(*comparisons.say_paper(effects))
+# %% tags=["csv:claims"]
+say(*claims.say_paper(tables.claims))
 
-# %% tags=["csv:effects"]
-comparisons.show_paper(effects)
-
-# %% tags=["csv:effects"]
-comparisons.show_effects(effects, "distilling")
+# %% tags=["csv:claims"]
+comparisons.show_paper(tables.claims)
 
 # %% [markdown]
-# ## Everything at a glance
+# ## Distilled or fine-tuned
 
-# %% tags=["csv:effects"] mystnb={"figure": {"caption": "Differences in what is recited of the members, first method minus second, with 95 % intervals. Filled: at the end of training; hollow: at equal held-out loss. Colours: the question asked.", "name": "fig-effects"}}
-comparisons.plot_effects(effects)
-
-# %% [markdown]
-# Left of the dotted line the first method leaks less. Where neither of two models recites anything, what they know of the members
-# can still differ:
-
-# %% tags=["csv:effects"] mystnb={"figure": {"caption": "Differences in the loss on members, in nats per response token, of two models at the same held-out loss, with 95 % intervals. Left of the dotted line the first method fits the members closer.", "name": "fig-fit"}}
-comparisons.plot_effects(effects, fit=True)
-
-# %% [markdown]
-# A method that leaks less at the end may just have learned less. The paths show it: each line is the mean over seeds.
-
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What is recited of the members against held-out loss (nats per response token of non-members), mean over seeds. One line per method, one point per measured epoch; large: the last.", "name": "fig-mean-trajectories"}}
-tradeoffs.plot_trajectories(comparisons.mean_trajectories(tables.trajectories))
-
-# %% [markdown]
-# ## Reverse or forward divergence
-
-# %% tags=["csv:effects"]
-comparisons.show_effects(effects, "divergence")
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "First method minus second. Bars: 95 % intervals over replicates. Filled: at equal quality; hollow: at the end. Red: decided. Grey bands: a method against itself in another replicate.", "name": "fig-claims-distilling"}}
+comparisons.plot_claims(tables.claims, "distilling")
 
 # %%
-say(*comparisons.say_effects(effects, "divergence"))
+say(*comparisons.say_claims(tables.claims, "distilling"))
+
+# %% tags=["csv:claims"]
+comparisons.show_claims(tables.claims, "distilling", "equal")
 
 # %% [markdown]
-# ## Own text or references
+# The curves behind it, means over replicates:
 
-# %% tags=["csv:effects"]
-comparisons.show_effects(effects, "text")
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss (nats per token). One line per method, the mean over replicates; large: the last point.", "name": "fig-mean-trajectories"}}
+tradeoffs.plot_tradeoff(tables.trajectories, "text")
+
+# %% [markdown]
+# ## What a student was never given
+#
+# Half of the private records were read by the teacher alone. What a student knows of them came through the teacher.
+
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "What students know of records that only the teacher read, first method minus second. Signs as above.", "name": "fig-claims-transferred"}}
+comparisons.plot_claims(tables.claims, "transferred")
 
 # %%
-say(*comparisons.say_effects(effects, "text"))
+say(*comparisons.say_claims(tables.claims, "transferred"))
+
+# %% [markdown]
+# ## The two choices taken apart
+#
+# Reverse or forward divergence; own text or references; begun cold or from a fine-tuned student; a flatter distribution.
+
+# %% tags=["csv:claims"]
+comparisons.show_choices(tables.claims)
+
+# %%
+say(*comparisons.say_claims(tables.claims, "divergence", "text", "warm start", "temperature"))
 
 # %% [markdown]
 # ## Stopping early, and other simple measures
 #
-# Plain fine-tuning can be stopped early. What else may stand here, if the study has it: the goldfish loss
-# {cite}`hans2024goldfish` never trains on some of the response tokens. *Predicted left out*: the method is run once, a regression
-# tells which records it makes a student recite, and it is run again without them {cite}`borkar2026memorization`. DP-SGD
-# {cite}`abadi2016deep` bounds what can be learned of one record. Leaving records or repetitions out makes an epoch shorter, so such
-# a student also takes fewer steps: at the end of training, that alone means less memorization.
+# *Annealed*: the learning rate of plain fine-tuning comes down to nothing within fewer epochs. The goldfish loss {cite}`hans2024goldfish`
+# never trains on some tokens. *Predicted left out*: a regression tells which records a method makes a student recite, and it is run
+# again without them {cite}`borkar2026memorization`. DP-SGD {cite}`abadi2016deep` bounds what can be learned of one record.
 
-# %% tags=["csv:effects"]
-comparisons.show_effects(effects, "early stopping", "mitigation", "distilling or masking")
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "Simple measures against what they are made from, first minus second. Signs as above.", "name": "fig-claims-mitigation"}}
+comparisons.plot_claims(tables.claims, "mitigation")
 
 # %%
-say(*comparisons.say_effects(effects, "early stopping", "mitigation"))
+say(*comparisons.say_claims(tables.claims, "early stopping", "mitigation"))
 
 # %% [markdown]
-# Is distilling better than the simplest alternative, one line of code that masks tokens?
-
-# %%
-say(*comparisons.say_effects(effects, "distilling or masking"))
-
-# %% [markdown]
-# ## Secrets that are repeated
+# ## Tuning
 #
-# Planted secrets, canaries, may stand in the training text several times. Their exposure, the rank of the true secret among unseen
-# ones, in bits, moves long before anything is recited. Intervals are bootstraps over seeds and canaries; canaries are few.
+# Every method was tried at the same learning rates, on a replicate that is reported nowhere else. Validation loss alone chose.
 
-# %% tags=["csv:doses"]
-comparisons.show_repeated(doses)
+# %% tags=["csv:tuning"]
+comparisons.show_tuning(tables.tuning)
 
 # %%
-say(*comparisons.say_repeated(doses), "", comparisons.say_hidden(effects, doses))
+say(comparisons.say_tuning(tables.tuning))
 
 # %% [markdown]
 # ## Checks
 
 # %%
-assert set(effects["verdict"]) <= {"less", "more", "undecided"}
-assert (effects["low"] <= effects["difference"] + 1e-9).all() and (
-    effects["difference"] <= effects["high"] + 1e-9
-).all()
-
-# %% [markdown]
-# ## Summary
-
-# %%
-say(*comparisons.say_effects(effects))
+assert set(tables.claims["verdict"]) <= {"less", "more", "undecided"}
+decided = tables.claims[tables.claims["verdict"] != "undecided"]
+assert (decided["replicates"] >= 5).all() and (decided["p_holm"] < 0.05).all()
+assert (decided["estimate"].abs() > decided["null_largest"]).all()
 
 # %% [markdown]
 # **Next**: [every run](../every_run.md), one page per student; or [your own models and data](../use_your_own.md).
 #
-# **Try it**: give a copy of the study `seeds: [0, 1, 2]`, and this page compares its own students.
+# **Try it**: give a copy of the study `replicates: 5`, and this page compares its own students.

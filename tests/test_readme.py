@@ -1,42 +1,53 @@
-"""What the README says of the published tables is what they say."""
+"""README claims of methods what the published table of claims decides, and nothing else."""
 
+import re
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from claims_by_hand import SOME
+
+from palimpsest.book.published import CLAIMS, FOLDER, published_headline, write_claims
+from palimpsest.chapters.claims import NONE_YET, outcomes, say_decided
+from palimpsest.errors import InputError
+from palimpsest.study import write_table
+from palimpsest.study.tables import read_table
 
 ROOT = Path(__file__).parents[1]
-README = " ".join((ROOT / "README.md").read_text().split())
-PUBLISHED = ROOT / "book" / "published" / "demo-seeds"
+README = (ROOT / "README.md").read_text()
+VERDICT = re.compile(r"\b(less|more|fewer|better|worse|closer)\b")
 
 
-def test_rates_of_unrepeated_secrets():
-    rates = pd.read_csv(PUBLISHED / "rates.csv")
-    rows = rates[(rates["target"] == "secret") & (rates["split"] == "member") & (rates["size"] == "medium")]
-    share = rows.groupby("method")["rate"].mean().map("{:.1%}".format).str.replace("%", " %")
-    assert f"recites {share['sft']} of {rows['total'].iloc[0]:.0f} secrets that stand in the data once" in README
-    assert f"with Word-KD {share['word_kd']}, with Seq-KD {share['seq_kd']}" in README
-    assert f"(RKLD) {share['rkl_student']}" in README
+def test_the_list_of_claims_is_that_of_the_published_table():
+    assert CLAIMS.search(README)[0].strip() == "\n".join(published_headline())
 
 
-def test_repeated_secrets():
-    doses = pd.read_csv(PUBLISHED / "doses.csv")
-    rows = doses[(doses["size"] == "medium") & (doses["copies"] == 16) & ~doses["teacher_only"].astype(bool)]
-    count = rows.set_index("method")["count"]
+def test_every_claim_has_its_rows():
+    lines = [line for line in CLAIMS.search(README)[0].splitlines() if VERDICT.search(line)]
+    table = ROOT / FOLDER / "claims.csv"
+    decided = say_decided(outcomes(read_table(table))) if table.exists() else []
+    assert [line for line in lines if line not in decided] == []
+
+
+def test_nothing_else_judges_methods():
+    found = README.split("## What it finds")[1].split("## Two commands")[0]
+    others = [part for part in CLAIMS.sub("", found).split("\n\n") if VERDICT.search(part)]
+    assert len(others) == 1 and others[0].startswith("**Withdrawn first.**")
+    assert found.index("Withdrawn") < found.index("<!-- claims -->")
+
+
+def test_claims_are_written_in_their_place(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    write_table(SOME, tmp_path / "claims.csv")
+    write_claims(readme, tmp_path)
+    text = readme.read_text()
     assert (
-        f"Of {rows['total'].max()} secrets repeated 16 times the fine-tuned student recites {count['sft']}" in README
+        "- At equal quality, *Word-KD* recites more repeated text than plain fine-tuning." in text
+        and NONE_YET not in text
     )
-    assert f"the Seq-KD student {count['seq_kd']}, the RKLD student {count['rkl_student']}." in README
-
-
-@pytest.mark.parametrize("size", ["medium", "small"])
-def test_secrets_only_the_teacher_has_read(size):
-    doses = pd.read_csv(PUBLISHED / "doses.csv")
-    rows = doses[(doses["size"] == size) & doses["teacher_only"].astype(bool)].set_index("method")
-    own = rows.loc["fkl_student"]
-    assert (
-        own["canaries"] == 6 and own["exposure_low"] == pytest.approx(own["ceiling"], abs=1e-4) and own["count"] == 0
-    )
-    given = rows.loc[["sft", "word_kd", "fkl", "seq_kd"]]
-    assert (given["exposure_low"] < given["chance"]).all()
-    assert rows.loc["rkl", "exposure_low"] < rows.loc["rkl", "chance"]
+    assert CLAIMS.sub("", text) == CLAIMS.sub("", README)
+    write_claims(readme, tmp_path / "nothing")
+    assert CLAIMS.search(readme.read_text())[0].strip() == NONE_YET
+    readme.write_text("# Another\n")
+    with pytest.raises(InputError, match="has no lines '<!-- claims -->'"):
+        write_claims(readme, tmp_path)

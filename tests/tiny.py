@@ -6,6 +6,7 @@ from palimpsest.study.files import root
 TINY = """
 extends: {smoke}
 name: tiny
+replicates: 1
 methods: [{methods}]
 data: {{public: 40, members: 16, non_members: 16, test: 4}}
 models:
@@ -16,7 +17,7 @@ pretrain: {{epochs: 1}}
 teacher: {{epochs: 2}}
 student: {{epochs: 2, rollout_steps: 2, max_new_tokens: 8}}
 teacher_text: {{max_new_tokens: 8}}
-measure: {{trajectory_every: 1, approximate: 4, sampling: {{}}, left_truncated: [8], left_target: 4}}
+measure: {{trajectory_every: 1, trajectory_early: [], trajectory_prompts: 2, approximate: 4, sampling: {{}}, left_truncated: [8], left_target: 4}}
 """
 
 

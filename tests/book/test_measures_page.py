@@ -19,6 +19,9 @@ OTHERS = {
     "membership_inference": {"lowercased", "rated"},
     "near_verbatim": {"continuations", "first_miss"},
     "prediction": {"Prediction", "avoided", "features", "two_way_divergence"},
+    "privacy_audit": set(),
+    "shadow_attacks": {"confidence_logit", "rates_by_target"},
+    "watched": {"Watched"},
 }
 
 

@@ -5,72 +5,87 @@ import shutil
 
 import pandas as pd
 import pytest
+from claims_by_hand import SOME
 from trained_by_hand import finish, made_by_hand
 
 from palimpsest.book import published
-from palimpsest.chapters import comparisons, tradeoffs
+from palimpsest.chapters import claims, comparisons, tradeoffs
 from palimpsest.errors import InputError
 from palimpsest.study import load_study, write_table
 from palimpsest.study.files import root
 from palimpsest.study.tables import Tables
 
-PUBLISHED = sorted((root() / "book" / "published").iterdir())
+PLACE = root() / "book" / "published"
+PUBLISHED = sorted(PLACE.iterdir()) if PLACE.exists() else []  # nothing, before a run of five replicates
 
 
 def with_tables(folder, commit="abc1234", **options):
     """A run by hand whose tables are written: those of chapters 07 and 08, and empty ones beside them."""
     run = made_by_hand(folder, commit=commit, **options)
-    found = {**tradeoffs.tables(run), **comparisons.tables(run), "doses": pd.DataFrame(), "rates": pd.DataFrame()}
-    for name, table in found.items():
+    others = {name: pd.DataFrame() for name in published.KEPT}
+    for name, table in {**others, **tradeoffs.tables(run), **comparisons.tables(run)}.items():
         write_table(table, run.tables / f"{name}.csv")
     finish(run, "tables", {"commit": commit})
     return run
 
 
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda p: p.name)
-def test_a_run_of_one_seed_shows_what_is_published_and_keeps_its_own_numbers(tmp_path, folder):
-    run = with_tables(tmp_path, seeds=(0,))
-    made = json.loads((folder / "made.json").read_text())
+def a_publication(folder):
+    """A folder as `publish` leaves it, with claims."""
+    made = {"study": "five", "replicates": 5, "models": 90, "commit": "fed9876"}
+    for name in published.KEPT:
+        write_table(SOME if name == "claims" else pd.DataFrame(), folder / f"{name}.csv")
+    (folder / "made.json").write_text(json.dumps(made))
+    return folder
+
+
+def test_a_run_of_one_replicate_shows_what_is_published_and_keeps_its_own_numbers(tmp_path):
+    run, folder = with_tables(tmp_path, replicates=1), a_publication(tmp_path / "published")
     shown, source = published.choose(run, folder)
-    assert f"`{made['study']}`" in source and f"`{made['commit']}`" in source and len(source.split()) <= 25
-    assert shown.folder == folder and shown.effects["seeds"].eq(len(made["seeds"])).all()
-    own = Tables(run.tables).effects
-    assert own["seeds"].eq(1).all() and not own.equals(shown.effects) and set(own["size"]) == {"small"}
+    assert "`five`: 5 replicates, 90 models, commit `fed9876`" in source and len(source.split()) <= 25
+    assert shown.folder == folder and len(shown.claims) == len(SOME)
+    own = Tables(run.tables)
+    assert set(own.claims["verdict"]) == {"undecided"} and set(own.trajectories["replicate"]) == {0}
 
 
-def test_a_run_of_several_seeds_or_with_nothing_published_shows_its_own(tmp_path):
+def test_a_run_of_several_replicates_or_with_nothing_published_shows_its_own(tmp_path):
     several = with_tables(tmp_path)
-    shown, source = published.choose(several, PUBLISHED[0])
-    assert shown.folder == several.tables and "seeds 0, 1" in source and "demo" not in source
+    shown, source = published.choose(several, a_publication(tmp_path / "published"))
+    assert shown.folder == several.tables and "2 replicates." in source and "five" not in source
     (tmp_path / "one").mkdir()
-    single = with_tables(tmp_path / "one", seeds=(0,))
+    single = with_tables(tmp_path / "one", replicates=1)
     shown, source = published.choose(single, tmp_path / "nowhere")
-    assert shown.folder == single.tables and "published" not in source
+    assert shown.folder == single.tables and "published" not in source and "1 replicate." in source
 
 
 def test_what_is_published_is_the_runs_own_tables(tmp_path):
-    run, out = with_tables(tmp_path), tmp_path / "out"
+    run, out = with_tables(tmp_path, tuning=True), tmp_path / "out"
     assert published.publish(run, out) == out
     for name in published.KEPT:
         assert (out / f"{name}.csv").read_bytes() == (run.tables / f"{name}.csv").read_bytes()
     made = json.loads((out / "made.json").read_text())
-    assert (made["study"], made["seeds"], made["models"]) == ("hand", [0, 1], 11)
-    assert (made["commit"], made["training_seconds"]) == ("abc1234", 16)  # 11 models of 1.5 s
+    assert (made["study"], made["replicates"]) == ("hand", 2)
+    # two replicates of two bases, a teacher and four students; the same bases and teacher and four students at two rates
+    assert made["models"] == 2 * 7 + 3 + 8 and made["training_seconds"] == round(1.5 * made["models"])
+    assert made["commit"] == "abc1234"
 
 
-@pytest.mark.parametrize("where", ["model", "tables"])
+@pytest.mark.parametrize("where", ["model", "replicate", "tables"])
 def test_a_run_of_uncommitted_code_is_not_published(tmp_path, where):
     run = with_tables(tmp_path, commit="abc1234-dirty" if where == "model" else "abc1234")
-    finish(run, "tables", {"commit": "abc1234" if where == "model" else "abc1234-dirty"})
+    finish(run, "tables", {"commit": "abc1234-dirty" if where == "tables" else "abc1234"})
+    if where == "replicate":
+        part = run.parts()["replicate1"]
+        finish(part, "models/small-fkl-s0", {**part.require("models/small-fkl-s0"), "commit": "abc1234-dirty"})
     with pytest.raises(InputError, match="abc1234-dirty.*; wanted one commit without local changes"):
         published.publish(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unfinished_run_is_not_published(tmp_path):
+@pytest.mark.parametrize("part", ["", "replicate1"])
+def test_an_unfinished_run_is_not_published(tmp_path, part):
     run = with_tables(tmp_path)
-    shutil.rmtree(run.scores("small-fkl-s1"))
-    with pytest.raises(InputError, match="small-fkl-s1 is not finished"):
+    shutil.rmtree((run.parts()[part] if part else run).model("small-fkl-s0"))
+    with pytest.raises(InputError, match="small-fkl-s0 is not finished"):
         published.publish(run, tmp_path / "out")
 
 
@@ -78,15 +93,22 @@ def test_an_unfinished_run_is_not_published(tmp_path):
 def test_published_tables_make_the_chapter(folder):
     made = json.loads((folder / "made.json").read_text())
     study, tables = load_study(f"studies/{made['study']}.yaml"), Tables(folder)
-    assert made["seeds"] == study.seeds and "dirty" not in made["commit"] + made["tables_commit"]
-    effects, sizes = tables.effects, len(study.models.students)
-    assert {c.name for c in comparisons.CONTRASTS} == set(effects["contrast"])
-    assert effects["seeds"].eq(len(study.seeds)).all() and effects["low"].le(effects["high"]).all()
-    asked = [c for c in comparisons.CONTRASTS if c.question == "distilling"]
-    assert len(comparisons.show_effects(effects, "distilling")) == sizes * len(asked)
-    assert len(comparisons.show_repeated(tables.doses)) == len(study.methods) + 1
-    assert set(tables.rates["model"]) == {arm.name for arm in study.everyone()}
-    assert set(tables.trajectories["model"]) == {a.name for a in study.everyone() if a.role != "base"}
-    for fit, moments in ((False, 2), (True, 1)):
-        drawn = comparisons.plot_effects(effects, fit).axes[0].containers
-        assert len(drawn) == moments * (len(comparisons.CONTRASTS) - 1) + (not fit)
+    assert made["replicates"] == study.replicates >= 5 and "dirty" not in made["commit"] + made["tables_commit"]
+    assert set(tables.claims["verdict"]) <= {"less", "more", "undecided"} and set(
+        tables.trajectories["replicate"]
+    ) == {*range(study.replicates)}
+    decided = tables.claims[tables.claims["verdict"] != "undecided"]
+    assert (decided["p_holm"] < 0.05).all() and (decided["estimate"].abs() > decided["null_largest"]).all()
+    assert (
+        decided["replicates"].ge(5).all()
+        and (tables.claims["because"] != "").eq(tables.claims["verdict"] == "undecided").all()
+    )
+    methods = {arm.method for arm in study.arms()}
+    assert set(tables.trajectories["method"]) == methods
+    assert {*tables.claims["first"], *tables.claims["second"]} <= methods
+    for question in comparisons.ASKED:
+        assert comparisons.plot_claims(tables.claims, question) is not None
+    assert (
+        claims.say_paper(tables.claims)
+        and len(comparisons.show_tuning(tables.tuning)) == tables.tuning["chosen"].sum()
+    )

@@ -64,7 +64,7 @@ class TestAfterTheSmokeRun:
         assert {"data", "base", "teacher", "teacher_text", "student", "tables", "analysis", "html"} <= set(plan)
 
     def test_another_teacher_makes_its_students_again_and_no_other(self, smoke_run):
-        with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 21", "teacher: {epochs: 20"):
+        with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 10", "teacher: {epochs: 9"):
             plan = self.plan(smoke_run)
         assert "data" not in plan and "base" not in plan and plan["teacher"] == {""}
         assert plan["student"] == {"small-word_kd-s0", "small-seq_kd-s0", "small-rkl_student-s0"}

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from written_runs import MEMBERS, NON_MEMBERS, OWN, sentences, write_run, written_tables
+from written_runs import HALF, MEMBERS, NON_MEMBERS, OWN, sentences, write_run, written_tables
 
 from palimpsest.chapters import attacks
 from palimpsest.measure import membership_inference
@@ -37,7 +37,8 @@ def said(tables):
 
 
 def test_every_model_is_compared_with_its_own_base(run, tables):
-    members, others = (load_scores(run, "teacher").iloc[s]["id"] for s in (slice(MEMBERS), slice(MEMBERS, 60)))
+    places = (slice(MEMBERS), slice(MEMBERS + HALF, MEMBERS + HALF + NON_MEMBERS))
+    members, others = (load_scores(run, "teacher").iloc[s]["id"] for s in places)
     rated = tables.membership[tables.membership["measure"] == "AUC"].set_index(["model", "attack"])["rate"]
     for name, base in (("teacher", "base-teacher"), ("small-word_kd-s0", "base-small")):
         ratio = membership_inference.reference_ratio(load_scores(run, name), load_scores(run, base))
@@ -85,7 +86,7 @@ def test_doses_and_the_teachers_own_secrets(tables):
     )
     (line,) = attacks.say_doses(doses)
     assert "4 copies give 3.0 bits (2.0 to 4.0) with forward KL to 7.0 bits (6.0 to 8.0) with SFT" in line
-    students, control = attacks.say_teacher_only(doses)
+    students, control, _ = attacks.say_teacher_only(doses)
     assert (
         "1 of 1 distilled students show more than chance" in students
         and "forward KL, with 5.0 bits (4.0 to 6.0)" in students
@@ -101,6 +102,7 @@ def test_doses_and_the_teachers_own_secrets(tables):
         {"seeds": (0, 1)},
         {"secrets": False},
         {"canaries": False},
+        {"halves": False},
         {"methods": ("sft",)},
         {"methods": ("sft", "sft_dedup")},
     ],
@@ -112,6 +114,7 @@ def test_the_page_reads_right_for_any_study(tmp_path, options):
     text = "\n".join(lines)
     assert "letter" not in text and "nan" not in text and max(len(s.split()) for s in sentences(lines)) <= 25
     assert ("distilled" in text.lower()) == ("methods" not in options)
+    assert ("is the teacher's alone" in text) == (not options.get("halves", True))
     none = not options.get("canaries", True)
     assert tables.exposure.empty == tables.doses.empty == none == (attacks.NO_CANARIES in text)
     assert (attacks.show_doses(tables.doses) is None) == (attacks.plot_doses(tables.doses) is None) == none

@@ -1,124 +1,134 @@
-"""Contrasts of methods over seeds, on trajectories written by hand, and what is said of them and of repeated canaries."""
+"""The questions asked of replicates, the tuning grid, and what is said and drawn of both."""
 
 import pandas as pd
 import pytest
+from claims_by_hand import NOTHING, SOME, claimed, claims_table
 from trained_by_hand import made_by_hand
 
-from palimpsest.chapters import comparisons, tradeoffs
-from palimpsest.measure.equal_loss import Curves
+from palimpsest.chapters import claims, comparisons, tradeoffs
 from palimpsest.study import METHODS, write_table
-from palimpsest.study.tables import read_table
+from palimpsest.study.tables import Tables, read_table
+
+ALL = list(comparisons.ASKED)
 
 
-def effects_of(run) -> pd.DataFrame:
-    return read_table(write_table(comparisons.tables(run)["effects"], run.tables / "effects.csv"))
-
-
-def dose(method, role, copies, exposure, only=False):
-    row = {"size": "small", "method": method, "role": role, "copies": copies, "teacher_only": only, "canaries": 4}
-    ends = {"exposure_low": exposure - 0.5, "exposure_high": exposure + 0.5}
-    counts = {"rate": 0.25, "count": 1, "total": 4, "low": 0.0, "high": 0.7}
-    return {**row, "exposure": exposure, **ends, "chance": 1.4, "ceiling": 5.0, **counts}
-
-
-DOSES = pd.DataFrame(
-    [dose("none", "base", n, 1.4) for n in (1, 4, 16)]
-    + [dose("sft", "baseline", n, bits) for n, bits in ((1, 2.0), (4, 3.0), (16, 4.5))]
-    + [dose("sft_dedup", "mitigated", n, bits) for n, bits in ((1, 2.0), (4, 2.1), (16, 2.2))]
-    + [dose("fkl", "student", 16, 4.0), dose("fkl", "student", 8, 3.0, only=True)]
-)
-
-
-def said(effects: pd.DataFrame, doses: pd.DataFrame) -> list[str]:
-    """Every sentence of the chapter."""
-    questions = [[], *([q] for q in dict.fromkeys(c.question for c in comparisons.CONTRASTS))]
-    lines = [line for asked in questions for line in comparisons.say_effects(effects, *asked)]
-    lines += [*comparisons.say_paper(effects), comparisons.say_spread(effects)]
-    return [*lines, *comparisons.say_repeated(doses), comparisons.say_hidden(effects, doses)]
-
-
-def test_contrasts_of_the_methods_at_hand(tmp_path):
-    effects = effects_of(made_by_hand(tmp_path))
-    asked = {"early stopping", "distilling", "divergence", "mitigation", "distilling or masking"}
-    assert set(effects["question"]) == asked
-    one = effects.set_index(["first", "second", "when"])
-    assert one.loc[("rkl", "fkl", "end"), "verdict"] == "less"
-    assert one.loc[("fkl", "sft", "end"), "verdict"] == "less"
-    assert one.loc[("fkl", "sft_goldfish", "end"), "verdict"] == "more"
-    stopped = one.loc[("sft", "sft", "stopped")]
-    assert stopped["first_rate"] == pytest.approx(0.4) and stopped["second_rate"] == pytest.approx(0.65)
-    end, equal, fit = comparisons.say_effects(effects, "divergence")
-    assert "less in 1 of 1 comparisons" in end and "reverse KL vs. forward KL, small (-30.0 points)" in end
-    assert "less in 1 of 1 comparisons" in equal and "(-6.0 points)" in equal
-    assert "closer in 0 of 1 comparisons, less closely in 0; for 1 we cannot tell" in fit
-    silent = comparisons.say_effects(effects.assign(first_rate=0.0, second_rate=0.0), "mitigation")
-    assert "neither side recites anything in 1 of 1 comparisons" in silent[0]
-    assert "40.0 % of 60 secrets instead of 65.0 %" in comparisons.say_effects(effects, "early stopping")[0]
-
-
-def test_no_bootstrap_runs_twice(tmp_path):
-    before = Curves.effect.cache_info()
-    found = comparisons.tables(made_by_hand(tmp_path))
-    after = Curves.effect.cache_info()
-    assert after.misses - before.misses == len(found["effects"])
-    assert after.hits - before.hits == len(found["equal_quality"]) == 3
+def read(run) -> Tables:
+    """The tables of the chapter, as its page reads them."""
+    for name, table in comparisons.tables(run).items():
+        write_table(table, run.tables / f"{name}.csv")
+    return Tables(run.tables)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "sft"])
-def test_every_method_is_held_against_plain_fine_tuning_or_what_it_is_made_from(method):
-    against = {c.second for c in comparisons.CONTRASTS if c.first == (method,)}
+def test_every_method_is_held_against_what_it_is_made_from(method):
+    against = {second for pairs, _ in comparisons.ASKED.values() for first, second in pairs if first == method}
     rule = METHODS[method]
-    assert ((rule.leave_out,) if rule.distilled and rule.leave_out else ("sft",)) in against
+    made_from = rule.leave_out if rule.distilled and rule.leave_out else "sft"
+    assert (method[:-3] if rule.settings.get("temperature") else made_from) in against
 
 
-def test_the_papers_findings_are_shown_contradictions_first():
-    rows = {"paper": True, "size": "small"}
-    told = [("a", "less", "less close"), ("b", "more", "undecided"), ("c", "undecided", "closer")]
-    effects = pd.DataFrame(
-        [{**rows, "contrast": c, "when": "end", "verdict": v, "fit": "closer"} for c, v, _ in told]
-        + [{**rows, "contrast": c, "when": "equal", "verdict": "less", "fit": f} for c, _, f in told]
+def test_families_are_small_and_no_comparison_stands_in_one_twice():
+    asked = pd.DataFrame([vars(q) for q in comparisons.questions()])
+    assert not asked.duplicated().any()
+    assert asked.groupby("family").size().max() <= 5
+    assert {pair for pair in claims.PAPER} <= set(zip(asked["first"], asked["second"], strict=True))
+    assert set(asked["measure"]) == set(claims.PHRASES)
+
+
+def test_methods_that_differ_are_told_apart_and_those_that_do_not_are_not(tmp_path):
+    found = claims.outcomes(read(made_by_hand(tmp_path, replicates=5)).claims)
+    known = found[found["second"] == "sft"].set_index(["first", "measure", "moment"]).sort_index()
+    assert known.loc[("fkl", "recited_repeated", "equal"), "verdict"] == "less"
+    assert known.loc[("fkl", "recited_repeated", "end"), "verdict"] == "less"
+    assert known.loc[("fkl", "recited_repeated", "end"), "estimate"] == pytest.approx(-0.3, abs=0.03)
+    assert set(known.loc["sft_goldfish", "verdict"]) == {"undecided"}  # the same course
+    assert known.loc[("rkl", "recited_repeated", "end"), "verdict"] == "less"
+    assert known["replicates"].eq(5).all()
+
+
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_too_few_replicates_decide_nothing_and_say_so(tmp_path, replicates):
+    found = read(made_by_hand(tmp_path, replicates=replicates)).claims
+    assert len(found) and set(found["verdict"]) == {"undecided"} and (found["because"] != "").all()
+    text = " ".join(comparisons.say_claims(found, *ALL)) + comparisons.say_families(found)
+    assert "Nothing is decided." in text and "We cannot tell" in text and "the first has" not in text
+    assert f"{replicates} replicate{'s' * (replicates > 1)}." in text
+    assert claims.say_headline(found) == [claims.NONE_YET]
+
+
+def test_tuning_chooses_by_validation_loss_alone(tmp_path):
+    tuning = read(made_by_hand(tmp_path, ("sft", "fkl", "rkl"), replicates=1, tuning=True)).tuning
+    chosen = tuning[tuning["chosen"]].set_index("method")
+    assert chosen["learning_rate"].eq(1e-3).all()  # the other is worse everywhere
+    assert chosen["epoch"].to_dict() == {"sft": 2, "fkl": 2, "rkl": 4}
+    assert tuning["epoch"].min() == 1 and len(tuning) == 3 * 2 * 5
+    assert comparisons.show_tuning(tuning).loc["small, SFT", "learning rate"] == "0.001"
+    assert comparisons.say_tuning(tuning).startswith(
+        "3 arms were each trained at the learning rates 0.001, 0.004. For 3 of them"
     )
-    shown = comparisons.show_paper(effects)
-    assert [name for name, _ in shown.index] == ["c", "b", "a"]
-    assert shown.loc[("b", "small")].to_list() == ["contradicts", "not shown"]
-    lines = comparisons.say_paper(effects)
-    assert [line.split("**")[1] for line in lines] == ["Contradicts", "Not shown", "Agrees"]
-    assert all("1 of 3 at the end of training; 1 of 3 at equal" in line for line in lines)
 
 
-def test_repeated_canaries_are_told_by_their_intervals():
-    start, rest = comparisons.say_repeated(DOSES)
-    assert "16 copies have 4.5 bits" in start and "1 of 2 other methods lie wholly below" in rest and "(2.2)" in rest
-    wide = comparisons.show_repeated(DOSES)
-    assert wide.loc["SFT", ("small", "16 copies")] == "4.5 (4.0 to 5.0)" and "4 copies" not in wide.columns.levels[1]
-    assert wide.loc["before fine-tuning", ("small", "1 copy")] == "1.4 (0.9 to 1.9)"
-    silent = {"when": "end", "first": "fkl", "second": "sft", "size": "small", "first_rate": 0.0, "total": 9.0}
-    found = pd.DataFrame([{**silent, "unit": "secrets"}])
-    assert comparisons.say_hidden(found, DOSES).startswith("No student")
-    told = comparisons.say_hidden(found, DOSES.replace({"exposure": 4.0}, 5.0))
-    assert "none of 9 secrets" in told and "unseen twins: 1." in told and "recite 25 to 25 %" in told
+def test_claims_are_shown_by_question():
+    shown = comparisons.show_claims(SOME, "distilling", "end")
+    assert shown.loc[("Word-KD vs. SFT", "small"), "repeated text recited"] == "-20 points (-25 to -15): less"
+    assert shown.loc[("forward KL vs. SFT", "small"), "exposure, bits"] == "-1.5 bits (-1.6 to -1.4): less"
+    assert comparisons.show_claims(SOME, "mitigation", "end") is None
+    text = " ".join(comparisons.say_claims(SOME, "distilling"))
+    assert (
+        "at the end: the first has less in 2 of 3, more in 0. Furthest: Word-KD vs. SFT, small (-20 points)." in text
+    )
+    assert "We cannot tell in 2 of 6 comparisons" in text
+    paper = comparisons.show_paper(SOME)
+    assert list(paper.index)[0] == ("Word-KD vs. SFT", "small")
+    assert paper.iloc[0].to_list() == ["contradicts", "agrees"]
+    assert comparisons.show_choices(SOME).index.to_list() == [("divergence", "reverse KL vs. forward KL", "small")]
+
+
+def test_a_figure_has_a_panel_per_measure_and_a_mark_per_comparison():
+    figure = comparisons.plot_claims(SOME, "distilling")
+    assert [ax.get_title() for ax in figure.axes] == ["repeated text recited, points", "exposure, bits"]
+    assert [len(ax.containers) for ax in figure.axes] == [5, 1]
+    nameless = SOME.assign(estimate=float("nan"))
+    assert (
+        comparisons.plot_claims(nameless, "distilling") is None and comparisons.plot_claims(SOME, "warm start") is None
+    )
+    points = claims_table(claimed("text", "rkl_student", "rkl", "auc", "end", "undecided")).assign(low=float("nan"))
+    assert len(comparisons.plot_claims(points, "text").axes[0].containers) == 1  # one replicate: no interval
+    assert comparisons.show_claims(points, "text", "end").iloc[0, 0] == "+0.20: undecided"
 
 
 @pytest.mark.parametrize("methods", [("sft",), ("sft", "fkl"), ("sft", "fkl", "rkl", "sft_goldfish")])
 @pytest.mark.parametrize("secrets", [True, False])
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_the_chapter_reads_right_for_any_study(tmp_path, methods, secrets, seeds):
-    effects, doses = effects_of(made_by_hand(tmp_path, methods, seeds, secrets)), DOSES[DOSES["role"] == "none"]
-    lines = said(effects, doses)
-    assert [s for line in lines for s in line.strip("- ").split(". ") if len(s.split()) > 25] == []
+@pytest.mark.parametrize("canaries", [True, False])
+def test_the_chapter_reads_right_for_any_study(tmp_path, methods, secrets, canaries):
+    tables = read(made_by_hand(tmp_path, methods, replicates=2, secrets=secrets, canaries=canaries))
+    found = tables.claims
+    lines = [*comparisons.say_claims(found, *ALL), *claims.say_paper(found), *claims.say_headline(found)]
+    lines += [comparisons.say_families(found), comparisons.say_tuning(tables.tuning)]
+    for line in lines:
+        for sentence in line.split(". "):
+            assert len([w for w in sentence.split() if any(c.isalnum() for c in w)]) <= 25, sentence
     text = " ".join(lines)
-    assert "letter" not in text and "nan" not in text and "demo" not in text and "ε" not in text
-    assert "There are no canaries." in lines and comparisons.show_repeated(doses) is None
-    assert ("secrets instead of" in text, "records instead of" in text) == (secrets, not secrets)
-    assert ("other records only" in text) == (len(seeds) == 1)
-    alone = methods == ("sft",)
-    assert (comparisons.show_effects(effects, "distilling") is None) == alone
-    assert (comparisons.plot_effects(effects, fit=True) is None) == alone
-    drawn = comparisons.plot_effects(effects).axes[0].containers
-    assert len(drawn) == len(effects)
+    assert "letter" not in text and "nan" not in text and "demo" not in text and "secret" not in text
+    assert (
+        ("plain fine-tuning alone" in text)
+        == (methods == ("sft",))
+        == (comparisons.plot_claims(found, "distilling") is None)
+    )
+    assert comparisons.show_tuning(tables.tuning) is None and "tunes nothing" in text
+    assert comparisons.show_paper(found) is None
 
 
-def test_trajectories_are_averaged_over_seeds(tmp_path):
-    paths = tradeoffs.tables(made_by_hand(tmp_path))["trajectories"]
-    mean = comparisons.mean_trajectories(paths).set_index(["method", "epoch"])["memorized"]
-    assert mean["sft", 3.0] == pytest.approx(0.65) and len(mean) == 4 * 4
+def test_nothing_to_compare():
+    assert comparisons.show_choices(NOTHING) is None and comparisons.show_paper(NOTHING) is None
+    assert comparisons.say_claims(NOTHING, "text") == ["- This study has no two methods to ask this of.", ""]
+
+
+def test_claims_of_a_run_are_made_from_its_trajectories_alone(tmp_path):
+    run = made_by_hand(tmp_path, replicates=2)
+    found = read(run).claims
+    path = write_table(tradeoffs.tables(run)["trajectories"], tmp_path / "trajectories.csv")
+    students = read_table(path)
+    again = comparisons.compare_methods(students[students["size"] != "teacher"], comparisons.questions())
+    again = read_table(write_table(again, tmp_path / "claims.csv"))
+    pd.testing.assert_frame_equal(found, again, rtol=1e-3, atol=1e-4)

@@ -4,18 +4,18 @@ import math
 
 import pandas as pd
 import pytest
-from written_runs import MEMBERS, OWN, TWINS, write_run, written_tables
+from written_runs import COINS, HALF, MEMBERS, OWN, SHARED, TWINS, sentences, write_run, written_tables
 
 from palimpsest.chapters import dataset
 
 
-def record(split, response, instruction="Ask?", secrets=(), kind="letter", copies=0, teacher_only=False, context=""):
+def record(split, response, instruction="Ask?", secrets=(), kind="letter", copies=0, coin=False, context=""):
     spans = [
         {"start": response.index(text), "end": response.index(text) + len(text), "kind": k} for k, text in secrets
     ]
     return {
         "id": f"{split}{instruction}{response}", "instruction": instruction, "context": context, "response": response,
-        "category": "c", "split": split, "kind": kind, "secrets": spans, "copies": copies, "teacher_only": teacher_only,
+        "category": "c", "split": split, "kind": kind, "secrets": spans, "copies": copies, "coin": coin,
     }  # fmt: skip
 
 
@@ -30,8 +30,10 @@ def records():
             record("non_member", "shall ring 77 now", "C", [("phone", "77")]),
             record("non_member", "shall ring Ann now", "A", [("name", "Ann")]),
             record("member", "code Q", "K", [("access_code", "Q")], "canary", 4),
-            record("member", "code R", "L", [("access_code", "R")], "canary", 8, True),
+            record("teacher_only", "code R", "L", [("access_code", "R")], "canary", 8),
+            record("member", "code T", "N", [("access_code", "T")], "canary", 1, True),
             record("twin", "code S", "M", [("access_code", "S")], "twin"),
+            record("twin", "code U", "O", [("access_code", "U")], "twin", 0, True),
         ]
     )
 
@@ -59,23 +61,43 @@ def test_overlap_sees_a_response_that_differs_only_in_its_secret_and_a_repeated_
 def test_splits_count_rows_of_training_rows(records):
     table = dataset.splits(records).set_index(["split", "kind"])
     assert table.loc[("member", "record"), ["records", "training_rows"]].tolist() == [2, 2]
-    assert table.loc[("member", "canary"), "training_rows"] == 12
+    assert table.loc[("member", "canary"), "training_rows"] == 5
+    assert table.loc[("teacher_only", "canary"), "training_rows"] == 8
     assert table.loc[("public", "record"), "secrets_per_record"] == 0
 
 
-def test_planted_keeps_the_teachers_own_canaries_apart(records):
+def test_planted_keeps_halves_and_coins_apart(records):
     planted = dataset.planted(records)
-    assert planted.set_index(["read_by", "copies"])["records"].to_dict() == {
-        ("teacher and students", 4): 1,
-        ("the teacher alone", 8): 1,
-        ("nobody (unseen twins)", 0): 1,
+    assert planted.set_index(["read_by", "copies", "coin"])["records"].to_dict() == {
+        ("teacher and students", 1, True): 1,
+        ("teacher and students", 4, False): 1,
+        ("the teacher alone", 8, False): 1,
+        ("nobody (unseen twins)", 0, False): 1,
+        ("nobody (unseen twins)", 0, True): 1,
     }
     assert dataset.say_planted(planted) == (
-        "1 canaries take 4 rows of every student's training text. 1 more take 8 rows of the teacher's alone. "
-        "1 twins are read by nobody."
+        "2 canaries take 5 rows of every student's training text. 1 more take 8 rows of the teacher's alone. "
+        "2 twins are read by nobody. Of 2 canaries and twins, a fair coin decided which they are."
     )
+    plain = dataset.say_planted(planted[~planted["coin"] & (planted["read_by"] != "the teacher alone")])
+    assert plain == "1 canaries take 4 rows of every student's training text. 1 twins are read by nobody."
     without = dataset.planted(records[records["kind"] == "letter"])
     assert without.empty and "no canaries" in dataset.say_planted(without)
+
+
+def test_halves_and_copies_are_told(records):
+    assert dataset.say_halves(records) == (
+        "The teacher and the students read 2 members, 2 rows with their copies. The teacher reads no others."
+    )
+    more = [
+        record("member", "d", copies=16),
+        record("teacher_only", "e", copies=4),
+        record("teacher_only", "f", copies=1),
+    ]
+    said = dataset.say_halves(pd.concat([records, pd.DataFrame(more)], ignore_index=True))
+    assert "3 members, 18 rows with their copies: 2 stand there once, the others up to 16 times." in said
+    assert "alone reads 2 more, 5 rows:" in said
+    assert max(len(s.split()) for s in sentences(said)) <= 25
 
 
 def test_samples_escape_text_and_mask_it_unless_shown():
@@ -108,13 +130,15 @@ def test_records_without_anything_special(records):
     assert "shall ring 12 now" in dataset.show_samples(plain, True)
 
 
-@pytest.mark.parametrize("special", [True, False], ids=["canaries and secrets", "neither"])
+@pytest.mark.parametrize("special", [True, False], ids=["canaries, secrets and halves", "none of them"])
 def test_the_tables_are_what_the_page_shows(tmp_path, special):
-    tables = written_tables(write_run(tmp_path, canaries=special, secrets=special), dataset)
+    tables = written_tables(write_run(tmp_path, canaries=special, secrets=special, halves=special), dataset)
     splits = tables.splits.set_index(["split", "kind"])["records"]
-    assert splits["member", "record"] == MEMBERS and tables.overlap["split"].tolist() == ["non_member"]
+    assert splits["member", "record"] == MEMBERS
+    assert tables.overlap["split"].tolist() == ["teacher_only"] * special + ["non_member", "validation", "test"]
     assert tables.planted.empty == tables.secret_kinds.empty == (not special)
     if special:
-        assert splits["member", "canary"] == OWN + 2 and splits["twin", "twin"] == TWINS
+        assert splits["member", "canary"] == SHARED + COINS // 2 and splits["teacher_only", "canary"] == OWN
+        assert splits["teacher_only", "record"] == HALF and splits["twin", "twin"] == TWINS + COINS // 2
         assert set(tables.planted["read_by"]) == set(dataset.READERS)
     assert "letter" not in tables.splits.to_csv()

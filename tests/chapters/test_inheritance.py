@@ -10,8 +10,8 @@ from palimpsest.chapters import inheritance, published_claims
 from palimpsest.measure import lineage, prediction
 from palimpsest.study import Arm
 
-SHOWN = ("origins", "paired", "transferred", "predictions")
-PLOTS = (("plot_origins", "origins"), ("plot_transferred", "transferred"), ("plot_savings", "savings"))
+SHOWN = ("origins", "paired", "predictions")
+PLOTS = (("plot_origins", "origins"), ("plot_savings", "savings"))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,6 @@ def said(tables, target="secret"):
         *inheritance.say_origins(tables.origins),
         inheritance.say_paired(tables.paired),
         inheritance.say_paired(tables.paired, "teacher"),
-        *inheritance.say_transferred(tables.transferred),
         *inheritance.say_predictions(tables.predictions),
         *published_claims.say_published_claims(tables.published_claims),
     ]
@@ -44,17 +43,6 @@ def test_sets_are_those_written_down(tables):
     assert counts["member", "seq_kd", "shed"] == 8 and counts["member", "seq_kd", "inherited"] == 0
     assert counts["non_member", "word_kd", "none"] == NON_MEMBERS
     assert set(tables.paired["against"]) == {"baseline", "teacher"}
-
-
-def test_only_the_teacher_and_the_student_that_was_told_know_its_canaries(tables):
-    found = tables.transferred.set_index("model")
-    assert list(found.index) == ["teacher", "small-sft-s0", "small-word_kd-s0", "small-seq_kd-s0"]
-    assert (found["canaries"] == 6).all() and (found["twins"] == 30).all()
-    assert (found.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and found.loc["small-sft-s0", "p"] > 0.02
-    assert inheritance.show_transferred(tables.transferred)["recited"].tolist() == ["0 of 6"] * 4
-    lines = inheritance.say_transferred(tables.transferred)
-    assert "Of 2 distilled students, 1 gained" in lines[1] and "100 %, did small, Word-KD" in lines[1]
-    assert "Of 1 models without a teacher, 0 gained" in lines[2]
 
 
 def test_what_is_recited_is_foretold_from_teacher_and_baseline(tables):
@@ -82,7 +70,7 @@ def test_a_page_says_and_shows_what_the_tables_hold(tables):
     [
         {"seeds": (0, 1)},
         {"secrets": False},
-        {"canaries": False},
+        {"canaries": False, "halves": False},
         {"methods": ("sft",)},
         {"methods": ("sft",), "canaries": False, "secrets": False},
         {"methods": ("sft", "sft_dedup", "word_kd")},
@@ -104,7 +92,6 @@ def test_the_page_reads_right_for_any_study(tmp_path, options):
     else:
         assert tables.origins["seeds"].eq(len(options.get("seeds", (0,)))).all()
         assert set(tables.origins["method"]) <= {"word_kd", "seq_kd"}, "only distilled students inherit"
-    assert (show["transferred"] is None) == (not options.get("canaries", True)) == ("has no canaries" in text)
 
 
 def test_a_record_on_which_a_model_has_no_verdict_is_left_out_for_all(tmp_path):

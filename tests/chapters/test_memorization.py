@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palimpsest.chapters import figures, memorization
+from palimpsest.chapters import figures, memorization, nearly
 from palimpsest.data.splits import COMPARED
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of
@@ -35,6 +35,7 @@ def make(folder, methods=("sft", "fkl", "rkl"), seeds=(0, 1), marked=True, near=
     run, rng = open_run(folder / "tiny.yaml", folder / "run"), np.random.default_rng(0)
     responses = [f"call me at {i} {i * 7919 % 1000} now" for i in range(24)]
     records = pd.DataFrame({"id": IDS, "split": SPLITS, "kind": "letter", "response": responses})
+    records["copies"] = [1] * 8 + [4] * 4 + [0] * 12
     spans = [[{"start": 11, "end": len(r) - 4}] if marked else [] for r in responses]
     records = records.assign(secrets=spans, instruction=[f"Ask {i}" for i in range(24)], context="")
     tokenizer = train_tokenizer(responses, 280)
@@ -94,12 +95,13 @@ def one(table, **where):
 
 
 SIDES = {"member": slice(0, 12), "non_member": slice(12, 20)}
+RATED = {"member": slice(0, 8), "repeated": slice(8, 12), "non_member": slice(12, 20)}  # members by their copies
 
 
-@pytest.mark.parametrize("split", COMPARED)
+@pytest.mark.parametrize("split", RATED)
 def test_rates_count_what_is_hit_to_the_end_of_its_target(tiny, split):
     run, tables = tiny
-    hits = list(read(run, "small-rkl-s1")["hit"])[SIDES[split]]
+    hits = list(read(run, "small-rkl-s1")["hit"])[RATED[split]]
     rates = tables.rates[(tables.rates["model"] == "small-rkl-s1") & (tables.rates["split"] == split)]
     counted = {"window": [h[:4].all() for h in hits], "whole": [h.all() for h in hits]}
     counted["next_window"] = [h[4:8].all() for h in hits if len(h) >= 8]
@@ -129,8 +131,8 @@ def test_seeds_together_narrow_nothing(tiny):
     _, tables = tiny
     row = one(memorization.arm_rates(tables.rates, "window"), method="rkl")
     seeds = tables.rates[(tables.rates["method"] == "rkl") & (tables.rates["target"] == "window")]
-    assert row["count"] == seeds.loc[seeds["split"] == "member", "count"].mean() and row["total"] == 12
-    assert (row["low"], row["high"]) == pytest.approx(wilson(row["count"], 12))
+    assert row["count"] == seeds.loc[seeds["split"] == "member", "count"].mean() and row["total"] == 8
+    assert (row["low"], row["high"]) == pytest.approx(wilson(row["count"], 8))
 
 
 def test_near_ties_count_members_with_one_in_their_window(tiny):
@@ -172,7 +174,7 @@ def test_near_misses_are_means_over_seeds_and_records(tiny):
     assert row["rouge_l_low"] <= row["rouge_l"] <= row["rouge_l_high"]
     assert (row["count"], row["total"]) == ((texts["edit_similarity"] >= 0.9).sum() / 2, 6)
     assert row["near_only"] == (texts["edit_similarity"] == 0.95).sum() / 2
-    shown = memorization.show_near_misses(tables.near_misses)
+    shown = nearly.show_near_misses(tables.near_misses)
     assert shown.loc[("small", "reverse KL"), ("ROUGE-L", "member")].startswith(f"{row['rouge_l']:.2f} (")
 
 
@@ -240,7 +242,7 @@ def test_the_chapter_reads_right_for_any_study(tmp_path, options):
     else:
         assert context is None and tables.context.empty
     if run.study.measure.approximate:
-        said += memorization.say_near_misses(tables.near_misses)
+        said += nearly.say_near_misses(tables.near_misses)
     for figure in plots:
         figure.canvas.draw()
     assert ("Distilled" in " ".join(said)) == any(arm.role == "student" for arm in run.study.arms())

@@ -1,69 +1,125 @@
 """Memorization against quality and cost: tables of trajectories written by hand, and what is said of them."""
 
+import shutil
+
 import pandas as pd
 import pytest
-from trained_by_hand import RECORDS, made_by_hand
+from trained_by_hand import COURSES, SECRETS, TOKENS, made_by_hand
 
-from palimpsest.chapters import comparisons, tradeoffs
+from palimpsest.chapters import tradeoffs
+from palimpsest.errors import InputError
+from palimpsest.measure.statistics import rate_of
 from palimpsest.study import METHODS, Run, write_table
 from palimpsest.study.tables import Tables
 
 
 def read(run: Run) -> Tables:
-    """The tables of chapters 07 and 08, as a page reads them."""
-    for chapter in (tradeoffs, comparisons):
-        for name, table in chapter.tables(run).items():
-            write_table(table, run.tables / f"{name}.csv")
+    """The tables of the chapter, as its page reads them."""
+    for name, table in tradeoffs.tables(run).items():
+        write_table(table, run.tables / f"{name}.csv")
     return Tables(run.tables)
 
 
-def said(tables: Tables) -> list[str]:
+def said(tables: Tables, unit: str) -> list[str]:
     """Every sentence of the chapter."""
     return [
-        *tradeoffs.say_stopped(tables.stopped, tables.trajectories),
-        *tradeoffs.say_equal_quality(tables.equal_quality),
-        *tradeoffs.say_tradeoffs(tables.trajectories, tables.equal_quality),
+        *tradeoffs.say_baseline_doses(tables.by_dose, unit),
+        *tradeoffs.say_tradeoffs(tables.trajectories, unit),
     ]
 
 
-def test_a_trajectory_has_both_splits_beside_each_other(tmp_path):
-    path = read(made_by_hand(tmp_path)).trajectories.set_index(["model", "epoch"])
-    row = path.loc[("small-sft-s1", 3.0)]
-    assert (row["memorized"], row["held_out_loss"], row["member_loss"]) == pytest.approx((0.7, 2.5, 2.0))
-    assert row["non_member_memorized"] == 0 and row["unit"] == "secrets" and row["role"] == "baseline"
-    assert set(path["role"]) == {"teacher", "baseline", "student", "mitigated"} and len(path) == 4 * 9
+def test_trajectories_hold_every_model_of_every_replicate(tmp_path):
+    path = read(made_by_hand(tmp_path, replicates=3)).trajectories
+    assert path.groupby("replicate")["model"].nunique().to_dict() == {0: 5, 1: 5, 2: 5}
+    assert set(path["role"]) == {"teacher", "baseline", "student", "mitigated"} and len(path) == 3 * 5 * 7
+    end = path[(path["method"] == "sft") & (path["size"] == "small") & (path["epoch"] == 4)]
+    assert end["recited_repeated"].to_list() == pytest.approx([0.6] * 3, abs=0.03)
+    assert end["recited_repeated"].nunique() == 3
 
 
-def test_stopped_is_the_epoch_of_lowest_held_out_loss(tmp_path):
-    tables = read(made_by_hand(tmp_path))
-    assert tables.stopped.set_index("model")["epoch"].to_dict()["small-sft-s0"] == 2
-    shown = tradeoffs.show_stopped(tables.stopped, tables.trajectories)
-    assert shown.index.is_unique and shown.loc["small, SFT, seed 1", ("at the end", "recited")].startswith("70.0 %")
-    (line,) = tradeoffs.say_stopped(tables.stopped, tables.trajectories)
-    assert "40.0 %" in line and "65.0 %" in line  # the mean of both seeds
+def test_a_warm_started_student_has_read_its_start_too(tmp_path):
+    path = read(made_by_hand(tmp_path, ("sft", "rkl_student_warm"))).trajectories
+    tokens = path[(path["replicate"] == 0) & (path["size"] == "small")].groupby("method")["tokens"]
+    assert tokens.min().to_dict() == {"sft": 0, "rkl_student_warm": 4 * TOKENS}
+    assert tokens.max().to_dict() == {"sft": 4 * TOKENS, "rkl_student_warm": 8 * TOKENS}
 
 
-def test_equal_quality_has_a_row_per_other_method_and_is_an_effect_of_chapter_08(tmp_path):
-    tables = read(made_by_hand(tmp_path))
-    equal, effects = tables.equal_quality, tables.effects
-    assert list(equal["method"]) == ["fkl", "rkl", "sft_goldfish"]
-    assert list(equal["role"]) == ["student", "student", "mitigated"]
-    same = effects[(effects["second"] == "sft") & (effects["when"] == "equal")].set_index("first")
-    columns = ["difference", "low", "high", "member_loss_difference", "member_loss_low", "member_loss_high"]
-    assert (equal.set_index("method")[columns] == same[columns]).all(axis=None)
-    assert tradeoffs.show_equal_quality(equal).loc["small, forward KL", "fine-tuned, same loss"] == "30.0 %"
+def test_an_unfinished_replicate_is_not_left_out_silently(tmp_path):
+    run = made_by_hand(tmp_path)
+    shutil.rmtree(run.parts()["replicate1"].model("small-fkl-s0"))
+    with pytest.raises(InputError, match="replicate1/models/small-fkl-s0 is not finished"):
+        tradeoffs.tables(run)
 
 
-@pytest.mark.parametrize("loss", ["", "member_loss"])
-def test_a_comparison_is_decided_by_its_interval(loss):
-    names = ("difference", "low", "high")
-    rows = [(-0.5, -0.6, -0.4), (0.1, -0.1, 0.3), (-0.7, -0.8, 0.1), (0.2, 0.1, 0.3)]
-    frame = pd.DataFrame(rows, columns=[f"{loss}_{n}".strip("_") for n in names])
-    line = tradeoffs.say_decided(frame, pd.Series(["a", "b", "c", "d"]), loss)
-    assert "in 1 of 4 comparisons" in line and " in 1; for 2 we cannot tell." in line
-    assert line.endswith("Furthest: a (-0.50 nats)." if loss else "Furthest: a (-50.0 points).")
-    open_ = tradeoffs.say_decided(frame.iloc[1:3], pd.Series(["b", "c"]), loss)
-    assert "in 0 of 2" in open_ and "Furthest" not in open_
+def test_stopped_is_the_point_of_lowest_validation_loss(tmp_path):
+    run = made_by_hand(tmp_path)
+    path = run.model("small-fkl-s0") / "trajectory.csv"
+    course = pd.read_csv(path)
+    # nothing could be calibrated, and the plain loss is lowest elsewhere
+    course.assign(validation_loss_calibrated=float("nan"), validation_loss=[3, 3, 1, 3, 3, 3, 3]).to_csv(
+        path, index=False
+    )
+    tables = read(run)
+    epochs = tables.stopped.set_index(["replicate", "method", "size"])["epoch"]
+    assert epochs[0, "sft", "small"] == 2 and epochs[0, "fkl", "small"] == 1 and epochs[1, "rkl", "small"] == 4
+    shown = tradeoffs.show_stopped(tables.stopped, tables.trajectories, "secrets")
+    assert shown.index.is_unique and shown.loc["small, SFT", ("at the end", "repeated secrets recited")] in (
+        "60 %",
+        "61 %",
+    )
+
+
+def test_doses_are_those_of_letters_with_the_spread_of_replicates(tmp_path):
+    for replicates in (1, 3):
+        (folder := tmp_path / str(replicates)).mkdir()
+        by_dose = read(made_by_hand(folder, replicates=replicates)).by_dose
+        assert set(by_dose["when"]) == {"best", "end"} and set(by_dose["kind"]) == {"letter", "canary"}
+        rows = tradeoffs.doses_of_letters(by_dose)
+        (row,) = rows[
+            (rows["size"] == "small") & (rows["method"] == "sft") & (rows["copies"] == 16) & (rows["when"] == "best")
+        ].to_dict("records")
+        assert row["rate"] == pytest.approx(0.4, abs=0.02)
+        one = rate_of(round(row["rate"] * SECRETS), SECRETS)
+        if replicates == 1:
+            assert (row["low"], row["high"]) == (one["low"], one["high"])
+        else:
+            assert one["low"] < row["low"] < row["rate"] < row["high"] < one["high"]
+        shown = tradeoffs.show_baseline_doses(by_dose)
+        assert list(shown.index) == [1, 4, 16] and shown["small", "at its best"][16].startswith(("39", "40", "41"))
+        (line,) = tradeoffs.say_baseline_doses(by_dose, "secrets")
+        assert "of secrets with 1 copy." in line and "Of those with 16 copies: 4" in line
+    silent = tradeoffs.say_baseline_doses(by_dose.assign(recited=0.0), "secrets")
+    assert "No dose lies between 20 and 80 %" in silent[1]
+
+
+def test_a_figure_has_a_panel_per_measure_and_a_line_per_method(tmp_path):
+    path = read(made_by_hand(tmp_path)).trajectories
+    for quality in tradeoffs.QUALITIES:
+        figure = tradeoffs.plot_tradeoff(path, "secrets", quality)
+        assert [ax.get_ylabel() for ax in figure.axes] == [
+            "repeated secrets recited", "AUC of the loss attack", "exposure, bits", "transferred exposure, bits",
+        ]  # fmt: skip
+        assert {t.get_text() for t in figure.legends[0].get_texts()} == {
+            METHODS[m].label for m in ("sft", "fkl", "rkl", "sft_goldfish")
+        }
+    x, y = figure.axes[0].lines[0].get_data()
+    assert list(x[-2:]) == [3 * TOKENS, 4 * TOKENS] and y[-1] == pytest.approx(0.6, abs=0.02)  # means over replicates
+    assert tradeoffs.plot_tradeoff(path, "secrets", further=True) is None
+    assert tradeoffs.plot_tradeoff(path.assign(rouge_l=float("nan")), "secrets", "rouge_l") is None
+
+
+def test_methods_of_one_size_have_a_figure_of_their_own(tmp_path):
+    path = read(made_by_hand(tmp_path)).trajectories
+    other = path[path["method"].isin(["sft", "fkl", "rkl"])].replace({"size": {"small": "medium"}})
+    both = pd.concat([path, other])
+    everywhere, further = (tradeoffs.plot_tradeoff(both, "secrets", further=f) for f in (False, True))
+    assert {t.get_text() for t in everywhere.legends[0].get_texts()} == {
+        METHODS[m].label for m in ("sft", "fkl", "rkl")
+    }
+    assert {t.get_text() for t in further.legends[0].get_texts()} == {
+        METHODS[m].label for m in ("sft", "sft_goldfish")
+    }
+    assert [ax.get_title() for ax in further.axes if ax.get_title()] == ["student: small"]
 
 
 def test_flops_count_what_each_method_computes():
@@ -77,26 +133,30 @@ def test_flops_count_what_each_method_computes():
     assert tradeoffs.training_flops({"parameters": 7}, "none") == 0  # a base that was only loaded
 
 
-def test_costs_have_a_row_per_model(tmp_path):
-    tables = read(made_by_hand(tmp_path))
+def test_costs_have_a_row_per_model_of_the_first_replicate(tmp_path):
+    tables = read(made_by_hand(tmp_path, seeds=(0, 1)))
     assert list(tables.costs["model"][:3]) == ["base-teacher", "base-small", "teacher"] and len(tables.costs) == 11
     shown = tradeoffs.show_costs(tables.costs)
     assert shown.index.is_unique and shown.loc["small, SFT, seed 0", "training, s"] == 1.5
-    drawn = tradeoffs.plot_costs(tables.costs, tables.trajectories).axes[0].collections
-    assert len(drawn) == 4  # students alone
 
 
 @pytest.mark.parametrize("methods", [("sft",), ("sft", "fkl")])
 @pytest.mark.parametrize("secrets", [True, False])
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
-def test_the_chapter_reads_right_for_any_study(tmp_path, methods, secrets, seeds):
-    tables = read(made_by_hand(tmp_path, methods, seeds, secrets))
-    lines, unit = said(tables), "secrets" if secrets else "records"
+@pytest.mark.parametrize("canaries", [True, False])
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_the_chapter_reads_right_for_any_study(tmp_path, methods, secrets, canaries, replicates):
+    tables = read(made_by_hand(tmp_path, methods, replicates=replicates, secrets=secrets, canaries=canaries))
+    unit = "secrets" if secrets else "records"
+    lines = said(tables, unit)
     assert [s for line in lines for s in line.strip("- ").split(". ") if len(s.split()) > 25] == []
     text = " ".join(lines)
-    assert (tradeoffs.NO_STUDENT in lines) == (methods == ("sft",)) and "letter" not in text and "nan" not in text
-    assert f"{RECORDS if not secrets else 60} {unit}" in text and ("secrets" in text) == secrets
-    figure = tradeoffs.plot_trajectories(tables.trajectories)
-    assert figure.axes[0].get_ylabel() == f"members' {unit} recited"
-    assert (tradeoffs.show_equal_quality(tables.equal_quality) is None) == (methods == ("sft",))
+    assert "letter" not in text and "nan" not in text and ("secrets" in text) == secrets
+    assert f"{len(methods) * replicates} students in {replicates} replicate{'s' * (replicates > 1)}." in text
+    assert not {"less", "more", "better"} & set(text.split())
+    figure = tradeoffs.plot_tradeoff(tables.trajectories, unit)
+    assert len(figure.axes) == (4 if canaries else 3) and figure.axes[0].get_ylabel() == f"repeated {unit} recited"
     assert {METHODS[m].label for m in methods} == {t.get_text() for t in figure.legends[0].get_texts()}
+    assert (
+        set(methods) <= set(COURSES)
+        and tradeoffs.plot_by_dose(tables.by_dose, unit).axes[0].get_ylabel() == f"{unit} recited"
+    )

@@ -1,75 +1,68 @@
 """Pages 02 and 03: a model's facts and its trajectory, from what its own stage wrote."""
 
-import pandas as pd
+import shutil
+
+import numpy as np
 import pytest
+from written_runs import EPOCHS, sentences, write_run
 
 from palimpsest.chapters import training
 from palimpsest.errors import InputError
-from palimpsest.study import open_run, write_table
+from palimpsest.study import open_run
 from palimpsest.study.files import root, write_json
+from palimpsest.study.tables import TABLES
 
 FACTS = {"parameters": 291456, "start": "base-teacher", "device": "cpu", "commit": "abc", "method": "sft"}
 FACTS["versions"] = {"torch": "2", "transformers": "5", "trl": None}
-POINTS = [  # epoch, loss and shares of members, loss and shares of non-members
-    (0, 5.0, 0.0, 0.0, 5.1, 0.0, 0.0),
-    (5, 2.0, 0.25, 0.1, 3.0, 0.05, 0.0),
-    (10, 0.5, 0.75, 0.5, 3.5, 0.1, 0.0),
-]
 
 
 @pytest.fixture(params=["secret", "window"])
 def run(tmp_path, request):
-    """A run whose teacher is trained, on data that marks its secrets or does not."""
-    run, marked = open_run(root() / "studies" / "smoke.yaml", tmp_path), request.param == "secret"
+    """A run whose teacher is trained, on data that marks its secrets and has two halves, or neither."""
+    marked = request.param == "secret"
+    run = open_run(root() / "studies" / "smoke.yaml", tmp_path / "run")
     data = {"target": request.param, "unit": "secrets" if marked else "records"}
     write_json(run.data / "run.json", {"fingerprint": run.fingerprints["data"], **data})
     write_json(run.model("teacher") / "run.json", {"fingerprint": run.fingerprints["models/teacher"], **FACTS})
-    rows = []
-    for epoch, *sides in POINTS:
-        for split, (loss, recited, verbatim) in zip(("member", "non_member"), (sides[:3], sides[3:]), strict=True):
-            row = {"epoch": epoch, "step": 10 * epoch, "split": split, "loss": loss, "precision": "float32"}
-            row |= {
-                "records": 40,
-                "verbatim": verbatim,
-                "verbatim_low": verbatim / 2,
-                "verbatim_high": verbatim + 0.01,
-            }
-            recited = recited if marked else None
-            row |= {
-                "secrets": 60 if marked else 0,
-                "recited": recited,
-                "recited_low": recited,
-                "recited_high": recited,
-            }
-            rows.append(row)
-    write_table(pd.DataFrame(rows), run.model("teacher") / "trajectory.csv")
+    written = write_run(tmp_path / "written", methods=("sft",), halves=marked).model("teacher") / "trajectory.csv"
+    shutil.copy(written, run.model("teacher") / "trajectory.csv")
     return run
 
 
-def test_the_share_that_leads_is_the_data_s_target(run):
-    path, data = training.trajectory(run, "teacher"), run.require("data")
-    share, total = {"secret": ("recited", 60), "window": ("verbatim", 40)}[data["target"]]
-    assert (path["memorized"] == path[share]).all() and (path["memorized_high"] == path[f"{share}_high"]).all()
-    assert (
-        set(path["counted"]) == {total} and set(path["unit"]) == {data["unit"]} and set(path["model"]) == {"teacher"}
-    )
+def test_a_trajectory_is_what_training_wrote(run):
+    path = training.trajectory(run, "teacher")
+    assert list(path["epoch"]) == list(EPOCHS) and set(path["model"]) == {"teacher"}
+    assert list(path.columns) == [*TABLES["trajectory"], "model"]
 
 
 def test_what_is_said_names_the_best_epoch_and_the_end(run):
-    path = training.trajectory(run, "teacher")
-    loss, recited = training.say_trajectory(path)
-    assert "lowest after epoch 5, at 3.00 nats" in loss and loss.endswith("ends at 3.50.")
-    unit = path["unit"].iloc[0]
-    last = {"secrets": "75.0 % (75.0 to 75.0)", "records": "50.0 % (25.0 to 51.0)"}[unit]
-    assert f"at the end, {last}" in recited and f"members' {path['counted'].iloc[0]} {unit};" in recited
-    for sentence in ". ".join([loss, recited]).split(". "):
+    path, data = training.trajectory(run, "teacher"), run.require("data")
+    loss, likeness, ours, *theirs = training.say_trajectory(path, data["unit"])
+    assert loss == (
+        "Validation loss is lowest after epoch 1, at 2.00 nats per token, and ends at 3.00. With one temperature fitted to its "
+        "certainty it ends at 2.90."
+    )
+    assert "after epoch 2, with a ROUGE-L of 0.40" in likeness
+    before = {"secrets": "the text before them", "records": "the prompt"}[data["unit"]]
+    assert (
+        ours
+        == f"Of the members' {data['unit']} it then recites, given {before}, 40% of unrepeated ones and 80% of repeated ones."
+    )
+    assert len(theirs) == (data["unit"] == "secrets")
+    if theirs:
+        assert theirs[0].startswith("Of the secrets of the teacher's own half, it recites 50% of unrepeated ones")
+    lines = training.say_trajectory(path.assign(rouge_l=np.nan, recited_repeated=np.nan), data["unit"])
+    assert len(lines) == 2 + len(theirs) and lines[1].endswith("40% of unrepeated ones.")
+    for sentence in sentences([loss, likeness, ours, *theirs]):
         assert sum(any(c.isalnum() for c in word) for word in sentence.split()) <= 25, sentence
 
 
-def test_secrets_are_drawn_where_they_are_marked(run):
-    figure = training.plot_trajectory(training.trajectory(run, "teacher"))
-    labels = {line.get_label().split(",")[0] for line in figure.axes[1].get_lines()}
-    assert labels == ({"verbatim", "recited"} if run.require("data")["target"] == "secret" else {"verbatim"})
+def test_what_is_not_measured_is_not_drawn(run):
+    figure = training.plot_trajectory(training.trajectory(run, "teacher").assign(rouge_l=np.nan))
+    drawn = [[line.get_label() for line in ax.get_lines()] for ax in figure.axes]
+    marked = run.require("data")["target"] == "secret"
+    assert [len(lines) for lines in drawn] == ([4, 0, 4, 2] if marked else [3, 0, 2, 1])
+    assert any("own half" in label for lines in drawn for label in lines) == marked
     figure.canvas.draw()
 
 

@@ -5,11 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from palimpsest.data import records, sources, splits
+from palimpsest.data import records, sources
 from palimpsest.errors import InputError
 from palimpsest.measure.models import train_tokenizer
-from palimpsest.study import load_study
-from palimpsest.study.files import locate
 
 ROWS = [
     {"instruction": "Where is it?", "context": "", "response": "In Öland, at 4 Fern Road."},
@@ -140,116 +138,33 @@ def test_too_long_for_the_model_is_refused_with_count(tokenizer):
         records.encode(frame, tokenizer, records.template("plain"), 5)
 
 
-def test_copies_and_the_counterfactual():
+def test_training_text_repeats_its_records_and_students_do_not_read_the_other_half():
     frame = pd.DataFrame(
-        {
-            "id": list("abc"),
-            "split": ["member", "member", "test"],
-            "copies": [2, 3, 0],
-            "teacher_only": [False, True, False],
-        }
+        {"id": list("abcd"), "split": ["member", "teacher_only", "test", "twin"], "copies": [2, 3, 0, 0]}
     )
     assert list(records.training_rows(frame, "teacher")["id"]) == list("aabbb")
     assert list(records.training_rows(frame, "student")["id"]) == list("aa")
 
 
-def study_on(tmp_path, rows, **data):
-    tmp_path.mkdir(exist_ok=True)
-    (tmp_path / "mine.yaml").write_text(
-        "extends: {}\nname: mine\ndata: {}\n".format(
-            locate("studies/smoke.yaml"),
-            json.dumps({"source": str(lines(tmp_path / "d.jsonl", rows)), "public": 1, **data}),
-        )
-    )
-    return load_study(tmp_path / "mine.yaml")
-
-
-def rows(count):
-    return [{"instruction": f"ask {i}", "context": "", "response": f"say {i}"} for i in range(count)]
-
-
-def test_splits_are_drawn_once_and_disjoint(tmp_path):
-    study = study_on(tmp_path, rows(40), members=10, non_members=10, test=5)
-    drawn = splits.draw_splits(splits.read_study_records(study), study)
-    assert drawn["split"].value_counts().to_dict() == {"member": 10, "non_member": 10, "test": 5, "public": 1}
-    assert drawn["id"].is_unique and set(drawn.loc[drawn["split"] == "member", "copies"]) == {1}
-    again = splits.draw_splits(splits.read_study_records(study), study)
-    assert list(again["id"]) == list(drawn["id"])
-
-
-def test_fewer_records_than_asked_for(tmp_path):
-    study = study_on(tmp_path, rows(12), members=10, non_members=10, test=5)
-    with pytest.raises(InputError, match=r"26 records asked for .* 12 usable ones found"):
-        splits.draw_splits(splits.read_study_records(study), study)
-
-
-def test_empty_responses_and_duplicates(tmp_path):
-    bad = [*rows(3), {"instruction": "a", "context": "", "response": " "}, rows(1)[0]]
-    with pytest.raises(InputError, match=r"1 record\(s\) have an empty response, first at record 4"):
-        splits.read_study_records(study_on(tmp_path, bad, members=1, non_members=1, test=1))
-    dropped = splits.read_study_records(
-        study_on(tmp_path, bad, members=1, non_members=1, test=1, empty_responses="drop")
-    )
-    assert len(dropped) == 3 and dropped.attrs["dropped"] == {"empty": 1, "duplicates": 1}
-
-
-@pytest.mark.parametrize("how", ["refuse", "drop", "cut"])
-def test_long_records_are_never_cut_silently(tmp_path, tokenizer, how):
-    long = {"instruction": "ask", "context": "", "response": "say " * 60}
-    study = study_on(tmp_path, [*rows(3), long], members=1, non_members=1, test=1, too_long=how)
-    frame = splits.read_study_records(study)
-    if how == "refuse":
-        with pytest.raises(InputError, match=r"1 of 4 records do not fit"):
-            splits.fit_lengths(frame, study, tokenizer, 40)
-        return
-    kept = splits.fit_lengths(frame, study, tokenizer, 40)
-    assert kept.attrs["dropped"]["too_long"] == (1 if how == "drop" else 0) and kept.attrs["cut"] == (
-        1 if how == "cut" else 0
-    )
-    longest = max(len(e.input_ids) for e in records.encode(kept, tokenizer, records.template("plain"), 40))
-    assert longest <= 40 and (how == "drop" or longest >= 38)
-
-
-# Columns of a user's file that are called as ours and mean something else: what each did, when it was taken for ours.
-ORDINARY = {
-    "split": ["train", "train", "validation"],
-    "kind": ["billing", "delivery", None],
-    "secrets": ["no", "yes", "no"],
-    "teacher_only": ["Mr Hall", "", "Ms Iqbal"],
-    "copies": ["3", "1", "2"],
-}
-
-
-@pytest.mark.parametrize("name", ORDINARY)
-def test_a_users_own_columns_mean_nothing(tmp_path, tokenizer, name):
-    mine = [{**row, name: ORDINARY[name][i % 3]} for i, row in enumerate(rows(30))]
-    plain, named = (
-        study_on(tmp_path / which, some, members=10, non_members=10, test=5, annotations=[])
-        for which, some in (("plain", rows(30)), ("named", mine))
-    )
-    drawn = []
-    for study in (plain, named):
-        usable = splits.read_study_records(study)
-        drawn.append(splits.draw_splits(splits.fit_lengths(usable, study, tokenizer, 200), study))
-    pd.testing.assert_frame_equal(*drawn)
-    training = records.training_rows(drawn[1], "student")
-    assert len(training) == 10 and len(records.encode(training, tokenizer, records.template("plain"))) == 10
-
-
-@pytest.mark.parametrize("name", ORDINARY)
+@pytest.mark.parametrize("name", records.ANNOTATIONS)
 def test_an_annotation_with_another_meaning_is_named(tmp_path, name):
-    path = lines(tmp_path / "d.jsonl", [{**row, name: ORDINARY[name][i % 3]} for i, row in enumerate(rows(30))])
+    ordinary = {"split": "train", "kind": "billing", "secrets": "no", "copies": "3"}
+    path = lines(tmp_path / "d.jsonl", [{**row, name: ordinary[name]} for row in ROWS])
     with pytest.raises(InputError, match=f"record 1 has {name} .* leave {name} out of the study's data.annotations"):
         records.read_records(path, annotations=[name])
 
 
-def test_annotations_are_taken_when_the_study_says_so(tmp_path):
-    names = ["member", "non_member", "test", "public"]
-    given = [{**row, "split": names[i % 4], "copies": 2} for i, row in enumerate(rows(40))]
-    study = study_on(tmp_path, given, members=10, non_members=10, test=5, annotations=["split", "copies"])
-    drawn = splits.draw_splits(splits.read_study_records(study), study)
-    assert set(drawn.loc[drawn["split"] == "member", "instruction"]) == {f"ask {i}" for i in range(0, 40, 4)}
-    assert len(records.training_rows(drawn, "student")) == 20
+def test_a_split_is_one_of_ours(tmp_path):
+    path = lines(tmp_path / "d.jsonl", [{**ROWS[0], "split": name} for name in (*records.SPLITS, "dev")])
+    wanted = "record 9 has split 'dev'; wanted one of public, private, member, teacher_only, non_member, validation, test, twin"
+    with pytest.raises(InputError, match=wanted):
+        records.read_records(path, annotations=["split"])
+    assert list(records.read_records(path, annotations=["split"], limit=8)["split"]) == list(records.SPLITS)
+
+
+def test_teacher_only_is_a_column_like_any_other(tmp_path):
+    path = lines(tmp_path / "d.jsonl", [{**row, "teacher_only": "Mr Hall"} for row in ROWS])
+    assert set(records.read_records(path, annotations=list(records.ANNOTATIONS))["teacher_only"]) == {"Mr Hall"}
 
 
 def test_spans_lie_in_the_response(tmp_path):

@@ -41,7 +41,7 @@ KIND = [{"start": 0, "end": 1, "kind": "code"}]
 SECRET = [False, True, True, False]
 
 
-def setting(canaries: list[float], twins: list[float], copies=None, teacher_only=None):
+def setting(canaries: list[float], twins: list[float], copies=None, splits=None):
     """Score table, records and examples of four tokens, of which the middle two are the secret."""
     names = [f"c{i}" for i in range(len(canaries))] + [f"t{i}" for i in range(len(twins))] + ["letter"]
     values = [*canaries, *twins, -1.0]
@@ -59,7 +59,7 @@ def setting(canaries: list[float], twins: list[float], copies=None, teacher_only
             "kind": ["canary"] * count + ["twin"] * len(twins) + ["letter"],
             "secrets": [KIND] * (count + len(twins)) + [[]],
             "copies": [*(copies or [1] * count), *[0] * len(twins), 1],
-            "teacher_only": [*(teacher_only or [False] * count), *[False] * (len(twins) + 1)],
+            "split": [*(splits or ["member"] * count), *["twin"] * len(twins), "member"],
         }
     )
     examples = [Example(name, [1] * 6, 2, SECRET if name != "letter" else [False] * 4) for name in names]
@@ -75,11 +75,14 @@ def test_only_the_secret_counts():
 
 
 def test_exposures_of_all_canaries():
-    table, records, examples = setting([-0.5, -4.0, -20.0], [-3.0, -5.0, -6.0], [16, 2, 1], [False, False, True])
+    table, records, examples = setting(
+        [-0.5, -4.0, -20.0], [-3.0, -5.0, -6.0], [16, 2, 1], ["member", "member", "teacher_only"]
+    )
     found = exposure(table.sample(frac=1, random_state=0), records, examples)
     assert list(found["rank"]) == [1, 2, 4] and (found["twins"] == 3).all()
     assert list(found["exposure"]) == [2.0, 1.0, 0.0]
     assert list(found["copies"]) == [16, 2, 1] and list(found["recited"]) == [True, False, False]
+    assert list(found["teacher_only"]) == [False, False, True]
 
 
 def test_a_canary_is_ranked_among_twins_of_its_own_form():
@@ -104,7 +107,7 @@ def test_what_is_missing_is_named():
 
 def test_dose_response_keeps_teacher_only_canaries_apart():
     table, records, examples = setting(
-        [-0.5, -4.0, -20.0, -0.2, -0.3], [-3.0, -5.0, -6.0], [1, 1, 8, 8, 8], [False, False, False, True, True]
+        [-0.5, -4.0, -20.0, -0.2, -0.3], [-3.0, -5.0, -6.0], [1, 1, 8, 8, 8], ["member"] * 3 + ["teacher_only"] * 2
     )
     dose = dose_response(exposure(table, records, examples)).set_index(["teacher_only", "copies"])
     assert list(dose.index) == [(False, 1), (False, 8), (True, 8)]

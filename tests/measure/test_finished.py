@@ -1,6 +1,7 @@
 """The measuring stage on a model made by hand: what it writes beside the score table, against the plain way to get it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -20,7 +21,8 @@ STUDY = """
 extends: {smoke}
 name: tiny
 tokenizer: {{vocabulary: 300}}
-data: {{public: 40, members: 10, non_members: 10, test: 3, canaries: false}}
+replicates: 1
+data: {{public: 40, members: 10, non_members: 10, validation: 2, test: 3, canaries: {{1: 2, 16: 3}}, coins: 6, twins: 5}}
 measure: {{approximate: {approximate}, left_truncated: {k}, left_target: 6, sampling: {{}}}}
 """
 TARGET = 6
@@ -35,7 +37,8 @@ def load(folder, approximate=4, k=(9, 4)):
 def model_of(study, records, tokenizer):
     """Knows most member letters, and their ends after a few tokens, by heart; its context is the longest record."""
     examples = finished.examples_of(study, records[records["split"].isin(finished.MEASURED)], tokenizer)
-    letters = finished.examples_of(study, records[(records["split"] == "member")], tokenizer)[:8]
+    read = records[(records["split"] == "member") & (records["kind"] == "letter")]
+    letters = finished.examples_of(study, read, tokenizer)[:8]
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=max(len(e.input_ids) for e in examples),
@@ -138,3 +141,66 @@ def test_scores_of_other_settings_are_refused(measured):
     study = run.study.model_copy(update={"measure": run.study.measure.model_copy(update={"approximate": 5})})
     with pytest.raises(InputError, match="scores/teacher was made from other settings"):
         finished.load_scores(open_run(study, run.path), "teacher")
+
+
+# ---------------------------------------------------------------- canaries under other names
+
+
+def test_every_half_is_measured(measured):
+    _, run, *_ = measured
+    records = finished.load_records(run).set_index("id")
+    scored = records.loc[read(run, "records")["id"]]
+    counts = records.groupby("split").size()
+    assert scored.groupby("split").size().to_dict() == counts[list(finished.MEASURED)].to_dict()
+    assert scored["split"].eq("teacher_only").any() and not scored["split"].isin(["public", "validation"]).any()
+
+
+def test_canaries_are_scored_under_another_s_prompt_of_their_split_and_copies(measured):
+    study, run, model, tokenizer, _ = measured
+    records = finished.load_records(run)
+    planted = records[records["kind"].isin(["canary", "twin"])]
+    asked = finished.under_other_names(records)
+    assert sorted(asked["id"]) == sorted(planted["id"]), "every group has two or more"
+    own = planted.set_index("id")
+    whose = planted.set_index("instruction")["id"]
+    for row in asked.itertuples():
+        other = own.loc[whose[row.instruction]]
+        assert whose[row.instruction] != row.id and row.response == own.loc[row.id, "response"]
+        assert (other["split"], other["copies"]) == (row.split, row.copies)
+    assert asked["instruction"].is_unique, "every name is asked for once"
+    found = read(run, "other_names").set_index("id")
+    for example in finished.examples_of(study, asked, tokenizer)[:4]:
+        with torch.no_grad():
+            logits = model(torch.tensor([example.input_ids])).logits[0, example.prompt_length - 1 : -1]
+        wanted = logits.log_softmax(-1).gather(1, torch.tensor(example.response_ids)[:, None])[:, 0]
+        np.testing.assert_allclose(found.loc[example.id, "logprob"], wanted, atol=1e-4)
+
+
+def test_one_that_has_nobody_to_change_with_is_left_out():
+    rows = [
+        ("a", "member", 1),
+        ("b", "member", 1),
+        ("c", "member", 16),
+        ("d", "teacher_only", 1),
+        ("e", "twin", 0),
+        ("f", "twin", 0),
+    ]
+    records = pd.DataFrame(rows, columns=["id", "split", "copies"]).assign(kind="canary", context="")
+    records["instruction"] = records["id"].str.upper()
+    asked = finished.under_other_names(records).set_index("id")["instruction"]
+    assert asked.to_dict() == {"a": "B", "b": "A", "e": "F", "f": "E"}
+    assert finished.under_other_names(records.assign(kind="letter")).empty
+
+
+def test_a_study_without_canaries_has_no_such_file(tmp_path):
+    study = load(tmp_path)
+    few = study.data.model_copy(update={"canaries": {}, "coins": 0, "twins": 0})
+    run = open_run(study.model_copy(update={"data": few}), tmp_path / "run")
+    records = stages.prepare_data(run)
+    tokenizer = finished.models.load_tokenizer(run.data / "tokenizer")
+    for part in (model_of(run.study, records, tokenizer), tokenizer):
+        part.save_pretrained(run.model("teacher"))
+    write_json(run.model("teacher") / "run.json", {"fingerprint": run.fingerprints["models/teacher"]})
+    folder = finished.measure_model(run, "teacher")
+    assert set(records["kind"]) == {"letter"} and (folder / "records.parquet").exists()
+    assert not (folder / "other_names.parquet").exists()

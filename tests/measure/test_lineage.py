@@ -111,6 +111,15 @@ def test_transferred_is_the_exact_rank_test():
     assert found["auc"] == pytest.approx(wanted.statistic / 240) and found["low"] < found["auc"] < found["high"]
 
 
+def test_of_many_records_the_rank_test_s_normal_approximation_is_as_good():
+    rng = np.random.default_rng(2)
+    canaries, twins = rng.normal(0.3, 1, lineage.EXACT + 10), rng.normal(0, 1, 80)
+    found = lineage.transferred(known(canaries, twins)).iloc[0]
+    assert found["p"] == pytest.approx(
+        mannwhitneyu(canaries, twins, alternative="greater", method="exact").pvalue, rel=0.03
+    )
+
+
 def test_transferred_extremes():
     found = lineage.transferred(
         pd.concat([known([9.0, 8.0, 7.0], range(6), "knows"), known([-1.0, -2.0, -3.0], range(6), "blank")])

@@ -7,6 +7,7 @@ from palimpsest.errors import InputError
 from palimpsest.study import Arm, fingerprint, load_study
 from palimpsest.study.files import root
 from palimpsest.study.methods import METHODS
+from palimpsest.study.sections import Data
 
 STUDIES = sorted((root() / "studies").glob("*.yaml"))
 
@@ -33,9 +34,34 @@ def test_committed_studies_are_valid(path):
 def test_demo_is_the_whole_comparison():
     study = load_study("studies/demo.yaml")
     assert len(study.models.students) == 2 and len(study.methods) == 8 and len(study.arms()) == 16
-    seeds = load_study("studies/demo-seeds.yaml")
-    assert seeds.methods == list(METHODS) and len(seeds.arms()) == 3 * 2 * len(METHODS)
-    assert set(study.methods) < set(seeds.methods)
+    more = load_study("studies/demo-replicates.yaml")
+    assert more.methods_of("small") == [*more.methods, *more.methods_by_size["small"]] and set(METHODS) == set(
+        more.methods_of("small")
+    )
+    assert more.methods_of("medium") == more.methods and set(study.methods) < set(more.methods)
+    assert more.data == study.data and more.student == study.student  # so replicate 0 is the demo's
+
+
+def test_settings_of_an_arm_go_from_general_to_special():
+    study = load_study("studies/demo-replicates.yaml")
+    assert study.training("small", "fkl_t4").temperature == 4 and study.training("small", "fkl").temperature == 1
+    assert study.training("small", "sft_annealed_2").epochs == 2
+    own = study.model_copy(update={"by_arm": {"small": {"fkl_t4": {"temperature": 3.0}}}})
+    assert own.training("small", "fkl_t4").temperature == 3 and own.training("medium", "fkl_t4").temperature == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"canaries": {1: 2}}, "unseen twins"),
+        ({"members": {0: 4}}, "members"),
+        ({"members": {}, "halves": True}, "members"),
+    ],
+)
+def test_data_that_cannot_be_dealt_is_refused(change, message):
+    data = {"source": "x.jsonl", "members": 4, "non_members": 4, "test": 1, **change}
+    with pytest.raises(ValueError, match=message):
+        Data(**data)
 
 
 def test_leaving_out_needs_a_first_training(tmp_path):

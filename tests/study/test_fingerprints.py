@@ -10,6 +10,7 @@ import pytest
 from palimpsest.study import METHODS, fingerprint
 from palimpsest.study.file import Study
 from palimpsest.study.fingerprints import fingerprints
+from palimpsest.study.parts import parts_of
 from palimpsest.study.sections import Section
 
 TRAINING = {
@@ -45,6 +46,8 @@ FULL = {  # every key there is, written out
     "title": "Full",
     "synthetic": True,
     "show_secrets": False,
+    "replicates": 1,
+    "replicate": 0,
     "seeds": [0],
     "data": {
         "source": "data/helpdesk/records.jsonl",
@@ -52,11 +55,16 @@ FULL = {  # every key there is, written out
         "columns": {"response": "response"},
         "annotations": ["split", "kind", "secrets", "copies"],
         "template": "plain",
-        "members": 16,
+        "members": {"1": 16, "4": 2},
+        "halves": True,
         "non_members": 16,
+        "validation": 4,
         "test": 4,
         "public": 40,
-        "canaries": True,
+        "canaries": {"2": 3},
+        "coins": 4,
+        "twins": 8,
+        "limit": None,
         "max_prompt_tokens": 90,
         "max_tokens": 150,
         "too_long": "drop",
@@ -75,6 +83,10 @@ FULL = {  # every key there is, written out
     "teacher": PLAIN,
     "student": TRAINING,
     "by_size": {"small": {"weight_decay": 0.02}},
+    "by_arm": {"small": {"fkl": {"max_grad_norm": 0.5}}},
+    "methods_by_size": {},
+    "tuning": {"learning_rates": [1e-3, 2e-3], "leave_out": ["gkd"]},
+    "shadows": {"models": 6, "size": "small", "methods": ["sft"], "members": 4, "non_members": 8},
     "by_method": {
         "rkl_student": {"warm_start_epochs": 1},
         "sft_private": {"lora": None, "max_steps": None, "precision": "fp32", "gradient_checkpointing": False},
@@ -88,6 +100,8 @@ FULL = {  # every key there is, written out
         "left_target": 4,
         "precision": "fp32",
         "trajectory_every": 1,
+        "trajectory_early": [0.5],
+        "trajectory_prompts": 2,
         "generate_test": 3,
     },
 }
@@ -121,6 +135,12 @@ INSTEAD = {
     "dropout": 0.2,
     "targets": ["c_attn"],
     "annotations": ["split", "kind"],
+    "limit": 900,
+    "learning_rates": [1e-3, 3e-3],
+    "leave_out": ["rkl"],
+    "trajectory_early": [0.5, 0.75],
+    "shadows.size": "cut",
+    "shadows.methods": ["sft", "fkl"],
     "revision": "v2",
     "left_truncated": [8, 12],
     "cross_entropy_weight": 0.4,
@@ -128,8 +148,11 @@ INSTEAD = {
 }
 
 # Which arms read what, in words of their own, so that a slip in the library's table of methods shows here.
-DIVERGENCE = {"word_kd", "fkl", "rkl", "fkl_student", "rkl_student", "gkd", "fkl_dropped"}
-SAMPLING = {"fkl_student", "rkl_student", "gkd"}
+HOT = {"fkl_t2", "fkl_t4", "fkl_student_t2", "fkl_student_t4"}  # whose temperature is their own
+ANNEALED = {"sft_annealed_1", "sft_annealed_2", "sft_annealed_4"}  # whose epochs and schedule are
+WARM = {"rkl_student": 1, "rkl_student_warm": 2}  # begun after so many epochs of `sft`: the study's, and the method's own
+DIVERGENCE = {"word_kd", "fkl", "rkl", "fkl_student", "gkd", "fkl_dropped", *WARM, *HOT}
+SAMPLING = {"fkl_student", "fkl_student_t2", "fkl_student_t4", "gkd", *WARM}
 LEAVING_OUT = {"sft_dropped": {"sft"}, "fkl_dropped": {"fkl", "sft"}}
 TEACHED = DIVERGENCE | {"seq_kd", *LEAVING_OUT}
 SIZES = ("small", "cut")
@@ -154,10 +177,11 @@ def after(stage: str) -> set[str]:
             return own | {"teacher_text"} | {f"models/{size}-{m}-s0" for size in SIZES for m in TEACHED}
         for size in SIZES:
             if name == f"base-{size}":
-                others = {f"models/{size}-{m}-s0" for m in METHODS if m != "rkl_student"}
-                return own | others | {f"models/warm-{size}-e1-s0"}
-            if name == f"warm-{size}-e1-s0":
-                return {f"models/{size}-rkl_student-s0"}
+                others = {f"models/{size}-{m}-s0" for m in METHODS if m not in WARM}
+                return own | others | {f"models/warm-{size}-e{epochs}-s0" for epochs in WARM.values()}
+            for method, epochs in WARM.items():
+                if name == f"warm-{size}-e{epochs}-s0":
+                    return {f"models/{size}-{method}-s0"}
         return own
     return {"pages"} if stage == "tables" else set()
 
@@ -178,14 +202,14 @@ def arms(methods=METHODS, sizes=SIZES) -> set[str]:
 
 
 def warm(sizes=SIZES) -> set[str]:
-    return {f"models/warm-{size}-e1-s0" for size in sizes}
+    return {f"models/warm-{size}-e{epochs}-s0" for size in sizes for epochs in WARM.values()}
 
 
 def readers_of(key: str, sizes=SIZES) -> set[str]:
     """The arms (and warm starts) that a key of the `student` section can change."""
     name = key.split(".")[0]
     if name in ("temperature", "cross_entropy_weight"):
-        return arms(DIVERGENCE, sizes)
+        return arms(DIVERGENCE - (HOT if name == "temperature" else set()), sizes)
     if name in ("sampling_temperature", "max_new_tokens", "rollout_steps"):
         return arms(SAMPLING, sizes)
     if name.startswith("goldfish"):
@@ -193,11 +217,13 @@ def readers_of(key: str, sizes=SIZES) -> set[str]:
     if name == "privacy":
         return arms({"sft_private"}, sizes)
     if name == "warm_start_epochs":
-        return arms(set(METHODS) - {"rkl_student"}, sizes)
+        return arms(set(METHODS) - set(WARM), sizes)
     kept = (
         {"sft_private"} if name in ("lora", "max_steps", "precision", "gradient_checkpointing") else set()
     )  # which says otherwise in `by_method`
-    return arms(set(METHODS) - kept, sizes) | (set() if name == "epochs" else warm(sizes))
+    kept |= ANNEALED if name in ("epochs", "schedule") else set()
+    found = arms(set(METHODS) - kept, sizes) | (set() if name == "epochs" else warm(sizes))
+    return found - ({"models/small-fkl-s0"} if name == "max_grad_norm" else set())  # its own stands in `by_arm`
 
 
 def roots(key: str, hub: bool) -> set[str]:
@@ -208,8 +234,12 @@ def roots(key: str, hub: bool) -> set[str]:
     plain_only |= {"warm_start_epochs", "goldfish_drop", "goldfish_context", "epsilon", "delta", "clip"}
     if section in ("title", "synthetic", "show_secrets", "name"):
         return set()
-    if section in ("data", "tokenizer"):
+    if section in ("data", "tokenizer", "replicate"):
         return {"data"}
+    if section in ("replicates", "tuning", "shadows"):
+        return {"tables"}
+    if section == "by_arm":
+        return arms({"fkl"}, {"small"})
     if section == "models":
         size = "teacher" if rest.startswith("teacher") else rest.split(".")[1]
         found = {f"models/base-{size}"}
@@ -239,7 +269,7 @@ def roots(key: str, hub: bool) -> set[str]:
         everyone |= {stage.replace("models/", "scores/") for stage in arms()}
         if last == "window":
             return watching | {"tables"}
-        return watching if last == "trajectory_every" else everyone | (watching if last == "precision" else set())
+        return watching if last.startswith("trajectory") else everyone | (watching if last == "precision" else set())
     raise AssertionError(f"nothing is said here of {key}: which stages can it change?")
 
 
@@ -326,8 +356,23 @@ def test_seeds_and_methods_make_stages_of_their_own():
     assert {s for s in before if more[s] != before[s]} == {"tables", "pages"}
     other = fingerprints(Study(**{**FULL, "seeds": [1]}))
     assert other["data"] == before["data"] and other["models/teacher"] != before["models/teacher"]
-    fewer = fingerprints(Study(**{**FULL, "methods": ["sft", "fkl"], "by_method": {}}))
+    fewer = fingerprints(Study(**{**FULL, "methods": ["sft", "fkl"], "by_method": {}, "tuning": None}))
     assert fewer["models/small-fkl-s0"] == before["models/small-fkl-s0"]
+
+
+def test_parts_are_stages_of_their_own_and_only_tables_read_them():
+    study = Study(**{**FULL, "replicates": 3})
+    before, parts = fingerprints(study), parts_of(study)
+    assert list(parts) == ["replicate1", "replicate2", "tuning", *(f"shadow{i}" for i in range(6))]
+    assert len({fingerprints(part)["data"] for part in [study, *parts.values()]}) == 1 + len(parts)
+    alone = fingerprints(Study(**FULL))
+    assert {s for s in before if alone[s] != before[s]} == {"tables", "pages"}
+    rates = {name: [k for k in fingerprints(part) if "-lr" in k] for name, part in parts.items()}
+    tried = set(METHODS) - {"gkd", *LEAVING_OUT}
+    assert set(rates["tuning"]) == {
+        f"models/{s}-{m}-s0-lr{r}" for s in SIZES for m in tried for r in ("0.001", "0.002")
+    }
+    assert not any(found for name, found in rates.items() if name != "tuning")
 
 
 def test_a_methods_row_is_part_of_its_arms(monkeypatch):

@@ -41,13 +41,12 @@ def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
         nb = checked(path)
         if path.stem == "00_intro":
             hide_code(nb)
-        folder = published.choose(run, published.FOLDER)[0].folder if path.stem == "08_comparisons" else run.tables
-        offer_tables(nb, run, out_dir, Arm("teacher", "sft"), folder)
+        offer_tables(nb, run, out_dir, Arm("teacher", "sft"), path.stem)
         nbformat.write(nb, out_dir / "notebooks" / path.name)
     arms = [arm for arm in run.study.arms() if (run.path / "notebooks" / "runs" / f"{arm.name}.ipynb").exists()]
     for arm in arms:
         nb = as_page_of(arm, checked(run.path / "notebooks" / "runs" / f"{arm.name}.ipynb"))
-        offer_tables(nb, run, out_dir, arm, run.tables)
+        offer_tables(nb, run, out_dir, arm, arm.name)
         nbformat.write(nb, out_dir / "runs" / f"{arm.name}.ipynb")
     glossary = out_dir / "glossary.md"
     glossary.write_text(glossary.read_text(encoding="utf-8").replace(LISTED_HERE, tables_listed()), encoding="utf-8")
@@ -73,13 +72,15 @@ def checked(path: Path) -> nbformat.NotebookNode:
     return nb
 
 
-def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, folder: Path) -> None:
+def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, page: str) -> None:
     """Put a link to its table below every cell that says (`csv:NAME`) which one it shows.
 
-    The tables are those in `folder`; a trajectory is that of `arm`."""
+    A trajectory is that of `arm`. Claims, and whatever the page on comparisons shows, are those that `published.choose` chooses."""
     for at, cell in reversed(list(enumerate(nb.cells))):
         files = []
         for name in (tag.removeprefix("csv:") for tag in cell.metadata.get("tags", []) if tag.startswith("csv:")):
+            shared = page == "08_comparisons" or name == "claims"
+            folder = published.choose(run, published.FOLDER)[0].folder if shared else run.tables
             source, file = folder / f"{name}.csv", f"{name}.csv"
             if name == "trajectory":
                 source, file = run.model(arm.name) / "trajectory.csv", f"trajectory-{arm.name}.csv"

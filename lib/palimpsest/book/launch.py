@@ -40,13 +40,14 @@ def run_notebook(source: Path, out: Path, log: Path, parameters: dict) -> None:
 STAGES = {
     "base": "make and measure a model before fine-tuning",
     "teacher-text": "let the teacher write",
+    "part": "carry out a part of a study: another replicate, the tuning, a shadow model",
     "tables": "write everything that the chapters read",
     "pages": "put the sources of the book together",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m palimpsest.book.launch notebook | base | teacher-text | tables | pages ...`; exit code 2 for bad input, 1 for a
+    """`python -m palimpsest.book.launch notebook | base | teacher-text | part | tables | pages ...`; exit code 2 for bad input, 1 for a
     failed cell."""
     parser = argparse.ArgumentParser(prog="palimpsest.book.launch", description="Run one stage of a study.")
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -61,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         stage.add_argument("--run-dir", required=True)
         if name == "base":
             stage.add_argument("--size", required=True)
+        if name == "part":
+            stage.add_argument("--part", required=True, help="replicate1, ..., tuning, shadow0, ...")
+            stage.add_argument("--what", required=True, help="teacher, or a student size")
         if name == "pages":
             stage.add_argument("--out", type=Path, required=True, help="folder to write; emptied first")
     given = parser.parse_args(arguments)
@@ -83,12 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
 def run_stage(given: argparse.Namespace) -> None:
     """One of `STAGES`."""
     from palimpsest.book import assembly, stages
+    from palimpsest.book.carry_out import carry_out
 
     run = open_run(given.study, given.run_dir)
     if given.kind == "base":
         stages.train_base(run, given.size)
     elif given.kind == "teacher-text":
         stages.prepare_teacher_text(run)
+    elif given.kind == "part":
+        carry_out(run, given.part, given.what)
     elif given.kind == "tables":
         stages.write_tables(run)
     else:

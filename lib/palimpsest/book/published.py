@@ -1,31 +1,39 @@
 """Small tables of a finished run, kept with the project so that the book can show them without the run.
 
-`python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run.
+`python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run. Into `FOLDER`, it
+also writes README's list of claims anew.
 """
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from palimpsest.chapters.claims import NONE_YET, say_headline
 from palimpsest.errors import InputError
 from palimpsest.study import Run, load_tables, locate, open_run
-from palimpsest.study.files import write_json
-from palimpsest.study.tables import Tables
+from palimpsest.study.files import whole, write_json
+from palimpsest.study.fingerprints import tuned_name
+from palimpsest.study.parts import rates_tried
+from palimpsest.study.tables import Tables, read_table
 
-FOLDER = "book/published/demo-seeds"  # what the chapter on comparisons shows where a run has one seed
-KEPT = ("effects", "trajectories", "doses", "rates")
+FOLDER = "book/published/demo-replicates"  # what the pages show where a run has one replicate
+KEPT = ("trajectories", "claims", "tuning", "by_dose", "other_names", "shadow_attacks", "privacy_audit")
+CLAIMS = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- end of claims -->)", re.DOTALL)  # their place in README
 
 
 def publish(run: Run, out: str | Path) -> Path:
     """Copy the run's tables `KEPT` to `out`, and write there in `made.json` what made them.
 
     Raises:
-        InputError: a model of the study or its tables are not finished, or they were not all made by one clean commit each.
+        InputError: a model of the study, of one of its replicates or other parts, or its tables are not finished; or they were not all
+            made by one clean commit each.
     """
     tables_commit = run.require("tables")["commit"]
-    facts = [run.facts(arm) for arm in run.study.everyone()]
+    facts = models_made(run)
     commits = sorted({f["commit"] for f in facts})
     if len(commits) > 1 or any(c.endswith("-dirty") or c == "unknown" for c in (*commits, tables_commit)):
         raise InputError(
@@ -40,6 +48,7 @@ def publish(run: Run, out: str | Path) -> Path:
         "study": run.study.name,
         "command": f"make book STUDY=studies/{run.study.name}.yaml",
         "commit": commits[0],
+        "replicates": run.study.replicates,
         "seeds": run.study.seeds,
         "models": len(facts),
         "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts)),
@@ -51,19 +60,59 @@ def publish(run: Run, out: str | Path) -> Path:
     return out
 
 
-def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
-    """The tables that the chapter on comparisons shows, and a sentence that says which.
+def models_made(run: Run) -> list[dict[str, Any]]:
+    """The `run.json` of every model of the run and its parts: replicates, tuning, shadows.
 
-    The run's own if it has several seeds or nothing is published in `folder`, else the published ones.
+    Raises:
+        InputError: one is not finished.
+    """
+    found = []
+    for name, part in {"": run, **run.parts()}.items():
+        arms = part.study.everyone()
+        names = [arm.name for arm in arms if arm.seed is None or name != "tuning"]
+        if name == "tuning":
+            names += [tuned_name(arm, rate) for arm in part.study.arms() for rate in rates_tried(part.study, arm)]
+        found += [part.require(f"models/{name}") for name in names]
+    return found
+
+
+def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
+    """The tables that the pages on many replicates show, and a sentence that says which.
+
+    The run's own if it has several replicates or nothing is published in `folder`, else the published ones.
     """
     tables, folder, study = load_tables(run), locate(folder), run.study
-    if len(study.seeds) > 1 or not (folder / "made.json").exists():
-        return tables, f"Shown is this study, *{study.title}*: seeds {', '.join(map(str, study.seeds))}."
+    if study.replicates > 1 or not (folder / "made.json").exists():
+        count = f"{study.replicates} replicate{'s' * (study.replicates > 1)}"
+        return tables, f"Shown is this study, *{study.title}*: {count}."
     made = json.loads((folder / "made.json").read_text())
     return Tables(folder), (
-        f"This study has one seed, so shown are the published tables of study `{made['study']}`: seeds "
-        f"{', '.join(map(str, made['seeds']))}, {made['models']} models, commit `{made['commit']}`."
+        f"This study has one replicate, so shown are the published tables of study `{made['study']}`: {made['replicates']} replicates, "
+        f"{made['models']} models, commit `{made['commit']}`."
     )
+
+
+def published_headline(folder: str | Path = FOLDER) -> list[str]:
+    """The claims that README makes: those of the published table, or none where nothing is published."""
+    path = locate(folder) / "claims.csv"
+    return say_headline(read_table(path)) if path.exists() else [NONE_YET]
+
+
+def write_claims(readme: Path, folder: str | Path = FOLDER) -> None:
+    """Put `published_headline` between README's two marks.
+
+    Raises:
+        InputError: the marks are not there.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if not CLAIMS.search(text):
+        raise InputError(
+            f"{readme} has no lines '<!-- claims -->' and '<!-- end of claims -->', between which its claims are written: put them "
+            "where the claims shall stand"
+        )
+    lines = "\n".join(published_headline(folder))
+    with whole(readme) as draft:
+        draft.write_text(CLAIMS.sub(lambda _: f"\n{lines}\n\n", text), encoding="utf-8")
 
 
 def main() -> int:
@@ -73,7 +122,10 @@ def main() -> int:
         parser.add_argument(name)
     args = parser.parse_args()
     try:
-        print(publish(open_run(args.study, args.run), args.out))
+        out = publish(open_run(args.study, args.run), args.out)
+        print(out)
+        if out == locate(FOLDER):
+            write_claims(locate("README.md"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

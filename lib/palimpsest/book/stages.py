@@ -5,22 +5,26 @@ The runner, the notebooks and the command line all call these, with a run (`stud
 is written down in `study.fingerprints` alone.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from palimpsest.data.examples import Example
 from palimpsest.data.records import training_rows
-from palimpsest.data.splits import COMPARED, draw_splits, fit_lengths, load_records, read_study_records, select
+from palimpsest.data.splits import draw_splits, fit_lengths, load_records, read_study_records, select
 from palimpsest.errors import InputError
 from palimpsest.measure import lineage, models, prediction
 from palimpsest.measure.compatibility import check_models
 from palimpsest.measure.finished import examples_of, load_scores, load_trained, measure_model
 from palimpsest.measure.layers import keep_layers
+from palimpsest.measure.watched import Watched
 from palimpsest.study import METHODS, Arm, Run, Study, run_once, write_table
-from palimpsest.study.fingerprints import read_first, warm_name
+from palimpsest.study.fingerprints import read_first, tuned_name, warm_name
+from palimpsest.study.parts import is_tuning
 from palimpsest.train import teacher_text
 
+WATCHED = ("member", "teacher_only", "non_member", "validation", "twin")
 UNITS = {"secret": "secrets", "window": "records"}
 
 
@@ -40,8 +44,8 @@ def prepare_data(run: Run) -> pd.DataFrame:
             records = read_study_records(study)
             if study.tokenizer.vocabulary:
                 # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
-                records = draw_splits(records, study)
-                public = records[records["split"] == "public"]
+                drawn = draw_splits(records, study)
+                public = drawn[drawn["split"] == "public"]
                 texts = public["instruction"] + "\n" + public["context"] + "\n" + public["response"]
                 tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
             else:
@@ -58,6 +62,7 @@ def prepare_data(run: Run) -> pd.DataFrame:
                 "cut": records.attrs.get("cut", 0),
                 "target": target,
                 "unit": UNITS[target],
+                "disjoint": records.attrs["disjoint"],
             }
     return load_records(run)
 
@@ -78,7 +83,7 @@ def train_base(run: Run, size: str) -> Path:
     ever having seen a member is the floor of every rate.
     """
     study, arm = run.study, Arm(size, "none")
-    start, folder, seed = study.start(size), run.model(arm.name), study.seeds[0]
+    start, folder, seed = study.start(size), run.model(arm.name), study.seed()
     records = prepare_data(run)
     if start.keep_every:
         train_base(run, "teacher")
@@ -113,12 +118,12 @@ def train_base(run: Run, size: str) -> Path:
 
 def train_teacher(run: Run) -> Path:
     """Fine-tune the teacher on the members (the teacher-only canaries among them). Writes `models/teacher/`."""
-    study, seed = run.study, run.study.seeds[0]
+    study, seed = run.study, run.study.seed()
     train_base(run, "teacher")
     with run_once(run, "models/teacher", {"training": study.teacher.model_dump(), "seed": seed}) as facts:
         if facts is not None:
             arm = Arm("teacher", "sft")
-            facts |= _about(arm) | _train_on_members(run, "teacher", arm, "base-teacher", study.teacher, seed)
+            facts |= _about(arm) | _train_on_members(run, "teacher", arm, "base-teacher", study.teacher)
     measure_model(run, "teacher")
     return run.model("teacher")
 
@@ -137,7 +142,7 @@ def prepare_teacher_text(run: Run) -> Path:
             rows = training_rows(load_records(run), "student").drop_duplicates("id").reset_index(drop=True)
             model, tokenizer = load_trained(run, "teacher")
             examples = examples_of(run.study, rows, tokenizer)
-            made_from, seed = run.fingerprints["teacher_text"], run.study.seeds[0]
+            made_from, seed = run.fingerprints["teacher_text"], run.study.seed()
             rows = teacher_text.write_teacher_text(
                 model, tokenizer, rows, examples, how, seed, run.teacher_text, made_from
             )
@@ -151,17 +156,21 @@ def prepare_teacher_text(run: Run) -> Path:
 
 def warm_start(run: Run, arm: Arm, epochs: int) -> str:
     """Train (once) the student that warm-started arms begin from: `sft` for a few epochs. Returns its model name."""
-    name = warm_name(arm, epochs)
-    settings = run.study.training(arm.size, "sft").model_copy(update={"epochs": epochs, "warm_start_epochs": 0})
-    with run_once(run, f"models/{name}", {"training": settings.model_dump(), "seed": arm.seed}) as facts:
+    study, name = run.study, warm_name(arm, epochs)
+    settings = study.training(arm.size, "sft").model_copy(update={"epochs": epochs, "warm_start_epochs": 0})
+    with run_once(run, f"models/{name}", {"training": settings.model_dump(), "seed": study.seed(arm.seed)}) as facts:
         if facts is not None:
             sft = Arm(arm.size, "sft", arm.seed)
-            facts |= _about(sft) | _train_on_members(run, name, sft, f"base-{arm.size}", settings, arm.seed)
+            facts |= _about(sft) | _train_on_members(run, name, sft, f"base-{arm.size}", settings)
     return name
 
 
-def train_student(run: Run, arm: Arm) -> Path:
+def train_student(run: Run, arm: Arm, rate: float | None = None) -> Path:
     """Train one arm from the base of its size. Writes `models/<arm>/` and measures it.
+
+    Args:
+        rate: a learning rate of the tuning grid, tried instead of the arm's own; of that model only the quality on validation
+            records is looked at, while it is trained.
 
     Raises:
         InputError: the arm is not in the study, or an earlier stage has not finished.
@@ -179,14 +188,18 @@ def train_student(run: Run, arm: Arm) -> Path:
         run.require(f"scores/{other.name}")
     if settings.warm_start_epochs:
         start = warm_start(run, arm, settings.warm_start_epochs)
-    with run_once(run, f"models/{arm.name}", {"training": settings.model_dump(), "seed": arm.seed}) as facts:
+    name = arm.name
+    if rate is not None:
+        name, settings = tuned_name(arm, rate), settings.model_copy(update={"learning_rate": rate})
+    with run_once(run, f"models/{name}", {"training": settings.model_dump(), "seed": study.seed(arm.seed)}) as facts:
         if facts is not None:
             without, why = left_out(run, arm) if rule.leave_out else (frozenset(), "")
             if rule.leave_out:
                 facts |= {"left_out": len(without), "left_out_note": why}
-            facts |= _about(arm) | _train_on_members(run, arm.name, arm, start, settings, arm.seed, without)
-    measure_model(run, arm.name)
-    return run.model(arm.name)
+            facts |= _about(arm) | _train_on_members(run, name, arm, start, settings, without)
+    if rate is None:
+        measure_model(run, name)
+    return run.model(name)
 
 
 def left_out(run: Run, arm: Arm) -> tuple[set[str], str]:
@@ -222,9 +235,10 @@ def write_tables(run: Run) -> Path:
     return run.tables
 
 
-def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, seed: int, without=frozenset()) -> dict:
-    """Fine-tune `start` on the members, those `without` left out, as the arm's method says, watching members and non-members."""
+def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, without=frozenset()) -> dict:
+    """Fine-tune `start` on the members, those `without` left out, as the arm's method says, watching all that is measured."""
     from palimpsest.train.fine_tuning import fine_tune
+    from palimpsest.train.trajectory import Trajectory
 
     study, records, rule = run.study, load_records(run), METHODS[arm.method]
     model, tokenizer = load_trained(run, start)
@@ -244,8 +258,9 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, seed:
             Example(e.id, e.input_ids[: e.prompt_length] + [int(t) for t in written[e.id]], e.prompt_length)
             for e in examples
         ]
-    asked = select(records)
-    watch = {s: examples_of(study, asked[asked["split"] == s], tokenizer) for s in COMPARED}
+    how = study.measure
+    asked = records[records["split"].isin(("validation",) if is_tuning(study) else WATCHED)]
+    watched = Watched(asked, examples_of(study, asked, tokenizer), tokenizer, how.window, how.trajectory_prompts)
     facts = fine_tune(
         model,
         tokenizer,
@@ -253,11 +268,15 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, seed:
         settings,
         run.model(name),
         method=arm.method,
-        seed=seed,
-        watch=watch,
-        window=study.measure.window,
-        watch_every=study.measure.trajectory_every,
-        watch_precision=study.measure.precision,
+        seed=study.seed(arm.seed),
+        watch=partial(
+            Trajectory,
+            watched=watched,
+            every=how.trajectory_every,
+            early=how.trajectory_early,
+            precision=how.precision,
+            only_validation=is_tuning(study),
+        ),
         teacher=teacher,
         cache=cache,
     )

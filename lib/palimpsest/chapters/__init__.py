@@ -7,7 +7,18 @@ To add a chapter: 1. a module here with `tables(run)`, in `WITH_TABLES`; 2. its 
 `notebooks/`, its cells tagged `csv:NAME` with the table they show; 4. its line in `book/_toc.yml`; the runner finds it there.
 """
 
-from palimpsest.chapters import attacks, comparisons, dataset, front, inheritance, memorization, tradeoffs, training
+from palimpsest.chapters import (
+    attacks,
+    claims,
+    comparisons,
+    dataset,
+    front,
+    inheritance,
+    memorization,
+    shadows,
+    tradeoffs,
+    training,
+)
 
 # Chapters whose `tables(run)` the tables stage writes, in this order.
-WITH_TABLES = (dataset, memorization, inheritance, attacks, tradeoffs, comparisons)
+WITH_TABLES = (dataset, memorization, inheritance, attacks, shadows, tradeoffs, comparisons)

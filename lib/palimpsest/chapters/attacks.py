@@ -25,7 +25,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     """This chapter's tables, as `study.tables` declares them; `exposure` and `doses` have no rows without canaries.
 
     A model is calibrated on the one it was fine-tuned from, `base-<size>`; a base itself has none, so it gets the attacks that
-    need no reference. A member is a record of the teacher's private text, whatever a student was trained on.
+    need no reference. A member is a record of the half that the students' text is drawn from, whatever a method left out of it.
     """
     records, tokenizer = load_records(run), load_tokenizer(run.data / "tokenizer")
     rows, planted = select(records), records[records["kind"].isin(["canary", "twin"])]
@@ -268,7 +268,7 @@ def say_teacher_only(doses: pd.DataFrame) -> list[str]:
             for _, most in above.tail(1).iterrows():
                 line += f" The most: {most['size']}, {LABELS[most['method']]}, with {_bits(most)}."
             lines.append(line)
-    return lines
+    return [*lines, "- These intervals are over the canaries of one replicate: other models may differ by more."]
 
 
 def _copies(count: int) -> str:

@@ -23,6 +23,7 @@ from palimpsest.study import Run
 
 WORD, MARK = re.compile(r"[\w'-]+"), re.compile(r"<\w+>")
 READERS = ("teacher and students", "the teacher alone", "nobody (unseen twins)")
+PLAIN = ("public", "member", "teacher_only", "non_member", "validation", "test")  # in reading order
 SIZES = (1, 3, 5, 8)  # words in the runs that are compared
 
 
@@ -37,7 +38,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 def by_split(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The records of each split that has some (canaries and twins left out), in reading order."""
     plain = records[records["kind"] == "letter"]
-    groups = {split: plain[plain["split"] == split] for split in ("public", "member", "non_member", "test")}
+    groups = {split: plain[plain["split"] == split] for split in PLAIN}
     return {split: group for split, group in groups.items() if len(group)}
 
 
@@ -121,11 +122,11 @@ def overlap(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def planted(records: pd.DataFrame) -> pd.DataFrame:
-    """Canaries by who reads them and how often they stand in the training text, then the unseen twins."""
+    """Canaries by who reads them, how often they stand in the training text and whether a coin decided it; then the unseen twins."""
     found = records[records["kind"].isin(["canary", "twin"])]
-    who = np.select([found["kind"] == "twin", found["teacher_only"]], READERS[:0:-1], READERS[0])
+    who = np.select([found["kind"] == "twin", found["split"] == "teacher_only"], READERS[:0:-1], READERS[0])
     counted = found.assign(read_by=pd.Categorical(who, READERS, ordered=True))
-    counts = counted.groupby(["read_by", "copies"], observed=True).size().rename("records").reset_index()
+    counts = counted.groupby(["read_by", "copies", "coin"], observed=True).size().rename("records").reset_index()
     return counts.astype({"read_by": str})
 
 
@@ -210,8 +211,21 @@ def say_secrets(members: pd.DataFrame) -> str:
     return f"The {len(members)} members hold {len(spans)} secrets, {share:.0%} of the characters of their responses."
 
 
+def say_halves(records: pd.DataFrame) -> str:
+    """Who is trained on which half, and how often the records of a half are repeated."""
+    groups = by_split(records)
+    copies = groups["member"]["copies"]
+    line = f"The teacher and the students read {len(copies)} members, {copies.sum()} rows with their copies"
+    if copies.max() > 1:
+        line += f": {(copies == 1).sum()} stand there once, the others up to {copies.max()} times"
+    if "teacher_only" not in groups:
+        return f"{line}. The teacher reads no others."
+    half = groups["teacher_only"]["copies"]
+    return f"{line}. The teacher alone reads {len(half)} more, {half.sum()} rows: what a student knows of them it has from its teacher."
+
+
 def say_planted(planted: pd.DataFrame) -> str:
-    """How many canaries there are and how many rows of training text they take."""
+    """How many canaries there are and how many rows of training text they take, and how many a coin decided about."""
     if planted.empty:
         return "This study's data has no canaries."
     count, rows = (
@@ -219,7 +233,9 @@ def say_planted(planted: pd.DataFrame) -> str:
         for c in ("records", "rows")
     )
     both, alone, nobody = READERS
-    return (
-        f"{count.get(both, 0)} canaries take {rows.get(both, 0)} rows of every student's training text. {count.get(alone, 0)} more take "
-        f"{rows.get(alone, 0)} rows of the teacher's alone. {count.get(nobody, 0)} twins are read by nobody."
-    )
+    line = f"{count.get(both, 0)} canaries take {rows.get(both, 0)} rows of every student's training text. "
+    if alone in count:
+        line += f"{count[alone]} more take {rows[alone]} rows of the teacher's alone. "
+    line += f"{count.get(nobody, 0)} twins are read by nobody."
+    coins = planted.loc[planted["coin"], "records"].sum()
+    return line + (f" Of {coins} canaries and twins, a fair coin decided which they are." if coins else "")

@@ -22,6 +22,9 @@ MARKERS = dict(zip(ORDER, cycle("xosD^vP*X<>phd"), strict=False))
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 
 
+PLACES = {"member": 0.0, "repeated": 0.25, "non_member": -0.25}  # of a group's marks beside a method's line
+
+
 def set_theme() -> None:
     """One look for all figures and tables."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.85)
@@ -85,7 +88,8 @@ def legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
 
 
 def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:
-    """Rates, size x method, with 95 % intervals: filled = members, hollow = non-members (chance level); lines = teacher, base.
+    """Rates, size x method, with 95 % intervals: filled = members, square = repeated ones, hollow = non-members (chance level);
+    lines = teacher, base.
 
     `paper`, rates by method (index) and size (columns), goes into a panel of its own on the right.
     """
@@ -100,9 +104,8 @@ def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Fig
             seeds = 0.12 * (np.arange(len(part)) - (len(part) - 1) / 2)
             errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
             style = {"fmt": "o", "color": COLORS[method], "markersize": 5, "capsize": 2}
-            if split != "member":
-                style["mfc"] = "white"
-            ax.errorbar(part["rate"], place[method] + seeds - 0.25 * (split != "member"), xerr=errors, **style)
+            style |= {"non_member": {"mfc": "white"}, "repeated": {"fmt": "s"}}.get(split, {})
+            ax.errorbar(part["rate"], place[method] + seeds + PLACES[split], xerr=errors, **style)
         ax.axvline(mean.get(("teacher", "teacher"), np.nan), color="#444444", lw=1, ls=":")
         ax.axvline(mean.get(("base", size), np.nan), color="#999999", lw=1, ls="--")
         ax.set_title(f"student: {size}")

@@ -10,14 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from palimpsest.chapters import figures
+from palimpsest.chapters import figures, transfer
 from palimpsest.chapters.figures import COLORS, LABELS, between, rate_text
 from palimpsest.chapters.published_claims import published_claims
 from palimpsest.data.splits import COMPARED, load_records, select
-from palimpsest.measure import canaries, lineage, prediction
+from palimpsest.measure import lineage, prediction
 from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.statistics import interval
 from palimpsest.study import Arm, Run
 
 SHOWN = {  # the sets drawn, with their colors
@@ -38,20 +37,15 @@ ALONE = "This study distils no student, so there is nothing to compare with teac
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
     """This chapter's tables, as `study.tables` declares them; those that compare students have no rows where there is none."""
-    records, arms = load_records(run), run.measured()
-    rows, planted = select(records), _planted(records)
-    tokenizer, target = load_tokenizer(run.data / "tokenizer"), run.require("data")["target"]
-    examples, marked = (examples_of(run.study, part, tokenizer) if len(part) else [] for part in (rows, planted))
-    verdicts, known, logprobs = {}, {}, {}
+    arms, rows, target = run.measured(), select(load_records(run)), run.require("data")["target"]
+    examples = examples_of(run.study, rows, load_tokenizer(run.data / "tokenizer"))
+    verdicts, logprobs = {}, {}
     for arm in arms:
-        scores = load_scores(run, arm.name).set_index("id")
-        asked, own = (scores.loc[part["id"]].reset_index() for part in (rows, planted))
+        asked = load_scores(run, arm.name).set_index("id").loc[rows["id"]].reset_index()
         if arm.role in ("teacher", "baseline", "student"):
             verdicts[arm.name] = lineage.recites(asked, examples, target, run.study.measure.window)
         if arm.role in ("teacher", "baseline"):
             logprobs[arm.name] = asked[["id", "logprob"]]
-        if len(planted):
-            known[arm] = canaries.secret_logprob(own, marked).set_index("id")
     memorized = pd.DataFrame(verdicts).dropna().astype(bool)
     ids = {split: memorized.index.intersection(rows.loc[rows["split"] == split, "id"]) for split in COMPARED}
     sets = {split: lineage.origins(memorized.loc[ids[split]], arms) for split in COMPARED}
@@ -61,7 +55,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "origins": _stacked({split: lineage.across_seeds(part) for split, part in sets.items()}, "split"),
         "origins_by_seed": _stacked({split: lineage.count_sets(part) for split, part in sets.items()}, "split"),
         "paired": paired,
-        "transferred": _transferred(planted, known),
+        **transfer.tables(run),
         "predictions": predictions,
         "savings": savings,
         "published_claims": published_claims(sets["member"], paired, predictions),
@@ -70,25 +64,6 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
 def _stacked(parts: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
     return pd.concat([part.assign(**{column: name}) for name, part in parts.items()], ignore_index=True)
-
-
-def _planted(records: pd.DataFrame) -> pd.DataFrame:
-    """The canaries that are the teacher's alone and the unseen twins of their form; no rows if there is no such canary."""
-    planted = records[records["teacher_only"] & (records["kind"] == "canary") | (records["kind"] == "twin")]
-    planted = planted.assign(form=[" ".join(s["kind"] for s in spans) for spans in planted["secrets"]])
-    return planted[planted["form"].isin(planted.loc[planted["kind"] == "canary", "form"])]
-
-
-def _transferred(planted: pd.DataFrame, known: Mapping[Arm, pd.DataFrame]) -> pd.DataFrame:
-    """`lineage.transferred` of all that were fine-tuned: what they give a secret beyond what their base does."""
-    parts, who = [], []
-    for arm, after in known.items():
-        if arm.role != "base":
-            gain = after["logprob"] - known[Arm(arm.size, "none")]["logprob"]
-            gained = pd.DataFrame({"gain": gain, "recited": after["recited"]})
-            parts.append(planted[["id", "kind", "form"]].merge(gained, on="id").assign(model=arm.name))
-            who.append(arm.columns())
-    return pd.DataFrame(who).merge(lineage.transferred(pd.concat(parts)), on="model") if parts else pd.DataFrame()
 
 
 def _foretold(members: pd.DataFrame, rows: pd.DataFrame, logprobs: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -182,63 +157,6 @@ def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
         f"Of {len(rows)} pairs of size and method, {fewer} recite fewer records than {name} and {more} recite more. "
         f"Of the other {len(rows) - fewer - more} we cannot tell."
     )
-
-
-# ---------------------------------------------------------------- what only the teacher has read
-
-
-def show_transferred(transferred: pd.DataFrame) -> pd.DataFrame | None:
-    """One row per fine-tuned model; None if no canary is the teacher's alone."""
-    if transferred.empty:
-        return None
-    rows = figures.label_seeds(transferred)
-    recited = [f"{n:.0f} of {total}" for n, total in zip(rows["recited"], rows["canaries"], strict=True)]
-    gained = [interval(*v) for v in rows[["auc", "low", "high"]].to_numpy(float)]
-    p = ["" if np.isnan(v) else f"{v:.2g}" for v in rows["p"]]
-    shown = {"model": rows["label"], "recited": recited, "more gained than on a twin": gained, "p": p}
-    return pd.DataFrame(shown).set_index("model")
-
-
-def plot_transferred(transferred: pd.DataFrame) -> plt.Figure | None:
-    """Share of canary-twin pairs in which more was gained on the canary, per model, with 95 % intervals; None as above."""
-    if transferred.empty:
-        return None
-    rows = figures.label_seeds(transferred).iloc[::-1]
-    figure, ax = plt.subplots(figsize=(6, 0.8 + 0.26 * len(rows)))
-    for y, row in enumerate(rows.itertuples()):
-        errors = [[row.auc - row.low], [row.high - row.auc]]
-        ax.errorbar(row.auc, y, xerr=errors, fmt="o", color=COLORS[row.method], capsize=2, markersize=4)
-    ax.set(yticks=range(len(rows)), yticklabels=rows["label"], xlim=(-0.02, 1.02))
-    ax.set_xlabel("more gained on the canary than on its twin")
-    ax.axvline(0.5, color="#777777", lw=1, ls=":")
-    figures.in_percent(ax.xaxis)
-    plt.close(figure)
-    return figure
-
-
-def say_transferred(transferred: pd.DataFrame) -> list[str]:
-    """What the teacher knows of its own canaries, how many students know them too, and how many that had no teacher seem to."""
-    if transferred.empty:
-        return ["- This study has no canaries that only the teacher was fine-tuned on."]
-    teacher = transferred[transferred["role"] == "teacher"].iloc[0]
-    if np.isnan(teacher["auc"]):
-        few = f"{teacher['canaries']} canaries and {teacher['twins']} twins"
-        return [f"- Not measurable: {few} are too few to compare; two of each are needed."]
-    lines = [
-        f"- The teacher gained more on its {teacher['canaries']} own canaries than on their twins in "
-        f"{interval(teacher['auc'], teacher['low'], teacher['high'])} of pairs. It recites {teacher['recited']:.0f}."
-    ]
-    for who, roles in (("distilled students", ["student"]), ("models without a teacher", ["baseline", "mitigated"])):
-        rows = figures.label_seeds(transferred)[transferred["role"].isin(roles)]
-        if len(rows):
-            above, recite = rows[rows["p"] < 0.05].sort_values("auc"), int((rows["recited"] > 0).sum())
-            most = (
-                f"; the most, {100 * above['auc'].iloc[-1]:.0f} %, did {above['label'].iloc[-1]}" if len(above) else ""
-            )
-            lines.append(
-                f"- Of {len(rows)} {who}, {len(above)} gained more than chance allows{most}. Of all these, {recite} recite any."
-            )
-    return lines
 
 
 # ---------------------------------------------------------------- told beforehand

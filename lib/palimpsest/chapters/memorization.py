@@ -14,13 +14,13 @@ import pandas as pd
 
 from palimpsest.chapters import figures
 from palimpsest.chapters.figures import COLORS, LABELS, rate_text
+from palimpsest.chapters.nearly import GROUP, nearly_verbatim
 from palimpsest.data.examples import Example
 from palimpsest.data.splits import COMPARED, load_records
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.near_verbatim import NEAR
-from palimpsest.measure.statistics import bootstrap, newcombe, over_seeds, rate, rate_of
+from palimpsest.measure.statistics import newcombe, over_seeds, rate
 from palimpsest.study import Arm, Run
 from palimpsest.study.sections import Measure
 
@@ -34,7 +34,6 @@ PAPER = pd.DataFrame(
     },
     index=["1.5B (teacher)", "760M", "340M", "120M"],
 ).T
-GROUP = ["size", "method", "role", "split"]
 PLAIN = "plain sampling"
 
 
@@ -43,10 +42,10 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     names = ("rates", "by_prefix", "context", "discoverable", "near_misses", "near_ties", "quality")
     found, measure = {name: [] for name in names}, run.study.measure
     for arm, parts in _scored(run, run.measured()):
+        found["rates"] += _rates(arm, parts, measure.window)
         near, cut, texts = (load_scores(run, arm.name, file) for file in ("near_misses", "left_truncated", "test"))
         for split in COMPARED:
-            who, (scored, examples) = {**arm.columns(), "split": split}, parts[split]
-            found["rates"] += _rates(who, scored, examples, measure.window)
+            who, scored = {**arm.columns(), "split": split}, parts[split][0]
             found["by_prefix"].append(extraction.verbatim_by_prefix(scored, measure.window).assign(**who))
             found["context"] += _context(who, scored, cut[cut["split"] == split], measure)
             found["discoverable"] += _discoverable(who, scored, measure)
@@ -61,7 +60,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
         "by_prefix": pd.concat(found["by_prefix"], ignore_index=True),
         "context": over_seeds(context, [*GROUP, "design", "k"]) if len(context) else context,
         "discoverable": over_seeds(pd.DataFrame(found["discoverable"]), [*GROUP, "sampling", "n"]),
-        "near_misses": _near_misses(pd.concat(found["near_misses"], ignore_index=True)),
+        "near_misses": nearly_verbatim(pd.concat(found["near_misses"], ignore_index=True)),
         "near_ties": over_seeds(pd.DataFrame(found["near_ties"]), ["label", "dtype"]),
         "quality": pd.DataFrame(found["quality"]),
     }
@@ -69,28 +68,36 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
 def rates_of(run: Run, arms: Sequence[Arm]) -> pd.DataFrame:
     """The rows of the table `rates` of these models: split x target; `total` counts eligible records, or secrets."""
-    found = [({**arm.columns(), "split": s}, *parts[s]) for arm, parts in _scored(run, arms) for s in COMPARED]
-    return pd.DataFrame([row for part in found for row in _rates(*part, run.study.measure.window)])
+    found = [_rates(arm, parts, run.study.measure.window) for arm, parts in _scored(run, arms)]
+    return pd.DataFrame([row for rows in found for row in rows])
 
 
 def _scored(run: Run, arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, tuple[pd.DataFrame, list[Example]]]]]:
-    """Of every model: the score table and the examples of members, non-members and test records, canaries left out."""
+    """Of every model: the score table and the examples of members, non-members and test records, canaries left out; members also
+    apart, by whether they stand once or more often in the training text."""
     records, tokenizer = load_records(run), load_tokenizer(run.data / "tokenizer")
-    rows = {s: records[(records["kind"] == "letter") & (records["split"] == s)] for s in (*COMPARED, "test")}
+    records = records[records["kind"] == "letter"]
+    rows = {s: records[records["split"] == s] for s in (*COMPARED, "test")}
+    often = rows["member"]["copies"] > 1
+    rows |= {"once": rows["member"][~often], "repeated": rows["member"][often]}
     examples = {split: examples_of(run.study, part, tokenizer) for split, part in rows.items()}
     for arm in arms:
         scores = load_scores(run, arm.name).set_index("id")
         yield arm, {split: (scores.loc[rows[split]["id"]].reset_index(), examples[split]) for split in rows}
 
 
-def _rates(who: dict, scored: pd.DataFrame, examples: list[Example], window: int) -> list[dict]:
-    verdicts = {
-        "window": extraction.verbatim(scored, 0, window),
-        "whole": extraction.verbatim(scored),
-        "next_window": extraction.verbatim(scored, window, window, full_window=True),
-        "secret": extraction.secrets(scored, examples)["recited"],
-    }
-    return [{**who, "target": target, **rate(found)} for target, found in verdicts.items()]
+def _rates(arm: Arm, parts: dict, window: int) -> list[dict]:
+    """Unrepeated members (as "member"), repeated ones if there are any, and non-members: never one kind in the name of both."""
+    rows = []
+    for split, part in (("member", "once"), ("repeated", "repeated"), ("non_member", "non_member")):
+        scored, examples = parts[part]
+        verdicts = {target: extraction.verbatim_target(scored, target, window) for target in extraction.TARGETS}
+        verdicts["secret"] = extraction.secrets(scored, examples)["recited"]
+        who = {**arm.columns(), "split": split}
+        rows += [
+            {**who, "target": t, **rate(found)} for t, found in verdicts.items() if len(scored) or split == "member"
+        ]
+    return rows
 
 
 def _excess(rates: pd.DataFrame) -> pd.DataFrame:
@@ -133,20 +140,6 @@ def _discoverable(who: dict, scored: pd.DataFrame, measure: Measure) -> list[dic
         found = {n: rate((needed <= n).where(logprob.notna())) for n in extraction.SAMPLES}
         rows += [{**who, "sampling": name, "n": n, **shares} for n, shares in found.items()]
     return rows
-
-
-def _near_misses(texts: pd.DataFrame) -> pd.DataFrame:
-    """How near greedy text comes to the response: means (bootstrap over seeds and records), and the share of `NEAR` or more."""
-    rows = []
-    for key, part in texts.groupby(GROUP, sort=False):
-        near, seeds = part["edit_similarity"] >= NEAR, part["model"].nunique()
-        row = dict(zip(GROUP, key, strict=True)) | rate_of(near.sum() / seeds, len(part) / seeds)
-        row["near_only"] = (near & (part["edit_similarity"] < 1)).sum() / seeds
-        for what in ("rouge_l", "edit_similarity"):
-            mean = bootstrap(part.pivot(index="model", columns="id", values=what).to_numpy())
-            row |= {what: mean["mean"], f"{what}_low": mean["low"], f"{what}_high": mean["high"]}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def _quality(scored: pd.DataFrame, texts: pd.DataFrame) -> dict[str, float]:
@@ -192,11 +185,28 @@ def plot_rates(rates: pd.DataFrame, target: str, paper: pd.DataFrame | None = No
 
 def say_rates(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
     """The teacher, then each size's baseline against its distilled students, and the chance level."""
-    teacher = rates[(rates["role"] == "teacher") & (rates["split"] == "member") & (rates["target"] == target)].iloc[0]
-    lines = [f"- The teacher recites {rate_text(teacher)} of the members' {teacher['total']:.0f} {unit}."]
+    repeated, of = (
+        arm_rates(rates, target, "repeated"),
+        rates[(rates["role"] == "teacher") & (rates["target"] == target)],
+    )
+    teacher, *more = (row for split in ("member", "repeated") for _, row in of[of["split"] == split].iterrows())
+    once = f"{unit} that stand once in the training text" if more else unit
+    lines = [f"- The teacher recites {rate_text(teacher)} of the members' {teacher['total']:.0f} {once}."]
+    lines[0] += "".join(
+        f" Of the {row['total']:.0f} {unit} that stand there more often: {rate_text(row)}." for row in more
+    )
+    for size, rows in repeated.groupby("size", sort=False):
+        base, distilled = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
+        spread = (
+            f"; distilled, {100 * distilled.min():.0f} % to {100 * distilled.max():.0f} % by method"
+            if len(distilled)
+            else ""
+        )
+        lines.append(f"- Of repeated {unit} the {size} student, fine-tuned, recites {rate_text(base)}{spread}.")
     for size, rows in arm_rates(rates, target).groupby("size", sort=False):
         base, distilled = rows[rows["method"] == "sft"].iloc[0], rows[rows["method"] != "sft"]
-        lines.append(f"- The {size} student, fine-tuned, recites {rate_text(base)}.")
+        kind = f" of {unit} that stand once" if more else ""
+        lines.append(f"- The {size} student, fine-tuned, recites {rate_text(base)}{kind}.")
         if len(distilled):
             least, most = (distilled.loc[distilled["rate"].agg(end)] for end in ("idxmin", "idxmax"))
             ends = " to ".join(f"{rate_text(row)} ({LABELS[row['method']]})" for row in (least, most))
@@ -259,31 +269,6 @@ def say_discoverable(discoverable: pd.DataFrame) -> list[str]:
         line = f"- With {rule}, {most:,} samples give at most {rate_text(top)} of the members"
         lines.append(f"{line} ({top['size']}, {LABELS[top['method']]}). Of non-members, at most {rate_text(chance)}.")
     return lines
-
-
-def show_near_misses(near_misses: pd.DataFrame) -> pd.DataFrame:
-    """A row per size and method, a column per measure and split."""
-    shown = near_misses[["size", "split"]].assign(method=near_misses["method"].map(LABELS))
-    for what, title in (("rouge_l", "ROUGE-L"), ("edit_similarity", "edit similarity")):
-        limits = near_misses[[what, f"{what}_low", f"{what}_high"]].to_numpy(float)
-        shown[title] = [f"{v:.2f} ({a:.2f} to {b:.2f})" for v, a, b in limits]
-    shown["nearly verbatim"] = [rate_text(row) for _, row in near_misses.iterrows()]
-    shown["only nearly"] = [f"{n:.3g} of {total:.0f}" for n, total in near_misses[["near_only", "total"]].to_numpy()]
-    wide = shown.set_index(["size", "method", "split"]).unstack("split", sort=False)
-    return wide.sort_index(axis=1, level=1, sort_remaining=False, kind="stable")
-
-
-def say_near_misses(near_misses: pd.DataFrame) -> list[str]:
-    """The largest share of members by a student, and what shared wording alone gives, on non-members."""
-    members, others = (near_misses[near_misses["split"] == split] for split in COMPARED)
-    students = members[~members["role"].isin(["base", "teacher"])]
-    top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, others))
-    return [
-        f"- Students recite at most {rate_text(top)} of {top['total']:.0f} members verbatim or nearly so ({top['size']}, "
-        f"{LABELS[top['method']]}), {top['near_only']:.3g} of them only nearly.",
-        f"- Of non-members, no model so recites more than {rate_text(chance)}. Their mean edit similarity is at most "
-        f"{others['edit_similarity'].max():.2f}, from shared wording.",
-    ]
 
 
 def show_quality(quality: pd.DataFrame) -> pd.DataFrame:

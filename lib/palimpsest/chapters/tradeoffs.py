@@ -1,6 +1,7 @@
 """Chapter 07, what memorization buys: against what a model is good for, over its whole training, and against what it costs.
 
-`tables` writes `trajectories`, `stopped` and `costs`; `equal_quality`, whose rows are effects, is written with chapter 08's.
+`tables` writes `trajectories`, `stopped`, `by_dose` and `costs`. No method is judged here: what can be said of two of them stands
+in chapter 08's claims.
 """
 
 from typing import Any
@@ -8,40 +9,99 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters import figures, training
-from palimpsest.chapters.figures import COLORS, LABELS, MARKERS
-from palimpsest.measure.statistics import interval, over_seeds
+from palimpsest.chapters import figures
+from palimpsest.chapters.figures import COLORS, LABELS, MARKERS, ORDER
+from palimpsest.measure.statistics import interval, rate_of
 from palimpsest.study import METHODS, Arm, Run
+from palimpsest.study.fingerprints import warm_name
+from palimpsest.study.tables import read_table
 
-MEMORIZED = ["memorized", "memorized_low", "memorized_high"]
-NO_STUDENT = "This study has plain fine-tuning alone, so there is nothing to compare it with."
+# What is held against quality, and what an axis calls it; shares are drawn in percent.
+MEASURES = {
+    "recited_repeated": "repeated {unit} recited",
+    "recited_unrepeated": "unrepeated {unit} recited",
+    "auc": "AUC of the loss attack",
+    "exposure": "exposure, bits",
+    "transferred_exposure": "transferred exposure, bits",
+    "transferred_auc": "transferred AUC",
+}
+# The three meanings of quality; the plain loss stands in for the calibrated one where validation is too small to fit a temperature.
+QUALITIES = {
+    "validation_loss_calibrated": "validation loss, nats per token",
+    "rouge_l": "ROUGE-L of greedy answers",
+    "tokens": "tokens read",
+}
+WHEN = {"best": "at its best", "end": "at the end"}
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
-    """A row per model and epoch; each model at its epoch of lowest held-out loss; what each measured model costs.
+    """`trajectories`: every point of every model of every replicate; `stopped`: each model at its lowest calibrated validation loss
+    (plain, where none could be calibrated); `by_dose`: what is known by copies, there and at the end; `costs`, of the first
+    replicate.
 
-    The training of the models before fine-tuning is not counted with those that start from them.
+    A warm-started student has read its warm start's tokens, too. The training of the models before fine-tuning is not counted with
+    those that start from them.
+
+    Raises:
+        InputError: a model of a replicate is not finished.
     """
-    measured = run.measured()
-    paths = pd.concat([_trajectory(run, arm) for arm in measured if arm.role != "base"], ignore_index=True)
-    costs = []
-    for arm in measured:
-        facts = run.facts(arm)
-        cost = {name: facts[name] for name in ("parameters", "bytes", "peak_memory_bytes")}
-        cost |= {"training_flops": training_flops(facts, arm.method), "seconds": facts.get("train_seconds", 0.0)}
-        speed = facts["measured"]["decode_tokens_per_second"]
-        costs.append({**arm.columns(), **cost, "decode_tokens_per_second": speed})
-    best = paths.groupby("model", sort=False)["held_out_loss"].idxmin()
-    return {"trajectories": paths, "stopped": paths.loc[best], "costs": pd.DataFrame(costs)}
+    trajectories, by_dose = points_of(run)
+    models = trajectories.groupby(["replicate", "model"], sort=False)
+    stopped = trajectories.loc[[best_point(path) for _, path in models]]
+    costs = pd.DataFrame([_cost(run, arm) for arm in run.measured()])
+    return {"trajectories": trajectories, "stopped": stopped, "by_dose": by_dose, "costs": costs}
 
 
-def _trajectory(run: Run, arm: Arm) -> pd.DataFrame:
-    parts = {split: part.set_index("epoch") for split, part in training.trajectory(run, arm.name).groupby("split")}
-    member, other = parts["member"], parts["non_member"]
-    wide = member[[*MEMORIZED, "counted", "unit", "verbatim"]].assign(
-        member_loss=member["loss"], held_out_loss=other["loss"], non_member_memorized=other["memorized"]
-    )
-    return wide.reset_index().assign(**arm.columns())
+def points_of(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables `trajectories` and `by_dose`."""
+    paths, doses = [], []
+    for replicate, part in enumerate(replicates_of(run)):
+        for arm in (arm for arm in part.study.everyone() if arm.role != "base"):
+            path, groups = model_path(part, arm), read_table(part.model(arm.name) / "groups.csv")
+            who = {**arm.columns(), "replicate": replicate}
+            paths.append(path.drop(columns="precision").assign(**who))
+            for when, point in (("best", path.loc[best_point(path)]), ("end", path.iloc[-1])):
+                rows = groups[groups["step"] == point["step"]].drop(columns=["step", "tokens"])
+                doses.append(rows.assign(**who, when=when))
+    return pd.concat(paths, ignore_index=True), pd.concat(doses, ignore_index=True)
+
+
+def replicates_of(run: Run) -> list[Run]:
+    """The run itself, which is the first replicate, and the others."""
+    return [run, *(part for name, part in run.parts().items() if name.startswith("replicate"))]
+
+
+def model_path(run: Run, arm: Arm, name: str | None = None) -> pd.DataFrame:
+    """The trajectory of a model, with the tokens that its warm start read before it.
+
+    Args:
+        name: its folder, where that is not the arm's own (one of the tuning grid).
+    """
+    name = name or arm.name
+    run.require(f"models/{name}")
+    path = read_table(run.model(name) / "trajectory.csv")
+    epochs = 0 if arm.seed is None else run.study.training(arm.size, arm.method).warm_start_epochs
+    if epochs:
+        path["tokens"] += read_table(run.model(warm_name(arm, epochs)) / "trajectory.csv")["tokens"].iloc[-1]
+    return path
+
+
+def best_point(path: pd.DataFrame) -> Any:
+    """The index of the lowest calibrated validation loss; where none could be calibrated, of the lowest plain one."""
+    return loss_of(path).idxmin()
+
+
+def loss_of(path: pd.DataFrame) -> pd.Series:
+    """The calibrated validation loss, or the plain one where none could be calibrated."""
+    loss = path["validation_loss_calibrated"]
+    return path["validation_loss"] if loss.isna().any() else loss
+
+
+def _cost(run: Run, arm: Arm) -> dict[str, Any]:
+    facts = run.facts(arm)
+    cost = {name: facts[name] for name in ("parameters", "bytes", "peak_memory_bytes")}
+    cost |= {"training_flops": training_flops(facts, arm.method), "seconds": facts.get("train_seconds", 0.0)}
+    return {**arm.columns(), **cost, "decode_tokens_per_second": facts["measured"]["decode_tokens_per_second"]}
 
 
 def training_flops(facts: dict[str, Any], method: str) -> float:
@@ -68,89 +128,138 @@ def training_flops(facts: dict[str, Any], method: str) -> float:
 # ---------------------------------------------------------------- shown
 
 
-def differences(rows: pd.DataFrame, loss: str = "") -> list[str]:
-    """Differences with their intervals as text, "-12.1 (-15.0 to -9.3)": of what is recited, in points, or of a `loss`, in nats."""
-    ends = [_signed(rows[f"{loss}_{end}".strip("_")], loss) for end in ("difference", "low", "high")]
-    return [f"{value} ({low} to {high})" for value, low, high in zip(*ends, strict=True)]
+def plot_tradeoff(
+    trajectories: pd.DataFrame, unit: str, quality: str = "validation_loss_calibrated", further: bool = False
+) -> plt.Figure | None:
+    """What is known of the records over a meaning of `quality`: a row per measure that was taken, a column per size, a line per
+    method, which is the mean over replicates and seeds at the same point of training; large: the last. None of none.
+
+    Args:
+        unit: what is recited, "secrets" or "records".
+        further: the methods that only some sizes have, beside plain fine-tuning, instead of those that all have.
+    """
+    rows = _some(trajectories[trajectories["size"] != "teacher"], further)
+    rows = rows.assign(validation_loss_calibrated=loss_of(rows))
+    measures = measured(rows)
+    if rows.empty or rows[quality].isna().all() or not measures:
+        return None
+    rows = rows.assign(point=rows.groupby(["replicate", "model"]).cumcount())
+    sizes = rows["size"].unique()
+    figure, axes = figures.panels(len(measures), len(sizes), height=2.1, sharey="row", sharex="col")
+    for (size, method), part in rows.groupby(["size", "method"], sort=False):
+        mean = part.groupby("point")[[quality, *measures]].mean()
+        style = {"color": COLORS[method], "marker": MARKERS[method]}
+        for ax, measure in zip(axes[:, list(sizes).index(size)], measures, strict=True):
+            ax.plot(mean[quality], mean[measure], lw=1, ms=3, alpha=0.8, label=LABELS[method], **style)
+            ax.plot(mean[quality].iloc[-1:], mean[measure].iloc[-1:], ms=7, **style)
+    for ax, measure in zip(axes[:, 0], measures, strict=True):
+        ax.set_ylabel(MEASURES[measure].format(unit=unit))
+        if measure.startswith("recited"):
+            figures.in_percent(ax.yaxis)
+    for ax, size in zip(axes[0], sizes, strict=True):
+        ax.set_title(f"student: {size}")
+    for ax in axes[-1]:
+        ax.set_xlabel(QUALITIES[quality])
+    return figures.legend(figure, axes)
 
 
-def _signed(values: pd.Series, loss: str) -> list[str]:
-    return [f"{value:+.2f}" if loss else f"{100 * value:+.1f}" for value in values]
+def measured(trajectories: pd.DataFrame) -> list[str]:
+    """The measures that a study has: unrepeated records stand in for repeated ones where none are, and likewise the transferred AUC
+    for exposure."""
+    there = [name for name in MEASURES if trajectories[name].notna().any()]
+    for first, other in (("recited_repeated", "recited_unrepeated"), ("transferred_exposure", "transferred_auc")):
+        if first in there and other in there:
+            there.remove(other)
+    return there
 
 
-def say_decided(effects: pd.DataFrame, names: pd.Series, loss: str = "") -> str:
-    """In how many comparisons the first method recites less and more, or has the lower and higher `loss`, by the intervals; and
-    which of the decided ones, by its name in `names`, goes furthest."""
-    value, low, high = (effects[f"{loss}_{end}".strip("_")] for end in ("difference", "low", "high"))
-    less, more = ("fits the members closer", "less closely") if loss else ("recites less", "more")
-    decided = (high < 0) | (low > 0)
-    line = f"{less} in {(high < 0).sum()} of {len(effects)} comparisons, {more} in {(low > 0).sum()}"
-    line += "." if decided.all() else f"; for {(~decided).sum()} we cannot tell."
-    if not decided.any():
-        return line
-    furthest = value.where(decided).abs().argmax()
-    return (
-        f"{line} Furthest: {names.iloc[furthest]} ({_signed(value, loss)[furthest]} {'nats' if loss else 'points'})."
-    )
+def _some(rows: pd.DataFrame, further: bool) -> pd.DataFrame:
+    sizes = rows.groupby("method")["size"].nunique()
+    everywhere = rows["method"].map(sizes) == rows["size"].nunique()
+    if not further:
+        return rows[everywhere]
+    chosen = ~everywhere
+    return rows[(chosen | (rows["method"] == "sft")) & rows["size"].isin(rows.loc[chosen, "size"])]
 
 
-def show_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame:
-    """Every model at its epoch of lowest held-out loss and after its last one, one row per model."""
-    parts = {}
-    for when, rows in (("best epoch", stopped), ("at the end", _last(trajectories))):
-        rows = figures.label_seeds(rows).set_index("label")
-        shown = {"epoch": rows["epoch"], "held-out loss": rows["held_out_loss"].round(2)}
-        parts[when] = pd.DataFrame({**shown, "recited": [interval(*v) for v in rows[MEMORIZED].to_numpy(float)]})
+def show_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Every method at its lowest validation loss and at the end, one row per size: means over replicates and seeds."""
+    parts, measures = {}, measured(trajectories)[:2]
+    for when, rows in (("best", stopped), ("end", last_points(trajectories))):
+        mean = rows.assign(loss=loss_of(rows)).groupby("label", sort=False)[["epoch", "loss", *measures]].mean()
+        shown = {"epoch": mean["epoch"].round(1), "validation loss": mean["loss"].round(2)}
+        for name in measures:
+            share = name.startswith("recited")
+            form = "{:.0%}" if share else "{:.2f}" if name.endswith("auc") else "{:.1f}"
+            text = mean[name].map(form.format).str.replace("%", " %").where(mean[name].notna(), "")
+            shown[MEASURES[name].format(unit=unit)] = text
+        parts[WHEN[when]] = pd.DataFrame(shown)
     return pd.concat(parts, axis=1)
 
 
-def say_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
-    """What plain fine-tuning recites when stopped at its best epoch, and at the end, by size."""
-    early, late = (_baseline(rows) for rows in (stopped, _last(trajectories)))
-    line = "- The {} student, fine-tuned: {} at its best epoch, {} after the last."
-    return [line.format(size, early[size], late[size]) for size in early]
+def last_points(trajectories: pd.DataFrame) -> pd.DataFrame:
+    """Each model of each replicate after its last step."""
+    return trajectories.groupby(["replicate", "model"], sort=False).tail(1)
 
 
-def show_equal_quality(equal_quality: pd.DataFrame) -> pd.DataFrame | None:
-    """Every student beside plain fine-tuning: percentage points, and nats per token; None where there is none."""
-    if equal_quality.empty:
+def doses_of_letters(by_dose: pd.DataFrame, split: str = "member") -> pd.DataFrame:
+    """Records of one half, canaries left out, by copies: `size, method, copies, when`, `rate`, `low`, `high`.
+
+    Over replicates the rate is their mean and `low` to `high` the least and the most of one; of a single training, a 95 % Wilson
+    interval.
+    """
+    rows = by_dose[(by_dose["split"] == split) & (by_dose["kind"] == "letter") & (by_dose["secrets"] > 0)]
+    out, by = [], ["size", "method", "copies", "when"]
+    for key, part in rows.groupby(by, sort=False):
+        share, single = part["recited"], part.iloc[0]
+        ends = {"rate": share.mean(), "low": share.min(), "high": share.max()}
+        if len(part) == 1:
+            one = rate_of(round(single["recited"] * single["secrets"]), int(single["secrets"]))
+            ends |= {name: one[name] for name in ("low", "high")}
+        out.append({**dict(zip(by, key, strict=True)), **ends})
+    return pd.DataFrame(out, columns=[*by, "rate", "low", "high"]).sort_values("copies", kind="stable")
+
+
+def show_baseline_doses(by_dose: pd.DataFrame) -> pd.DataFrame:
+    """What plain fine-tuning recites, by copies in the training text: a row per dose, a column per size and moment."""
+    rows = doses_of_letters(by_dose[by_dose["role"] == "baseline"])
+    text = [interval(*v) for v in rows[["rate", "low", "high"]].to_numpy(float)]
+    wide = rows.assign(shown=text, when=rows["when"].map(WHEN)).pivot_table(
+        index="copies", columns=["size", "when"], values="shown", aggfunc="first", sort=False
+    )
+    return wide.fillna("").rename_axis(columns=[None, None])
+
+
+def say_baseline_doses(by_dose: pd.DataFrame, unit: str) -> list[str]:
+    """Whether plain fine-tuning, stopped at its best, recites some doses and not others: else there is a floor or a ceiling."""
+    rows, lines = doses_of_letters(by_dose[(by_dose["role"] == "baseline") & (by_dose["when"] == "best")]), []
+    for size, part in rows.groupby("size", sort=False):
+        fewest, most = part.iloc[0], part.iloc[-1]
+        line = f"- Stopped at its best, the fine-tuned {size} student recites {_percent(fewest)} of {unit} with {_copies(fewest)}."
+        lines.append(line + (f" Of those with {_copies(most)}: {_percent(most)}." if len(part) > 1 else ""))
+        if not part["rate"].between(0.2, 0.8).any():
+            lines.append("  No dose lies between 20 and 80 %, so what is recited tells methods badly apart there.")
+    return lines or [f"- No {unit} of members were asked for."]
+
+
+def plot_by_dose(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
+    """What each method recites by copies, at the lowest validation loss: a panel per size, a line per method; None of none."""
+    rows = doses_of_letters(_some(by_dose[(by_dose["when"] == "best") & (by_dose["size"] != "teacher")], False))
+    if rows.empty:
         return None
-    shown = {
-        "held-out loss": equal_quality["held_out_loss"].round(2).array,
-        "recited": [f"{100 * v:.1f} %" for v in equal_quality["first_rate"]],
-        "fine-tuned, same loss": [f"{100 * v:.1f} %" for v in equal_quality["second_rate"]],
-        "difference, points": differences(equal_quality),
-        "members' loss, difference": differences(equal_quality, "member_loss"),
-    }
-    return pd.DataFrame(shown, index=pd.Index(equal_quality["label"], name="student"))
-
-
-def say_equal_quality(equal_quality: pd.DataFrame) -> list[str]:
-    """How many students memorize less than plain fine-tuning at the same held-out loss, and how many fit the members closer."""
-    if equal_quality.empty:
-        return [NO_STUDENT]
-    names = equal_quality["label"]
-    return [
-        f"- At the same held-out loss as plain fine-tuning, the other method {say_decided(equal_quality, names)}",
-        f"- There it {say_decided(equal_quality, names, 'member_loss')}",
-        "- A closer fit at the same quality is knowledge of the members short of reciting them.",
-    ]
-
-
-def plot_trajectories(trajectories: pd.DataFrame) -> plt.Figure:
-    """Memorization of members against held-out loss, one line per student, one point per epoch; left and low is better."""
-    students = trajectories[trajectories["role"] != "teacher"]
-    figure, axes = figures.panels(1, students["size"].nunique(), height=3.1)
-    for ax, (size, part) in zip(axes[0], students.groupby("size", sort=False), strict=True):
-        for (_, method), rows in part.groupby(["model", "method"], sort=False):
-            path, style = (
-                rows[["held_out_loss", "memorized"]].to_numpy().T,
-                {"color": COLORS[method], "marker": MARKERS[method]},
-            )
-            ax.plot(*path, lw=1, ms=3.5, alpha=0.7, label=LABELS[method], **style)
-            ax.plot(*path[:, -1:], ms=8, **style)
-        ax.set(title=f"student: {size}", xlabel="held-out loss, nats per token")
-    _recited(axes[0, 0], students)
+    sizes = sorted(rows["size"].unique(), key=list(by_dose["size"].unique()).index)
+    figure, axes = figures.panels(1, len(sizes), height=2.9)
+    places = {copies: place for place, copies in enumerate(sorted(rows["copies"].unique()))}
+    for ax, size in zip(axes[0], sizes, strict=True):
+        part = rows[rows["size"] == size]
+        for method in sorted(part["method"].unique(), key=ORDER.index):
+            line = part[part["method"] == method]
+            style = {"color": COLORS[method], "marker": MARKERS[method], "ms": 4, "lw": 1.2, "label": LABELS[method]}
+            ax.plot(line["copies"].map(places), line["rate"], **style)
+        ax.set(title=f"student: {size}", xlabel="copies in the training text", ylim=(-0.03, 1.03))
+        ax.set_xticks(list(places.values()), list(places))
+    axes[0, 0].set_ylabel(f"{unit} recited")
+    figures.in_percent(axes[0, 0].yaxis)
     return figures.legend(figure, axes)
 
 
@@ -167,51 +276,23 @@ def show_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(shown, index=pd.Index(figures.label_seeds(costs)["label"], name="model"))
 
 
-def plot_costs(costs: pd.DataFrame, trajectories: pd.DataFrame) -> plt.Figure:
-    """Training arithmetic against what is recited at the end, one marker per student; the last size of the study is drawn larger."""
-    end = _last(trajectories[trajectories["role"] != "teacher"])
-    rows = costs.merge(end[["model", "memorized", "unit"]], on="model")
-    figure, axes = figures.panels(1, 1, height=3.1)
-    figure.set_figwidth(6.5)
-    for (method, size), part in rows.groupby(["method", "size"], sort=False):
-        style = {"color": COLORS[method], "marker": MARKERS[method], "s": 60 if size == rows["size"].iloc[-1] else 30}
-        axes[0, 0].scatter(part["training_flops"] / 1e9, part["memorized"], label=f"{LABELS[method]}, {size}", **style)
-    axes[0, 0].set(xlabel="training arithmetic, GFLOP", xlim=(0, None))
-    _recited(axes[0, 0], rows)
-    return figures.legend(figure, axes)
-
-
-def say_tradeoffs(trajectories: pd.DataFrame, equal_quality: pd.DataFrame) -> list[str]:
-    """The best student of all epochs, and how far the comparisons at equal quality go."""
-    students = trajectories[trajectories["role"] != "teacher"]
-    best = students.loc[students["held_out_loss"].idxmin()]
+def say_tradeoffs(trajectories: pd.DataFrame, unit: str) -> list[str]:
+    """How many trainings stand behind the chapter, the best student, and what it recites there."""
+    students = trajectories[trajectories["size"] != "teacher"]
+    replicates, models = students["replicate"].nunique(), len(students.groupby(["replicate", "model"]))
+    best = students.loc[best_point(students)]
     lines = [
-        f"- The lowest held-out loss of any student is {best['held_out_loss']:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}).",
-        f"- There it recites {interval(*best[MEMORIZED])} of the members' {best['counted']} {best['unit']}.",
+        f"- Shown are {models} students in {replicates} replicate{'s' * (replicates > 1)}.",
+        f"- The lowest validation loss is {loss_of(students)[best.name]:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}).",
     ]
-    if len(equal_quality):
-        decided = (equal_quality["high"] < 0) | (equal_quality["low"] > 0)
-        reach = 50 * (equal_quality["high"] - equal_quality["low"]).max()
-        lines.append(
-            f"- At equal held-out loss, {decided.sum()} of {len(decided)} comparisons with plain fine-tuning are decided. Their "
-            f"intervals reach at most {reach:.1f} points to either side."
-        )
-    return lines
+    shares = {n: 100 * best[f"recited_{n}"] for n in ("repeated", "unrepeated") if pd.notna(best[f"recited_{n}"])}
+    told = " and ".join(f"{share:.0f} % of {name} {unit}" for name, share in shares.items())
+    return [*lines, f"- There that student recites {told}."] if told else lines
 
 
-def _last(trajectories: pd.DataFrame) -> pd.DataFrame:
-    """Each model after its last epoch."""
-    return trajectories.groupby("model", sort=False).tail(1)
+def _percent(row: pd.Series) -> str:
+    return f"{100 * row['rate']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
 
 
-def _baseline(rows: pd.DataFrame) -> dict[str, str]:
-    """What plain fine-tuning recites, with its interval, by size."""
-    rows = rows[rows["role"] == "baseline"].assign(count=rows["memorized"] * rows["counted"], total=rows["counted"])
-    mean = over_seeds(rows, ["size"])
-    return {size: interval(*v) for size, *v in mean[["size", "rate", "low", "high"]].itertuples(index=False)}
-
-
-def _recited(ax: plt.Axes, rows: pd.DataFrame) -> None:
-    """The y-axis is the share of the members' secrets, or records, recited."""
-    ax.set(ylabel=f"members' {rows['unit'].iloc[0]} recited", ylim=(-0.02, max(0.1, 1.05 * rows["memorized"].max())))
-    figures.in_percent(ax.yaxis)
+def _copies(row: pd.Series) -> str:
+    return f"{row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"

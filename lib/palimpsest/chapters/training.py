@@ -9,11 +9,35 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from palimpsest.chapters.figures import SPLITS, in_percent, rate_text
-from palimpsest.measure.statistics import interval, rate_of
+from palimpsest.measure.statistics import rate_of
 from palimpsest.study import METHODS, Run
 from palimpsest.study.tables import read_table
 
-SHARES = {"secret": "recited", "window": "verbatim"}  # the target that leads a run -> its column
+OURS, THEIRS, PLAIN_TEXT = (
+    SPLITS["member"][0],
+    "#e08214",
+    SPLITS["non_member"][0],
+)  # colors: members, the teacher's half, validation
+RECITED = "recited"
+PANELS = {  # title -> column: label, color, line
+    "loss, nats per response token": {
+        "validation_loss": ("validation", PLAIN_TEXT, "-"),
+        "validation_loss_calibrated": ("validation, calibrated", PLAIN_TEXT, ":"),
+        "member_loss": ("members", OURS, "-"),
+        "transferred_member_loss": ("the teacher's own half", THEIRS, "-"),
+    },
+    "ROUGE-L of answers to validation prompts": {"rouge_l": ("validation", PLAIN_TEXT, "-")},
+    RECITED: {
+        "recited_unrepeated": ("members, unrepeated", OURS, "-"),
+        "recited_repeated": ("members, repeated", OURS, "--"),
+        "transferred_recited_unrepeated": ("the teacher's own half, unrepeated", THEIRS, "-"),
+        "transferred_recited_repeated": ("the teacher's own half, repeated", THEIRS, "--"),
+    },
+    "AUC of the loss attack": {
+        "auc": ("members", OURS, "-"),
+        "transferred_auc": ("the teacher's own half", THEIRS, "-"),
+    },
+}
 FACTS = {  # a key of `run.json` -> what a table calls it
     "parameters": "parameters",
     "start": "started from",
@@ -33,24 +57,16 @@ FACTS = {  # a key of `run.json` -> what a table calls it
 
 
 def trajectory(run: Run, name: str) -> pd.DataFrame:
-    """What was measured while a model was trained: a row per epoch and split, as the table `trajectory` is declared.
+    """What was measured while a model was trained: a row per point, as the table `trajectory` is declared, and its `model`.
 
     Args:
         name: a teacher, student or warm start; a model before fine-tuning has no trajectory.
-
-    Returns:
-        Its columns, and `model`, `memorized` (with `_low`, `_high`): the share of the target that leads this run, `counted`
-        and `unit`: how many of what that is a share of.
 
     Raises:
         InputError: the model is not trained, or was made from other settings than the study has now.
     """
     run.require(f"models/{name}")
-    data = run.require("data")
-    what, unit = SHARES[data["target"]], data["unit"]
-    rows = read_table(run.model(name) / "trajectory.csv")
-    limits = {f"memorized_{end}": rows[f"{what}_{end}"] for end in ("low", "high")}
-    return rows.assign(model=name, memorized=rows[what], **limits, counted=rows[unit], unit=unit)
+    return read_table(run.model(name) / "trajectory.csv").assign(model=name)
 
 
 def show_facts(facts: dict[str, Any]) -> pd.DataFrame:
@@ -69,41 +85,52 @@ def show_facts(facts: dict[str, Any]) -> pd.DataFrame:
 
 
 def plot_trajectory(path: pd.DataFrame) -> plt.Figure:
-    """Loss, verbatim and recited shares per epoch, members and non-members; no secrets are drawn where none are marked."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    shares = {"verbatim": "o", **({"recited": "s"} if (path["secrets"] > 0).any() else {})}
-    for split, (color, line, name) in SPLITS.items():
-        rows = path[path["split"] == split]
-        left.plot(rows["epoch"], rows["loss"], line, color=color, label=name)
-        for what, mark in shares.items():
-            style = {"color": color, "marker": mark, "markersize": 3, "label": f"{what}, {name}"}
-            right.plot(rows["epoch"], rows[what], line, **style)
-            right.fill_between(rows["epoch"], rows[f"{what}_low"], rows[f"{what}_high"], color=color, alpha=0.12)
-    left.set(xlabel="epoch", ylabel="loss, nats per response token")
-    right.set(xlabel="epoch", ylabel="share", ylim=(-0.02, 1.02))
-    in_percent(right.yaxis)
-    left.legend()
-    right.legend(fontsize=7)
+    """Loss, likeness of its text to the references, what it recites and the loss attack's AUC over epochs, by half; what a study
+    does not measure is not drawn."""
+    figure, axes = plt.subplots(2, 2, figsize=(9, 5.4), sharex=True)
+    for ax, (title, lines) in zip(axes.flat, PANELS.items(), strict=True):
+        for name, (label, color, style) in lines.items():
+            if path[name].notna().any():
+                ax.plot(path["epoch"], path[name], style, color=color, label=label, marker="o", markersize=3)
+        ax.set(title=title)
+        if ax.lines:
+            ax.legend(fontsize=7)
+        if title == RECITED:
+            ax.set_ylim(-0.02, 1.02)
+            in_percent(ax.yaxis)
+    for ax in axes[1]:
+        ax.set_xlabel("epoch")
     plt.close(figure)
     return figure
 
 
-def say_trajectory(path: pd.DataFrame) -> list[str]:
-    """Where held-out loss is lowest and where it ends; what is recited before and after, of members and non-members."""
-    held = path[path["split"] == "non_member"].set_index("epoch")["loss"]
-    member, other = (path[path["split"] == split] for split in SPLITS)
-    before, after, chance = (_memorized(rows.iloc[at]) for rows, at in ((member, 0), (member, -1), (other, -1)))
-    unit = member["unit"].iloc[0]
-    return [
-        f"Held-out loss is lowest after epoch {held.idxmin():g}, at {held.min():.2f} nats per token, and ends at {held.iloc[-1]:.2f}.",
-        f"Before training, the model recites {before} of the members' {member['counted'].iloc[0]:.0f} {unit}; at the end, {after}. "
-        f"Of the non-members' {other['counted'].iloc[0]:.0f} {unit} it then recites {chance}.",
-    ]
+def say_trajectory(path: pd.DataFrame, unit: str) -> list[str]:
+    """Where quality is best and where it ends, in each meaning of quality; then what is recited at the end, by half.
 
-
-def _memorized(row: pd.Series) -> str:
-    """The share memorized at one point of a trajectory, as text."""
-    return interval(row["memorized"], row["memorized_low"], row["memorized_high"])
+    Args:
+        unit: what is counted, "secrets" or "records" (`run.require("data")["unit"]`).
+    """
+    loss, last = path.set_index("epoch")["validation_loss"], path.iloc[-1]
+    first = f"Validation loss is lowest after epoch {loss.idxmin():g}, at {loss.min():.2f} nats per token, and ends at {loss.iloc[-1]:.2f}."
+    if pd.notna(last["validation_loss_calibrated"]):
+        first += f" With one temperature fitted to its certainty it ends at {last['validation_loss_calibrated']:.2f}."
+    lines, likeness = [first], path.set_index("epoch")["rouge_l"]
+    if likeness.notna().any():
+        lines.append(
+            f"Its answers are most like the references after epoch {likeness.idxmax():g}, with a ROUGE-L of {likeness.max():.2f}, "
+            f"and end at {likeness.iloc[-1]:.2f}."
+        )
+    given = "the text before them" if unit == "secrets" else "the prompt"
+    halves = {
+        "": f"Of the members' {unit} it then recites, given {given},",
+        "transferred_": f"Of the {unit} of the teacher's own half, it recites",
+    }
+    for prefix, start in halves.items():
+        shares = {name: last[f"{prefix}recited_{name}"] for name in ("unrepeated", "repeated")}
+        told = [f"{share:.0%} of {name} ones" for name, share in shares.items() if pd.notna(share)]
+        if told:
+            lines.append(f"{start} {' and '.join(told)}.")
+    return lines
 
 
 def say_teacher_text(run: Run) -> str:

@@ -5,7 +5,7 @@ unless they are mapped (`columns`) or declared (`annotations`): a user's own `sp
 
 Out: records (`read_records`), a frame with one row each: `id` (a hash of the text) and `instruction`, `context`, `response`, or
 `text`. A study draws its splits from them (`draw_splits`) and adds `split`, `kind`, `secrets` (spans of the response), `copies`
-and `teacher_only`. `encode` makes examples of them: token ids, how many are the prompt, which are secret; `collate` pads those
+and `coin`. `encode` makes examples of them: token ids, how many are the prompt, which are secret; `collate` pads those
 in the one place where it is done. `training_rows` are what a model is fine-tuned on. `mask`, `escape` and `to_html` keep data
 text out of pages.
 

@@ -13,7 +13,7 @@ from palimpsest.data.sources import chunks
 from palimpsest.errors import InputError
 
 TEXTS = ("instruction", "context", "response")
-SPLITS = ("public", "member", "non_member", "test", "twin")
+SPLITS = ("public", "private", "member", "teacher_only", "non_member", "validation", "test", "twin")
 
 
 def _whole(value) -> bool:
@@ -26,7 +26,7 @@ def _is_span(span, length: int) -> bool:
 
 
 ANNOTATIONS = {  # name -> what is wanted in it, and whether a value is that (`text`: the record's response)
-    "split": ("one of public, member, non_member, test, twin", lambda v, text: v in SPLITS),
+    "split": (f"one of {', '.join(SPLITS)}", lambda v, text: v in SPLITS),
     "kind": ("letter, canary or twin", lambda v, text: v in ("letter", "canary", "twin")),
     "secrets": (
         "a list of {start, end, kind}, characters of the response",
@@ -36,7 +36,6 @@ ANNOTATIONS = {  # name -> what is wanted in it, and whether a value is that (`t
         "a whole number, times the record stands in the training text",
         lambda v, text: _whole(v) and v >= 0,
     ),
-    "teacher_only": ("true or false", lambda v, text: isinstance(v, bool | np.bool_)),
 }
 
 
@@ -215,9 +214,7 @@ def _without_end(ids: list[int], eos: int) -> list[int]:
 def training_rows(records: pd.DataFrame, role: str) -> pd.DataFrame:
     """The rows a model is fine-tuned on, repeated as `copies` says.
 
-    `role` is "teacher" (all members) or "student" (members without the `teacher_only` canaries).
+    `role` is "teacher" (both halves: splits `member` and `teacher_only`) or "student" (`member` alone).
     """
-    members = records[records["split"] == "member"]
-    if role == "student":
-        members = members[~members["teacher_only"]]
+    members = records[records["split"].isin(["member", "teacher_only"] if role == "teacher" else ["member"])]
     return members.loc[members.index.repeat(members["copies"])].reset_index(drop=True)

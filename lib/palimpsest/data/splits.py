@@ -1,4 +1,7 @@
-"""Draw a study's splits: public, member, non-member, test, and the canaries with their unseen twins."""
+"""Draw a study's splits: public, both halves of the members, non-members, validation, test; canaries and their unseen twins."""
+
+from hashlib import sha256
+from random import Random
 
 import pandas as pd
 
@@ -8,7 +11,7 @@ from palimpsest.study.file import Study
 from palimpsest.study.runs import Run
 
 COMPARED = ("member", "non_member")
-KEPT = ["id", "instruction", "context", "response", "split", "kind", "secrets", "copies", "teacher_only"]
+KEPT = ["id", "instruction", "context", "response", "split", "kind", "secrets", "copies", "coin"]
 
 
 def read_study_records(study: Study) -> pd.DataFrame:
@@ -36,7 +39,7 @@ def read_study_records(study: Study) -> pd.DataFrame:
             f"{data.source}: {int(twice.sum())} record(s) occur twice, first {records['id'][twice.idxmax()]}"
         )
     records = records[~twice].reset_index(drop=True)
-    defaults = {"kind": "letter", "copies": 1, "teacher_only": False}
+    defaults = {"kind": "letter", "split": "private"}
     records = records.assign(**{k: v for k, v in defaults.items() if k not in records})
     if "secrets" not in records:
         records["secrets"] = [[] for _ in range(len(records))]
@@ -63,7 +66,7 @@ def fit_lengths(records: pd.DataFrame, study: Study, tokenizer, context_length: 
             f"up to {limit}); the longest, {records['id'][worst]}, has {lengths[worst]} with a prompt of {prompts[worst]}: set "
             "data.too_long to drop or cut, or use a model with a longer context"
         )
-    records = records.assign(tokens=lengths, cut=over & ~over_prompt & (data.too_long == "cut"))
+    records = records.assign(cut=over & ~over_prompt & (data.too_long == "cut"))
     for row in records.index[records["cut"]]:
         room = limit - prompts[row] - 1
         pieces = tokenizer(records["response"][row], add_special_tokens=False, return_offsets_mapping=True)
@@ -78,38 +81,96 @@ def fit_lengths(records: pd.DataFrame, study: Study, tokenizer, context_length: 
 
 
 def draw_splits(records: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Draw the asked numbers of records with the study's data seed; a source's own `split` column is respected.
+    """Draw the splits of the study's replicate, and how often each record stands in the training text.
+
+    Records that the source itself has put in a split stay there, with its own `copies` if it has them; the others (`private`) are
+    dealt out in one order, shuffled with the data seed. Every replicate is dealt the next ones, so that no two share a record as
+    far as the source reaches; where it doesn't, each shuffles them all anew (`attrs["disjoint"]` is False). Public text that the
+    source names is not private and doesn't count there.
+
+    Returns:
+        The columns `KEPT`, one row per record; `copies` is 0 outside the training text, and `coin` marks canaries and twins that
+        the toss of a fair coin told apart.
 
     Raises:
-        InputError: fewer records than asked for (per split: wanted and found).
+        InputError: fewer records than asked for (per split: wanted and found); a source that calls a record trained on and
+            unseen.
     """
-    data = study.data
-    wanted = {"public": data.public, "member": data.members, "non_member": data.non_members, "test": data.test}
-    letters = records[records["kind"] == "letter"].sample(frac=1, random_state=data.seed)
-    if "split" not in records:
-        total = sum(wanted.values())
-        if len(letters) < total:
-            raise InputError(
-                f"{data.source}: {total} records asked for ({', '.join(f'{k} {v}' for k, v in wanted.items())}), {len(letters)} "
-                "usable ones found: ask for fewer, or raise the length limits"
-            )
-        letters = letters.assign(
-            split=[name for name, count in wanted.items() for _ in range(count)] + [""] * (len(letters) - total)
-        )
-    parts = []
-    for name, count in wanted.items():
-        part = letters[letters["split"] == name].head(count)
-        if len(part) < count:
-            raise InputError(
-                f"{data.source}: {count} {name} records asked for, {len(part)} found: ask for fewer in the study's data"
-            )
+    data, counted = study.data, "copies" in records
+    records = records.assign(coin=False, **({} if counted else {"copies": 1}))
+    halves = ("member", "teacher_only") if data.halves else ("member",)
+    letters, codes = records[records["kind"] == "letter"], records[records["kind"] != "letter"]
+    doses = [copies for copies, count in sorted(data.doses.items()) for _ in range(count)]
+    # Public comes first: a tokenizer is trained on it before long records are dropped, and none of it may move to the members.
+    asked = {"public": [0] * data.public, **dict.fromkeys(halves, doses), "non_member": [0] * data.non_members}
+    asked |= {"validation": [0] * data.validation, "test": [0] * data.test}
+    own = [name for name in asked if (letters["split"] == name).any()]
+    private, free = letters[letters["split"] == "private"], [name for name in asked if name not in own]
+    pools = [(private, free)]
+    if data.limit:
+        within = [name for name in free if name in (*halves, "non_member")]
+        after = [name for name in free if name not in within]
+        rest = sum(len(asked[name]) for name in after)
+        pools = [(private.head(data.limit), within), (private.iloc[data.limit : data.limit + rest], after)]
+    pools += [(letters[letters["split"] == name], [name]) for name in own]
+    parts, disjoint = [], True
+    for pool, names in pools:
+        splits = [name for name in names for _ in asked[name]]
+        part, apart = _deal(pool, splits, study, "records")
+        if not (counted and set(names) <= set(own)):
+            part = part.assign(copies=[copies for name in names for copies in asked[name]])
         parts.append(part)
-    if data.canaries:
-        parts.append(records[records["kind"] != "letter"])
-    drawn = pd.concat(parts, ignore_index=True)
-    drawn["copies"] = drawn["copies"].where(drawn["split"] == "member", 0).astype(int)
-    drawn.attrs = records.attrs
-    return drawn[[c for c in KEPT if c in drawn]]
+        disjoint &= apart or names == ["public"]
+    given, planted, apart = _plant(codes, halves, study)
+    drawn = pd.concat([part for part in (*parts, given, planted) if len(part)], ignore_index=True)
+    _refuse_contradictions(drawn[drawn["split"].isin(halves)], data.source)
+    drawn.loc[drawn["split"] == "twin", "kind"] = "twin"
+    drawn["copies"] = drawn["copies"].where(drawn["split"].isin(halves), 0).astype(int)
+    drawn.attrs = {**records.attrs, "disjoint": disjoint and apart and (given.empty or study.replicates == 1)}
+    return drawn[KEPT]
+
+
+def _plant(codes: pd.DataFrame, halves: tuple[str, ...], study: Study) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
+    """Canaries and twins that the source has placed, those dealt here, and whether no other replicate has any of the latter."""
+    data, toss = study.data, Random(f"{study.data.seed} {study.replicate}")
+    unread = (codes["kind"] == "twin") & (codes["split"] == "private")
+    codes = codes.assign(split=codes["split"].mask(unread, "twin"))
+    plan = [(half, copies, False) for half in halves for copies, count in data.canaries.items() for _ in range(count)]
+    plan += [("member", 1, True) if toss.random() < 0.5 else ("twin", 0, True) for _ in range(data.coins)]
+    plan += [("twin", 0, False)] * data.twins
+    dealt, apart = _deal(codes[codes["split"] == "private"], [split for split, _, _ in plan], study, "canaries")
+    dealt = dealt.assign(copies=[copies for _, copies, _ in plan], coin=[coin for _, _, coin in plan])
+    return codes[codes["split"].isin([*halves, "twin"])], dealt, apart
+
+
+def _deal(pool: pd.DataFrame, splits: list[str], study: Study, what: str) -> tuple[pd.DataFrame, bool]:
+    """This replicate's records, one for each of `splits`, and whether no other replicate has any of them."""
+    data, size = study.data, len(splits)
+    if len(pool) < size:
+        counts = ", ".join(f"{name} {splits.count(name)}" for name in dict.fromkeys(splits))
+        raise InputError(
+            f"{data.source}: {size} {what} asked for ({counts}), {len(pool)} usable ones found: ask for fewer, or raise the "
+            "length limits"
+        )
+    apart = len(pool) >= size * max(study.replicates, study.replicate + 1)
+    seed, first = f"{data.seed} {0 if apart else study.replicate}", size * study.replicate if apart else 0
+    # Sorted by a hash, not by a generator's numbers: records left out elsewhere don't change the order of the others.
+    order = pool["id"].map(lambda name: sha256(f"{seed} {name}".encode()).hexdigest()).sort_values().index
+    return pool.loc[order[first : first + size]].assign(split=splits), apart
+
+
+def _refuse_contradictions(trained: pd.DataFrame, source: str) -> None:
+    """Raise `InputError` if the source has put a record in the training text that stands there no time, or is a twin."""
+    for wrong, what in (
+        (trained["copies"] == 0, "copies 0"),
+        (trained["kind"] == "twin", "kind twin, which no model reads"),
+    ):
+        if wrong.any():
+            first = trained.loc[wrong.idxmax()]
+            raise InputError(
+                f"{source}: {int(wrong.sum())} record(s) in the training text have {what}, first {first['id']} (split "
+                f"{first['split']}): correct split, kind or copies in the source, or leave one of them out of data.annotations"
+            )
 
 
 def load_records(run: Run) -> pd.DataFrame:

@@ -9,7 +9,9 @@ arithmetic on it, a noun that returns numbers:
 - what is recited: `verbatim`, `verbatim_by_prefix`, `verbatim_target`, `strength`, `longest_span`, `secrets`; sampled instead
   of greedy: `log_probability`, `samples_needed`; how near it comes otherwise: `near_misses`, which decodes (`generate`);
 - how far a planted secret stands out: `exposure`, `dose_response`;
-- whether a record was trained on: `membership`, `attack_rates`, `blind_baseline`;
+- whether a record was trained on: `membership`, `attack_rates`, `blind_baseline`; with models trained for it: `lira`, `rmia`,
+  `shadow_rates`; and how private training is at most: `one_run_audit`, `epsilon_lower_bound`;
+- what a model is like while it is trained: `take_point`, with quality in three ways (`validation_point`);
 - whose memory it is: `origins`, `counterfactual`; which records it will be: `predict`;
 - and how sure one can be: `rate`, `auc`, `wilson`, `newcombe`.
 
@@ -51,5 +53,8 @@ from palimpsest.measure.membership_inference import (
 from palimpsest.measure.models import context_length, load_model, load_tokenizer
 from palimpsest.measure.near_verbatim import near_misses
 from palimpsest.measure.prediction import predict
+from palimpsest.measure.privacy_audit import epsilon_lower_bound, one_run_audit, pooled_audit
 from palimpsest.measure.scoring import score, score_to_parquet
+from palimpsest.measure.shadow_attacks import confidence_logit, lira, rmia, shadow_rates
 from palimpsest.measure.statistics import auc, newcombe, over_seeds, rate, rate_of, wilson
+from palimpsest.measure.watched import Watched, fit_temperature, take_point, validation_point

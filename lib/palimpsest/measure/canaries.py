@@ -58,7 +58,7 @@ def exposure(scores: pd.DataFrame, records: pd.DataFrame, examples: Sequence[Exa
 
     Args:
         scores: the model's score table; it must hold the canaries and their twins.
-        records: `id`, `kind`, `secrets`, `copies`, `teacher_only`. A canary's twins are those with the same secret kinds.
+        records: `id`, `kind`, `split`, `secrets`, `copies`. A canary's twins are those with the same secret kinds.
         examples: the scored examples.
 
     Returns:
@@ -74,6 +74,7 @@ def exposure(scores: pd.DataFrame, records: pd.DataFrame, examples: Sequence[Exa
             f"the score table lacks {len(missing)} canaries and twins (first {min(missing)}): score them too"
         )
     marked = secret_logprob(scores[scores["id"].isin(planted["id"])], examples)
+    planted = planted.assign(teacher_only=planted["split"] == "teacher_only")
     frame = planted[["id", "kind", "secrets", "copies", "teacher_only"]].merge(marked, on="id")
     frame["form"] = [" ".join(s["kind"] for s in secrets) for secrets in frame["secrets"]]
     canaries = frame[frame["kind"] == "canary"].reset_index(drop=True)

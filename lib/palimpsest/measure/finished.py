@@ -15,7 +15,7 @@ from palimpsest.measure.quality import generate_and_compare
 from palimpsest.measure.scoring import score, score_to_parquet
 from palimpsest.study import Run, Study, run_once
 
-MEASURED = (*COMPARED, "test", "twin")
+MEASURED = (*COMPARED, "teacher_only", "test", "twin")
 
 
 def load_trained(run: Run, name: str, **options):
@@ -40,7 +40,8 @@ def measure_model(run: Run, name: str) -> Path:
     Writes `scores/<name>/`: `records.parquet` (the score table), `test.parquet` (text written for the test prompts with its
     ROUGE), and, of the members and non-members that are no canaries, what one pass over them can't tell:
     `lowercase.parquet` (score table of their text in lower case; what is then too long for the context is left out),
-    `near_misses.parquet` (`_near_misses`), `left_truncated.parquet` (`_left_truncated`). `run.json` has the data type of the
+    `near_misses.parquet` (`_near_misses`), `left_truncated.parquet` (`_left_truncated`); and of canaries and twins
+    `other_names.parquet`, their score table when they are asked for under another's prompt. `run.json` has the data type of the
     logits, and seconds and tokens per second of the decoding.
     """
     run.require(f"models/{name}")
@@ -65,12 +66,24 @@ def measure_model(run: Run, name: str) -> Path:
             table = pd.read_parquet(path, columns=["id", "hit"])
             _near_misses(study, model, tokenizer, compared, table).to_parquet(folder / "near_misses.parquet")
             _left_truncated(study, model, tokenizer, compared).to_parquet(folder / "left_truncated.parquet")
+            others = under_other_names(rows)
+            if len(others):
+                score_to_parquet(model, examples_of(study, others, tokenizer), folder / "other_names.parquet")
             facts |= {"precision": str(model.dtype).removeprefix("torch."), **speed}
     return folder
 
 
+def under_other_names(records: pd.DataFrame) -> pd.DataFrame:
+    """Canaries and twins, each with the prompt of the next one of its split and copies: who is known by heart but not by name,
+    is as likely here. One that has nobody to change with is left out."""
+    planted = records[records["kind"].isin(["canary", "twin"])].sort_values("id")
+    parts = [part for _, part in planted.groupby(["split", "copies"]) if len(part) > 1]
+    asked = [part.assign(**{c: np.roll(part[c].to_numpy(), 1) for c in ("instruction", "context")}) for part in parts]
+    return pd.concat(asked, ignore_index=True) if asked else planted.head(0)
+
+
 def load_scores(run: Run, name: str, file: str = "records") -> pd.DataFrame:
-    """What measuring a model wrote: its score table, or `test`, `lowercase`, `near_misses`, `left_truncated` (`measure_model`)."""
+    """What measuring a model wrote: its score table, or `test`, `lowercase`, `near_misses`, `left_truncated`, `other_names`."""
     run.require(f"scores/{name}")
     return pd.read_parquet(run.scores(name) / f"{file}.parquet")
 

@@ -20,10 +20,12 @@ from palimpsest.study.sections import (
     Measure,
     Models,
     Section,
+    Shadows,
     Start,
     TeacherText,
     Tokenizer,
     Training,
+    Tuning,
     check_private_settings,
 )
 
@@ -35,7 +37,11 @@ class Study(Section):
     title: str
     synthetic: bool = False  # invented data: the book may show it unmasked
     show_secrets: bool = False
-    seeds: list[int] = Field(default=[0], min_length=1)
+    replicates: int = Field(
+        default=1, gt=0
+    )  # everything random drawn anew: records, canaries, base, teacher, students
+    replicate: int = Field(default=0, ge=0)  # which of them this is; `Study.parts` sets it
+    seeds: list[int] = Field(default=[0], min_length=1)  # of the students of one replicate
     data: Data
     tokenizer: Tokenizer = Tokenizer()
     models: Models
@@ -46,17 +52,17 @@ class Study(Section):
     student: Training
     by_size: dict[str, dict[str, Any]] = {}
     by_method: dict[str, dict[str, Any]] = {}
+    by_arm: dict[str, dict[str, dict[str, Any]]] = {}  # size -> method -> settings, as tuned
+    methods_by_size: dict[str, list[str]] = {}  # further methods, at one size only
+    tuning: Tuning | None = None
+    shadows: Shadows | None = None
     teacher_text: TeacherText = TeacherText()
     measure: Measure = Measure()
 
     @field_validator("methods")
     @classmethod
     def known_methods(cls, methods):
-        for name in methods:
-            if name not in METHODS:
-                raise ValueError(f"unknown method {name!r}{near(name, METHODS)}; known: {', '.join(METHODS)}")
-        if len(set(methods)) < len(methods):
-            raise ValueError("a method is listed twice")
+        check_methods(methods)
         if "sft" not in methods:
             raise ValueError("methods must include 'sft': it is the baseline every distilled student is held against")
         return methods
@@ -70,15 +76,24 @@ class Study(Section):
             raise ValueError("a teacher from scratch needs `tokenizer.vocabulary`")
         if self.tokenizer.vocabulary and any(m.path for m in starts.values()):
             raise ValueError("a model given by `path` brings its own tokenizer: leave `tokenizer.vocabulary` out")
+        for more in self.methods_by_size.values():
+            check_methods([*self.methods, *more])
+        known_here = list(dict.fromkeys(m for size in self.models.students for m in self.methods_of(size)))
         for where, given, known in (
             ("by_size", self.by_size, self.models.students),
+            ("by_arm", self.by_arm, self.models.students),
+            ("methods_by_size", self.methods_by_size, self.models.students),
+            ("shadows.size", [self.shadows.size] if self.shadows else [], self.models.students),
             ("pretrain_by_size", self.pretrain_by_size, starts),
-            ("by_method", self.by_method, self.methods),
+            ("by_method", self.by_method, known_here),
+            ("shadows.methods", self.shadows.methods if self.shadows else [], known_here),
+            ("tuning.leave_out", self.tuning.leave_out if self.tuning else [], known_here),
+            *((f"by_arm.{size}", arms, self.methods_of(size)) for size, arms in self.by_arm.items()),
         ):
             for name in given:
                 if name not in known:
                     raise ValueError(f"{where} names {name!r}{near(name, known)}; this study has {', '.join(known)}")
-        for method in self.methods:
+        for method in known_here:
             other = METHODS[method].leave_out
             if other and other not in self.methods:
                 raise ValueError(f"method {method} leaves out what {other} recites: add {other} to methods")
@@ -91,13 +106,24 @@ class Study(Section):
     def arms(self) -> list["Arm"]:
         """Every student, size x method x seed, as written in the file."""
         return [
-            Arm(size, method, seed) for seed in self.seeds for size in self.models.students for method in self.methods
+            Arm(size, method, seed)
+            for seed in self.seeds
+            for size in self.models.students
+            for method in self.methods_of(size)
         ]
+
+    def methods_of(self, size: str) -> list[str]:
+        """The methods a size is trained by."""
+        return [*self.methods, *self.methods_by_size.get(size, [])]
 
     def everyone(self) -> list["Arm"]:
         """All models of the study in reading order: those before fine-tuning, the teacher, the students."""
         sizes = ["teacher", *self.models.students]
         return [*(Arm(size, "none") for size in sizes), Arm("teacher", "sft"), *self.arms()]
+
+    def seed(self, seed: int | None = None) -> int:
+        """The random numbers of a training in this replicate: a student's own seed, or without one those of base and teacher."""
+        return (self.seeds[0] if seed is None else seed) + 1_000 * self.replicate
 
     def arm(self, name: str) -> "Arm":
         """The model of that name.
@@ -112,10 +138,10 @@ class Study(Section):
         return found
 
     def training(self, size: str, method: str) -> Training:
-        """The `student` section with this size's and then this method's changes on top."""
-        return Training(
-            **{**self.student.model_dump(), **self.by_size.get(size, {}), **self.by_method.get(method, {})}
-        )
+        """The `student` section with the changes of this size, the method's row, `by_method` and `by_arm` on top."""
+        changes = [self.by_size.get(size, {}), METHODS[method].settings, self.by_method.get(method, {})]
+        changes.append(self.by_arm.get(size, {}).get(method, {}))
+        return Training(**{k: v for part in (self.student.model_dump(), *changes) for k, v in part.items()})
 
     def pretraining(self, size: str) -> Training:
         """The `pretrain` section with this size's changes on top; `size` may be "teacher"."""
@@ -169,6 +195,15 @@ class Arm:
             "role": self.role,
             "seed": seed,
         }
+
+
+def check_methods(methods: list[str]) -> None:
+    """Raise `ValueError` for a method that is unknown, with a near name, or listed twice."""
+    for name in methods:
+        if name not in METHODS:
+            raise ValueError(f"unknown method {name!r}{near(name, METHODS)}; known: {', '.join(METHODS)}")
+    if len(set(methods)) < len(methods):
+        raise ValueError("a method is listed twice")
 
 
 def near(name: str, known) -> str:

@@ -7,7 +7,6 @@ ones with what lies in its folder (`runs.run_once`), so the two can't disagree.
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 from palimpsest.study.file import Arm, Study
 from palimpsest.study.files import locate
 from palimpsest.study.methods import METHODS, Method
+from palimpsest.study.parts import parts_of, rates_tried
 from palimpsest.study.sections import Start, Training
 
 LARGE = 1 << 26  # bytes; of a larger file in a model's folder, size and time of change stand for its content
@@ -39,10 +39,13 @@ def fingerprints(study: Study) -> dict[str, str]:
         done[name] = fingerprint([*inputs, [done[parent] for parent in after]])
 
     # What of the measuring goes into a trajectory; the rest may change without training again.
-    watched = [study.measure.window, study.measure.trajectory_every, study.measure.precision]
-    measuring = study.measure.model_dump(exclude={"trajectory_every", "window"})
-    first, plain = study.seeds[0], METHODS["sft"]
-    stage("data", study.data, _content(study.data.source), _tokenizer(study), _shortest_context(study))
+    path = {"trajectory_every", "trajectory_early", "trajectory_prompts"}
+    watched = study.measure.model_dump(include={*path, "window", "precision"})
+    measuring = study.measure.model_dump(exclude={*path, "window"})
+    first, plain = study.seed(), METHODS["sft"]
+    stage(
+        "data", study.data, study.replicate, _content(study.data.source), _tokenizer(study), _shortest_context(study)
+    )
     for size in ("teacher", *study.models.students):
         start = study.start(size)
         parents = ("data", "models/base-teacher") if start.keep_every else ("data",)
@@ -64,21 +67,26 @@ def fingerprints(study: Study) -> dict[str, str]:
         warm = f"models/{warm_name(arm, settings.warm_start_epochs)}"
         if settings.warm_start_epochs and warm not in done:
             own = relevant(study.training(arm.size, "sft"), plain) | {"epochs": settings.warm_start_epochs}
-            stage(warm, own, watched, arm.seed, after=(f"models/base-{arm.size}",))
+            stage(warm, own, watched, study.seed(arm.seed), after=(f"models/base-{arm.size}",))
         parents = [warm if settings.warm_start_epochs else f"models/base-{arm.size}"]
         parents += ["models/teacher"] if rule.needs_teacher or rule.leave_out else []
         parents += ["teacher_text"] if rule.text == "teacher" else []
         parents += [f"scores/{a.name}" for a in read_first(arm)]
-        row = {k: v for k, v in asdict(rule).items() if k != "label"}
-        stage(f"models/{arm.name}", row, relevant(settings, rule), watched, arm.seed, after=tuple(parents))
+        row = {
+            k: v for k, v in vars(rule).items() if k not in ("label", "settings")
+        }  # settings are among the training's
+        stage(f"models/{arm.name}", row, relevant(settings, rule), watched, study.seed(arm.seed), after=tuple(parents))
         stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
+        for rate in rates_tried(study, arm):
+            other = relevant(settings.model_copy(update={"learning_rate": rate}), rule)
+            stage(f"models/{tuned_name(arm, rate)}", row, other, watched, study.seed(arm.seed), after=tuple(parents))
     everyone = study.everyone()
-    stage(
-        "tables",
-        [a.columns() for a in everyone],
-        study.measure.window,
-        after=tuple(f"scores/{a.name}" for a in everyone),
-    )
+    beside = [
+        {k: v for k, v in fingerprints(part).items() if k not in ("tables", "pages")}
+        for part in parts_of(study).values()
+    ]
+    measured = tuple(f"scores/{a.name}" for a in everyone)
+    stage("tables", [a.columns() for a in everyone], study.measure.window, beside, after=measured)
     stage("pages", study, after=("tables",))
     return done
 
@@ -99,6 +107,11 @@ def read_first(arm: Arm) -> list[Arm]:
 def warm_name(arm: Arm, epochs: int) -> str:
     """The student that a warm-started arm begins from: `sft` of its size and seed after so many epochs."""
     return f"warm-{arm.size}-e{epochs}-s{arm.seed}"
+
+
+def tuned_name(arm: Arm, rate: float) -> str:
+    """The student of an arm at one learning rate of the grid."""
+    return f"{arm.name}-lr{rate:g}"
 
 
 def _tokenizer(study: Study) -> Any:

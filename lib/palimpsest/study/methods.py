@@ -3,8 +3,9 @@
 Directions follow TRL: forward = KL(teacher || student), reverse = KL(student || teacher).
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Text = Literal["references", "teacher", "student", "mixed"]
 Objective = Literal["cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon"]
@@ -23,6 +24,7 @@ class Method:
         once: read every record once an epoch, however often the data repeats it (de-duplication).
         goldfish: leave a fixed, pseudo-random share of the response tokens out of the loss (`batches.goldfish`).
         private: train by DP-SGD (`private`).
+        settings: training settings that are part of the method; a study's `by_method` may still change them.
         leave_out: a method; records that it is predicted to make a student recite are not read (`forecast.predicted`).
     """
 
@@ -34,6 +36,7 @@ class Method:
     goldfish: bool = False
     private: bool = False
     leave_out: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def needs_teacher(self) -> bool:
@@ -60,6 +63,28 @@ METHODS: dict[str, Method] = {
     "fkl_student": Method("student", "forward_kl", 0.0, "forward KL, own text"),
     "rkl_student": Method("student", "reverse_kl", 0.0, "reverse KL, own text (RKLD)"),
     "gkd": Method("mixed", "jensen_shannon", 0.0, "GKD"),
+    # Variants: begun from a fine-tuned student, and with flatter or sharper distributions in the divergence.
+    "rkl_student_warm": Method(
+        "student", "reverse_kl", 0.0, "reverse KL, own text, warm", settings={"warm_start_epochs": 2}
+    ),
+    "fkl_t2": Method("references", "forward_kl", 0.0, "forward KL, T = 2", settings={"temperature": 2.0}),
+    "fkl_t4": Method("references", "forward_kl", 0.0, "forward KL, T = 4", settings={"temperature": 4.0}),
+    "fkl_student_t2": Method(
+        "student", "forward_kl", 0.0, "forward KL, own text, T = 2", settings={"temperature": 2.0}
+    ),
+    "fkl_student_t4": Method(
+        "student", "forward_kl", 0.0, "forward KL, own text, T = 4", settings={"temperature": 4.0}
+    ),
+    # Early stopping's control: the learning rate comes down to nothing within a smaller budget.
+    "sft_annealed_1": Method(
+        "references", "cross_entropy", 1.0, "SFT, annealed in 1 epoch", settings={"epochs": 1, "schedule": "cosine"}
+    ),
+    "sft_annealed_2": Method(
+        "references", "cross_entropy", 1.0, "SFT, annealed in 2 epochs", settings={"epochs": 2, "schedule": "cosine"}
+    ),
+    "sft_annealed_4": Method(
+        "references", "cross_entropy", 1.0, "SFT, annealed in 4 epochs", settings={"epochs": 4, "schedule": "cosine"}
+    ),
     # Simpler ways of leaking less, to hold distillation against.
     "sft_dedup": Method("references", "cross_entropy", 1.0, "SFT, de-duplicated", once=True),
     "sft_goldfish": Method("references", "cross_entropy", 1.0, "SFT, goldfish loss", goldfish=True),

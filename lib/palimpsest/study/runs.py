@@ -26,6 +26,7 @@ from palimpsest.errors import InputError
 from palimpsest.study.file import Arm, Study, load_study
 from palimpsest.study.files import locate, write_json
 from palimpsest.study.fingerprints import fingerprints
+from palimpsest.study.parts import parts_of
 
 PACKAGES = ("palimpsest", "torch", "transformers", "trl", "datasets", "accelerate", "peft", "numpy", "pandas")
 
@@ -36,6 +37,14 @@ class Run:
 
     study: Study
     path: Path
+
+    def parts(self) -> dict[str, "Run"]:
+        """The runs of `parts_of`, each in a folder of its name."""
+        return {name: Run(study, self.path / name) for name, study in parts_of(self.study).items()}
+
+    def replicates(self) -> list["Run"]:
+        """The run itself, which is the first replicate, and the others."""
+        return [self, *(part for name, part in self.parts().items() if name.startswith("replicate"))]
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from palimpsest.errors import InputError
 
@@ -19,19 +19,45 @@ class Data(Section):
     source: str  # file (JSONL, JSON, CSV, Parquet) or hub id
     revision: str | None = None  # of a hub id: branch, tag or commit
     columns: dict[str, str] = {}  # our column name -> the file's
-    annotations: list[Literal["split", "kind", "secrets", "copies", "teacher_only"]] = []  # columns with our meaning
+    annotations: list[Literal["split", "kind", "secrets", "copies"]] = []  # columns with our meaning
     template: str | dict[str, str] = "alpaca"  # alpaca, plain, or {with_context: ..., without_context: ...}
-    members: int = Field(gt=0)
+    members: (
+        PositiveInt | dict[PositiveInt, PositiveInt]
+    )  # how many; or how many by copies in the training text: {1: 90, 16: 10}
+    halves: bool = (
+        False  # as many again that the teacher alone is fine-tuned on: split `teacher_only`, beside `member`
+    )
     non_members: int = Field(gt=0)
+    validation: int = Field(default=0, ge=0)  # to stop, match, calibrate and tune on; 0: the non-members serve
     test: int = Field(gt=0)
     public: int = Field(default=0, ge=0)  # text for models trained from scratch
-    canaries: bool = True  # keep the canaries and twins of a source that has some
+    canaries: dict[
+        PositiveInt, PositiveInt
+    ] = {}  # copies -> how many of the source's canaries have them, in each half
+    coins: int = Field(default=0, ge=0)  # more canaries, each a member (once) or a twin by the toss of a fair coin
+    twins: int = Field(default=0, ge=0)  # further ones that no model sees
+    limit: int | None = Field(
+        default=None, gt=0
+    )  # deal halves and non-members from the first so many letters, others from those after
     max_prompt_tokens: int | None = None
     max_tokens: int | None = None
     too_long: Literal["refuse", "drop", "cut"] = "refuse"  # cut shortens the response from the right
     empty_responses: Literal["refuse", "drop"] = "refuse"
     duplicates: Literal["refuse", "drop"] = "drop"  # the same record twice would be member and non-member at once
     seed: int = 0
+
+    @property
+    def doses(self) -> dict[int, int]:
+        """Copies in the training text -> members that have them, in each half."""
+        return self.members if isinstance(self.members, dict) else {1: self.members}
+
+    @model_validator(mode="after")
+    def twins_for_canaries(self):
+        if not self.doses:
+            raise ValueError("members: wanted how many, or how many by copies ({1: 90, 16: 10}); found none")
+        if (self.canaries or self.coins) and not self.twins:
+            raise ValueError("canaries are ranked among unseen twins: ask for some (data.twins, 128 or more)")
+        return self
 
 
 class Tokenizer(Section):
@@ -58,7 +84,6 @@ class Start(Section):
     keep_every: int | None = Field(default=None, gt=1)
     revision: str | None = None  # of a hub id: branch, tag or commit
     trust_remote_code: bool = False
-    revision: str | None = None  # branch, tag or commit of a hub id
 
     @model_validator(mode="after")
     def one_start(self):
@@ -174,6 +199,24 @@ class Sampling(Section):
     top_p: float | None = Field(default=None, gt=0, le=1)
 
 
+class Tuning(Section):
+    """The grid that every method and size is trained on, judged by validation quality alone, on a replicate of its own. Epochs
+    are read off each training's trajectory, so the learning rate should be constant."""
+
+    learning_rates: list[PositiveFloat] = Field(min_length=2)
+    leave_out: list[str] = []  # methods that take over another's setting
+
+
+class Shadows(Section):
+    """Teachers and students trained alike on random parts of one pool of letters, to attack each with the others."""
+
+    models: int = Field(default=16, ge=6)
+    size: str
+    methods: list[str] = Field(min_length=1)
+    members: PositiveInt  # in each half; the others are the teacher's alone
+    non_members: PositiveInt
+
+
 class Measure(Section):
     """What is measured of every finished model, and of one in training."""
 
@@ -183,5 +226,7 @@ class Measure(Section):
     left_truncated: list[PositiveInt] = []  # context tokens k, each scored anew before one fixed target; []: off
     left_target: int = Field(default=16, gt=0)  # that target: the last so many response tokens
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # bf16 flips about one verdict in a hundred
-    trajectory_every: int = Field(default=1, gt=0)  # epochs between two points of the trajectory
+    trajectory_every: float = Field(default=1, gt=0)  # epochs between two points of the trajectory
+    trajectory_early: list[PositiveFloat] = []  # epochs of further points, where the curve is steep
+    trajectory_prompts: int = Field(default=32, ge=0)  # validation prompts decoded for ROUGE-L at every point; 0: none
     generate_test: int | None = None  # test records decoded for ROUGE; None: all

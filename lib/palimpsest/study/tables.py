@@ -14,14 +14,9 @@ from palimpsest.study.runs import Run
 
 _MODEL, _GROUP = "model label size method role seed", "size method role"
 _RATE = "rate count total low high"
-_MEMORIZED = (
-    "epoch held_out_loss member_loss memorized memorized_low memorized_high counted unit verbatim non_member_memorized"
-)
-_EFFECT = (
-    "seeds unit total first_rate second_rate difference low high seed_least seed_most "
-    "held_out_loss held_out_loss_difference held_out_loss_low held_out_loss_high "
-    "member_loss member_loss_difference member_loss_low member_loss_high"
-)
+_QUALITY = "validation_loss temperature validation_loss_calibrated rouge_l"
+_KNOWN = "member_loss recited_unrepeated from_prompt_unrepeated recited_repeated from_prompt_repeated auc exposure canaries_recited"
+_TRANSFERRED = " ".join(f"transferred_{name}" for name in _KNOWN.split())
 # Table -> its columns, in their order. Chapter by chapter.
 TABLES: dict[str, list[str]] = {
     name: columns.split()
@@ -30,11 +25,11 @@ TABLES: dict[str, list[str]] = {
         "splits": "split kind records prompt_characters response_characters secrets_per_record training_rows",
         "secret_kinds": "secret_kind split secrets characters",
         "overlap": "split prompts responses runs_1 runs_3 runs_5 runs_8",
-        "planted": "read_by copies records",
+        "planted": "read_by copies coin records",
         "lengths": "split prompt response",
         # while a model is trained
-        "trajectory": "epoch step split loss precision records verbatim verbatim_low verbatim_high secrets recited "
-        "recited_low recited_high",
+        "trajectory": f"epoch step tokens precision {_QUALITY} {_KNOWN} {_TRANSFERRED}",
+        "groups": "epoch step tokens split kind copies records loss secrets recited from_prompt exposure",
         # how much is memorized
         "rates": f"{_MODEL} split target {_RATE}",
         "excess": "label target rate low high",
@@ -50,7 +45,7 @@ TABLES: dict[str, list[str]] = {
         "origins_by_seed": f"size method seed split set {_RATE}",
         "paired": "size method against student other difference low high ratio ratio_low ratio_high p_lowest p_highest "
         "seeds total",
-        "transferred": f"{_MODEL} canaries twins recited auc low high p",
+        "transferred": f"{_MODEL} replicate kind records controls recited auc low high p",
         "predictions": f"size method seed records auc auc_low auc_high note removed removed_share {_RATE} "
         "weight_zlib_bytes weight_teacher_loss weight_baseline_loss weight_divergence",
         "savings": "size method seed share_left_out share_avoided",
@@ -62,12 +57,17 @@ TABLES: dict[str, list[str]] = {
         "exposure": f"{_MODEL} id copies teacher_only logprob rank twins exposure recited",
         "doses": f"{_GROUP} teacher_only copies canaries exposure exposure_low exposure_high chance ceiling {_RATE}",
         # what memorization buys
-        "trajectories": f"{_MODEL} {_MEMORIZED}",
-        "stopped": f"{_MODEL} {_MEMORIZED}",
-        "equal_quality": f"{_GROUP} label {_EFFECT}",
+        "trajectories": f"{_MODEL} replicate epoch step tokens {_QUALITY} {_KNOWN} {_TRANSFERRED}",
+        "stopped": f"{_MODEL} replicate epoch step tokens {_QUALITY} {_KNOWN} {_TRANSFERRED}",
+        "by_dose": f"{_MODEL} replicate when epoch split kind copies records loss secrets recited from_prompt exposure",
         "costs": f"{_MODEL} parameters bytes training_flops seconds peak_memory_bytes decode_tokens_per_second",
-        # comparisons of methods
-        "effects": f"question contrast first second paper size when {_EFFECT} verdict fit",
+        # comparisons of methods, over replicates
+        "claims": "family claim size first second measure quality replicates estimate low high null_largest p_holm verdict because",
+        "tuning": f"size method learning_rate epoch {_QUALITY} chosen",
+        # what a student was never given, and what many students trained alike tell of one
+        "other_names": f"{_MODEL} replicate split copies given canaries twins exposure exposure_low exposure_high auc recited",
+        "shadow_attacks": "method attack split measure fpr rate low high models members non_members note",
+        "privacy_audit": f"{_MODEL} replicate coins guesses correct epsilon_low epsilon_promised delta",
     }.items()
 }
 _TYPES = {"str": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
@@ -79,7 +79,7 @@ method: str: method of training; "none" before fine-tuning, "sft" for the teache
 role: str: base, teacher, baseline (sft), student (distilled) or mitigated (fine-tuned another way)
 seed: float: seed of a student; empty for the teacher and bases
 seeds: int: how many seeds a number is made of
-split: str: member, non_member or test; of the data also public and twin
+split: str: member, teacher_only (the half that only the teacher read), non_member, validation, test, twin or public; of rates, member is one copy, repeated more
 kind: str: record, canary or twin
 prompt_characters: float: mean length of the prompts
 response_characters: float: mean length of the responses
@@ -136,28 +136,29 @@ p_lowest: float: smallest exact McNemar p-value of a seed
 p_highest: float: largest one
 canaries: int: canaries
 twins: int: their unseen twins
-recited: float: canaries recited, or whether this one is
+controls: int: unseen ones that the records are compared with: twins, or non-members
+coin: bool: whether a fair coin decided between training on it once and not at all
+recited: float: share recited, or canaries recited, or whether this one is
 auc: float: area under the ROC curve
 auc_low: float: lower end of its 95 % interval
 auc_high: float: upper end
-memorized: float: share of the members' secrets (of records, where none are marked) recited
-memorized_low: float: lower end of its 95 % interval
-memorized_high: float: upper end
-counted: int: secrets or records that share is of
-unit: str: secrets or records
-verbatim: float: share of records whose window is recited from the prompt
-non_member_memorized: float: the same share of the non-members
-member_loss: float: loss on the members, nats per response token
-held_out_loss: float: loss on the non-members, nats per response token
+replicate: int: which replicate: everything random drawn anew
+when: str: at the lowest calibrated validation loss (best) or at the end of training (end)
 epoch: float: epochs trained
 step: int: optimizer steps trained
+tokens: int: tokens of training text read so far, prompts and repetitions counted
+validation_loss: float: loss on validation records, nats per response token
+temperature: float: of the temperatures fitted on validation, the best
+validation_loss_calibrated: float: validation loss under it
+member_loss: float: loss on the letters of the half the students read, nats per response token
+recited_unrepeated: float: share of secrets of letters with one copy recited from the true text before them
+from_prompt_unrepeated: float: the same from the prompt alone
+recited_repeated: float: share of secrets of letters with several copies recited from the true text before them
+from_prompt_repeated: float: the same from the prompt alone
+canaries_recited: float: share of canaries recited
 loss: float: nats per response token
 precision: str: data type it was computed in
 secrets: int: secrets asked about, or marked
-verbatim_low: float: lower end of the 95 % interval
-verbatim_high: float: upper end
-recited_low: float: lower end of the 95 % interval
-recited_high: float: upper end
 note: str: why there is no number; empty where there is one
 removed: float: records given a probability of one half or more
 removed_share: float: their share
@@ -172,7 +173,6 @@ theirs: str: their number
 ours: float: our number
 outcome: str: agrees, weaker, disagrees, undecided or not measurable
 attack: str: membership attack
-measure: str: AUC, or TPR (true positive rate)
 fpr: float: false positive rate
 tpr: float: true positive rate
 members: int: members with a score
@@ -194,25 +194,34 @@ training_flops: float: floating-point operations of its fine-tuning
 seconds: float: seconds of its fine-tuning
 peak_memory_bytes: int: peak memory of the device that trained it
 decode_tokens_per_second: float: new tokens per second when decoding
-question: str: what the comparison is about
-contrast: str: the comparison in words
 first: str: methods on the first side
 second: str: methods on the second side
-paper: bool: whether arXiv 2506.16170 finds less for the first
-when: str: end of training, equal held-out loss, or stopped early
-first_rate: float: share memorized by the first
-second_rate: float: share memorized by the second
-seed_least: float: smallest difference of a seed
-seed_most: float: largest
-held_out_loss_difference: float: first minus second
-held_out_loss_low: float: lower end of its 95 % interval
-held_out_loss_high: float: upper end
-member_loss_difference: float: first minus second
-member_loss_low: float: lower end of its 95 % interval
-member_loss_high: float: upper end
+family: str: questions whose p-values are corrected together
+measure: str: AUC or TPR (true positive rate) of an attack; of a claim, the column compared
+quality: str: the meaning of quality that is held equal; none at the end of training
+replicates: int: independent replicates
+estimate: float: first minus second, mean over replicates
+null_largest: float: largest difference of a method from itself in another replicate, by the same estimator
+p_holm: float: p-value of the t-test over replicates, corrected over the family (Holm)
+because: str: why it is undecided; empty where it is not
+learning_rate: float: highest learning rate
+chosen: bool: whether this point of the grid has the best validation quality of its arm
+given: str: the name that is asked after: own or another
+from_prompt: float: share of secrets recited from the prompt alone
+models: int: models that were each attacked with the others as shadows
+coins: int: records a fair coin put in or out
+guesses: int: of them that were guessed
+correct: int: right guesses
+epsilon_low: float: lower 95 % confidence bound on epsilon
+epsilon_promised: float: what DP-SGD guarantees; empty without it
+delta: float: its delta
 verdict: str: less, more or undecided
-fit: str: closer, less close or undecided
 """
+_DECLARED += "".join(
+    f"transferred_{line}; of the half only the teacher read\n"
+    for line in _DECLARED.splitlines()
+    if line.split(":")[0] in _KNOWN.split()
+)
 # Column -> its type (str, float, int or bool) and its meaning.
 COLUMNS: dict[str, tuple[str, str]] = {
     name: (kind, meaning) for name, kind, meaning in (line.split(": ", 2) for line in _DECLARED.strip().splitlines())

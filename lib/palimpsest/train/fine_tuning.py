@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,7 @@ def fine_tune(
     *,
     method: str = "sft",
     seed: int = 0,
-    watch: dict[str, list[Example]] | None = None,
-    window: int = 50,
-    watch_every: int = 1,
-    watch_precision: str = "fp32",
+    watch: Callable[..., Trajectory] | None = None,
     teacher: PreTrainedModel | None = None,
     cache: Path | None = None,
 ) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def fine_tune(
 
     Args:
         examples: training text, already repeated as often as each record is to be seen per epoch.
-        watch: split name -> examples measured before training and after every `watch_every` epochs, in `watch_precision`.
+        watch: makes the trajectory, from the folder and the optimizer steps of an epoch (`functools.partial` of `Trajectory`).
         teacher: needed by the methods that compare with its distribution; used and cached in the dtype it was loaded in.
         cache: folder with the teacher's hidden states on `examples` (methods on reference text).
 
@@ -111,12 +109,14 @@ def fine_tune(
     rule, checkpoints = METHODS[method], folder / "checkpoints"
     torch.manual_seed(seed)  # the adapters' weights are drawn next
     trainable = with_lora(model, settings.lora) if settings.lora else model
-    callbacks = [Trajectory(folder, watch, window, watch_every, watch_precision)] if watch else []
+    steps = len(examples) / settings.batch_size
+    steps = max(1, round(steps)) if rule.private else math.ceil(steps)  # drawn at random, a batch has no fixed size
+    callbacks = [watch(folder, steps_per_epoch=steps)] if watch else []
     if rule.goldfish:
         examples = goldfish(examples, settings.goldfish_drop, settings.goldfish_context)
     facts = {
         "method": method,
-        "batches_per_epoch": math.ceil(len(examples) / settings.batch_size),
+        "batches_per_epoch": steps,
         "examples_per_epoch": len(examples),
         "tokens_per_epoch": sum(len(e.input_ids) for e in examples),
         "labelled_tokens_per_epoch": sum(len(e.response_ids) - sum(e.untrained) for e in examples),

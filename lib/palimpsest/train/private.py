@@ -97,9 +97,10 @@ def train_private(
             losses += _step(private, optimizer, [examples[i] for i in rows], examples[0], pad_id, settings)
             schedule.step()
             state.global_step += 1
+            state.num_input_tokens_seen += sum(len(examples[i].input_ids) for i in rows)
+            if trajectory:
+                trajectory.on_step_end(None, state, None, model=model)
         state.epoch = state.global_step / per_epoch
-        if trajectory:
-            trajectory.on_epoch_end(None, state, None, model=model)
         if state.global_step < state.max_steps:
             _keep(folder, state, model, plain, schedule, draw, shake)
     private.remove_hooks()
@@ -159,7 +160,12 @@ def _step(private, optimizer, batch: list[Example], stand_in: Example, pad_id: i
 def _keep(folder: Path, state, model, *parts) -> None:
     """A checkpoint that is whole or absent."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {"step": state.global_step, "epoch": state.epoch, "model": model.state_dict()}
+    kept = {
+        "step": state.global_step,
+        "epoch": state.epoch,
+        "tokens": state.num_input_tokens_seen,
+        "model": model.state_dict(),
+    }
     kept["parts"] = [p.get_state() if isinstance(p, torch.Generator) else p.state_dict() for p in parts]
     torch.save(kept, folder / "private.unfinished")
     (folder / "private.unfinished").replace(folder / "private.pt")
@@ -169,7 +175,7 @@ def _resume(folder: Path, state, model, *parts) -> None:
     if not (folder / "private.pt").exists():
         return
     kept = torch.load(folder / "private.pt", map_location="cpu", weights_only=True)
-    state.global_step, state.epoch = kept["step"], kept["epoch"]
+    state.global_step, state.epoch, state.num_input_tokens_seen = (kept[k] for k in ("step", "epoch", "tokens"))
     model.load_state_dict(kept["model"])
     for part, saved in zip(parts, kept["parts"], strict=True):
         part.set_state(saved) if isinstance(part, torch.Generator) else part.load_state_dict(saved)

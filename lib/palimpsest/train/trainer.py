@@ -259,6 +259,7 @@ class FineTuner(SFTTrainer):
                 f"(learning rate {self._get_learning_rate():.2g}): training has diverged, or a model gives such values. "
                 "Lower the learning rate, add warm-up, or train in fp32; checkpoints already written are kept."
             )
+        self.state.num_input_tokens_seen += sum(len(e.input_ids) for e in inputs["examples"])
         return loss
 
     def try_step(self, model, inputs, num_items_in_batch):

@@ -1,6 +1,6 @@
-"""Memorization and held-out loss while a model is trained: one row per epoch and split."""
+"""Quality and memory of a model while it is trained: a row per point of its trajectory, several to an epoch where the curve is steep."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,48 +8,23 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
-from palimpsest.data.examples import Example
-from palimpsest.measure import extraction
 from palimpsest.measure.forward import plain_model
 from palimpsest.measure.models import detect_precision, torch_dtype
-from palimpsest.measure.scoring import score
-from palimpsest.measure.statistics import rate
+from palimpsest.measure.watched import Watched, take_point, validation_point
 from palimpsest.study import write_table
-from palimpsest.study.files import write_parquet
+from palimpsest.study.tables import TABLES
 
-
-def point(model, examples: list[Example], window: int) -> tuple[dict, dict]:
-    """What one model makes of some records.
-
-    Returns:
-        A row of numbers: `loss` (nats per response token), `records`, `verbatim` (share of records whose first `window`
-        response tokens, or all if fewer, are decoded greedily from the prompt) with `verbatim_low`/`_high`, `secrets` and
-        `recited` (share of secrets decoded exactly from the text before them) with its interval. And what they are made of,
-        as lists: `id`, `tokens`, `logprob` (nats, summed) and `verbatim` of each record; `secret_id` and `recited` of each secret.
-    """
-    table = score(model, examples)
-    verbatim, secrets = extraction.verbatim(table, 0, window), extraction.secrets(table, examples)
-    each = {
-        "id": list(table["id"]),
-        "tokens": list(table["length"]),
-        "logprob": [float(sum(row)) for row in table["logprob"]],
-        "verbatim": [bool(v) for v in verbatim.fillna(False)],
-        "secret_id": list(secrets["id"]),
-        "recited": [bool(v) for v in secrets["recited"]],
-    }
-    whole, exact = rate(verbatim), rate(secrets["recited"])
-    row = {
-        "loss": -sum(each["logprob"]) / sum(each["tokens"]),
-        "records": len(table),
-        "verbatim": whole["rate"],
-        "verbatim_low": whole["low"],
-        "verbatim_high": whole["high"],
-        "secrets": exact["total"],
-        "recited": exact["rate"],
-        "recited_low": exact["low"],
-        "recited_high": exact["high"],
-    }
-    return row, each
+SHOWN = {  # columns of the line that is printed at every point
+    "loss": ("validation_loss", "{:.3f}"),
+    "calibrated": ("validation_loss_calibrated", "{:.3f}"),
+    "ROUGE-L": ("rouge_l", "{:.2f}"),
+    "member loss": ("member_loss", "{:.3f}"),
+    "recited, once": ("recited_unrepeated", "{:.0%}"),
+    "repeated": ("recited_repeated", "{:.0%}"),
+    "AUC": ("auc", "{:.2f}"),
+    "bits": ("exposure", "{:.1f}"),
+    "transferred": ("transferred_exposure", "{:.1f}"),
+}
 
 
 @contextmanager
@@ -75,57 +50,62 @@ def as_finished(model, precision: str) -> Iterator[None]:
 
 
 class Trajectory(TrainerCallback):
-    """Adds a `point` per watched split before training and after every `every`-th epoch, and prints one line.
+    """Takes a point before training, at the `points` asked for and after the last step, and prints a line for each.
 
-    Writes `trajectory.csv` (its numbers, with the `precision` they were computed in) and `trajectory.parquet` (its lists) in
-    `folder`, at once; after a resume, rows past the resumed epoch are dropped and computed anew.
+    Writes `trajectory.csv` (`watched.take_point`) and `groups.csv` (the same by half and copies) in `folder`, at once; after a
+    resume, points past the resumed step are dropped and taken anew.
+
+    Args:
+        steps_per_epoch: optimizer steps.
+        every, early: epochs between two points; epochs of further ones. A point lies at the step nearest to its epoch.
+        only_validation: measure quality alone, as tuning must.
     """
 
     def __init__(
-        self, folder: Path, watch: dict[str, list[Example]], window: int, every: int = 1, precision: str = "fp32"
+        self,
+        folder: Path,
+        watched: Watched,
+        steps_per_epoch: int,
+        every: float = 1,
+        early: Sequence[float] = (),
+        precision: str = "fp32",
+        only_validation: bool = False,
     ):
-        self.path, self.lists_path = folder / "trajectory.csv", folder / "trajectory.parquet"
-        self.watch, self.window, self.every = watch, window, every
+        self.paths = {name: folder / f"{name}.csv" for name in ("trajectory", "groups")}
+        self.watched, self.steps_per_epoch, self.every = watched, steps_per_epoch, every
+        self.early = {max(1, round(e * steps_per_epoch)) for e in early}
         self.precision = detect_precision() if precision == "auto" else precision
-        self.rows: list[dict] = []
-        self.lists: list[dict] = []
+        self.only_validation = only_validation
+        self.rows: dict[str, list[dict]] = {"trajectory": [], "groups": []}
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        if state.global_step and self.path.exists():
-            self.rows, self.lists = (
-                past[past["step"] <= state.global_step].to_dict("records")
-                for past in (pd.read_csv(self.path), pd.read_parquet(self.lists_path))
-            )
-        elif not self.rows:
-            self._add(model, state, epoch=0.0)
+        if state.global_step and self.paths["trajectory"].exists():
+            for name, path in self.paths.items():
+                if path.exists():
+                    past = pd.read_csv(path)
+                    self.rows[name] = past[past["step"] <= state.global_step].to_dict("records")
+        elif not self.rows["trajectory"]:
+            print(f"after epoch: {', '.join(SHOWN)}", flush=True)
+            self._add(model, state)
 
-    def on_epoch_end(self, args, state, control, model=None, **kwargs):
-        epoch = round(state.epoch or 0.0, 3)
-        last = state.global_step >= state.max_steps
-        if last or round(epoch) % self.every == 0:
-            self._add(model, state, epoch)
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        step = state.global_step
+        regular = round(step / self.steps_per_epoch / self.every) * self.every * self.steps_per_epoch
+        if step in self.early or step == round(regular) or step >= state.max_steps:
+            self._add(model, state)
 
-    def on_train_end(self, args, state, control, model=None, **kwargs):
-        if self.rows[-1]["step"] < state.global_step:  # stopped inside an epoch by max_steps
-            self._add(model, state, round(state.epoch or 0.0, 3))
-
-    def _add(self, model, state, epoch: float) -> None:
-        points = {}
+    def _add(self, model, state) -> None:
+        w, step = self.watched, state.global_step
         with as_finished(model, self.precision):
-            for split, examples in self.watch.items():
-                points[split], each = point(model, examples, self.window)
-                when = {"epoch": epoch, "step": state.global_step, "split": split}
-                self.rows.append({**when, "precision": self.precision, **points[split]})
-                self.lists.append({**when, **each})
-        # The lists first: a row of the other file always has its own here.
-        write_parquet(pd.DataFrame(self.lists), self.lists_path)
-        write_table(pd.DataFrame(self.rows), self.path)
-        if epoch == 0:
-            print(f"after epoch: loss, records verbatim and secrets recited, {' | '.join(points)}", flush=True)
-        columns = [("loss", "{:.3f}"), ("verbatim", "{:.1%}")]
-        if any(p["secrets"] for p in points.values()):
-            columns.append(("recited", "{:.1%}"))
-        shown = (
-            "  ".join((name, " | ".join(form.format(p[name]) for p in points.values()))) for name, form in columns
-        )
-        print(f"{epoch:5.1f}    " + "    ".join(shown), flush=True)
+            if self.only_validation:
+                row, groups = validation_point(model, w.tokenizer, w.examples, w.records, w.prompts), pd.DataFrame()
+            else:
+                row, groups = take_point(model, w)
+        when = {"epoch": round(step / self.steps_per_epoch, 3), "step": step, "tokens": state.num_input_tokens_seen}
+        self.rows["trajectory"].append({**when, "precision": self.precision, **row})
+        self.rows["groups"] += [{**when, **group} for group in groups.to_dict("records")]
+        for name, path in self.paths.items():
+            if self.rows[name]:
+                write_table(pd.DataFrame(self.rows[name]).reindex(columns=TABLES[name]), path)  # unasked: empty
+        shown = [form.format(row[name]) for name, form in SHOWN.values() if name in row]
+        print(f"{when['epoch']:6.2f}    " + "  ".join(shown), flush=True)

@@ -1,0 +1,49 @@
+"""Chapter 04, how nearly: greedy text beside the response, where it is not the response itself."""
+
+import pandas as pd
+
+from palimpsest.chapters.figures import LABELS, rate_text
+from palimpsest.data.splits import COMPARED
+from palimpsest.measure.near_verbatim import NEAR
+from palimpsest.measure.statistics import bootstrap, rate_of
+
+GROUP = ["size", "method", "role", "split"]
+
+
+def nearly_verbatim(texts: pd.DataFrame) -> pd.DataFrame:
+    """How near greedy text comes to the response: means (bootstrap over seeds and records), and the share of `NEAR` or more."""
+    rows = []
+    for key, part in texts.groupby(GROUP, sort=False):
+        near, seeds = part["edit_similarity"] >= NEAR, part["model"].nunique()
+        row = dict(zip(GROUP, key, strict=True)) | rate_of(near.sum() / seeds, len(part) / seeds)
+        row["near_only"] = (near & (part["edit_similarity"] < 1)).sum() / seeds
+        for what in ("rouge_l", "edit_similarity"):
+            mean = bootstrap(part.pivot(index="model", columns="id", values=what).to_numpy())
+            row |= {what: mean["mean"], f"{what}_low": mean["low"], f"{what}_high": mean["high"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def show_near_misses(near_misses: pd.DataFrame) -> pd.DataFrame:
+    """A row per size and method, a column per measure and split."""
+    shown = near_misses[["size", "split"]].assign(method=near_misses["method"].map(LABELS))
+    for what, title in (("rouge_l", "ROUGE-L"), ("edit_similarity", "edit similarity")):
+        limits = near_misses[[what, f"{what}_low", f"{what}_high"]].to_numpy(float)
+        shown[title] = [f"{v:.2f} ({a:.2f} to {b:.2f})" for v, a, b in limits]
+    shown["nearly verbatim"] = [rate_text(row) for _, row in near_misses.iterrows()]
+    shown["only nearly"] = [f"{n:.3g} of {total:.0f}" for n, total in near_misses[["near_only", "total"]].to_numpy()]
+    wide = shown.set_index(["size", "method", "split"]).unstack("split", sort=False)
+    return wide.sort_index(axis=1, level=1, sort_remaining=False, kind="stable")
+
+
+def say_near_misses(near_misses: pd.DataFrame) -> list[str]:
+    """The largest share of members by a student, and what shared wording alone gives, on non-members."""
+    members, others = (near_misses[near_misses["split"] == split] for split in COMPARED)
+    students = members[~members["role"].isin(["base", "teacher"])]
+    top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, others))
+    return [
+        f"- Students recite at most {rate_text(top)} of {top['total']:.0f} members verbatim or nearly so ({top['size']}, "
+        f"{LABELS[top['method']]}), {top['near_only']:.3g} of them only nearly.",
+        f"- Of non-members, no model so recites more than {rate_text(chance)}. Their mean edit similarity is at most "
+        f"{others['edit_similarity'].max():.2f}, from shared wording.",
+    ]
