@@ -55,7 +55,7 @@ say(source, "", *chapters.claims.say_headline(shared.claims))
 #
 # One training of each student says how much *it* recites, not which method is to blame.
 
-# %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method. Bars: 95 % intervals. Filled: members; hollow: non-members. Dotted line: the teacher; dashed: the student before any private text.", "name": "fig-answer"}}
+# %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method. Bars: 95 % intervals. Circles: members that stand once in the training text; squares: repeated ones; hollow: non-members. Dotted line: the teacher; dashed: the student before any private text.", "name": "fig-answer"}}
 chapters.memorization.plot_rates(tables.rates, data["target"])
 
 # %% tags=["remove-input", "csv:rates"]

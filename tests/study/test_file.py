@@ -39,7 +39,9 @@ def test_demo_is_the_whole_comparison():
         more.methods_of("small")
     )
     assert more.methods_of("medium") == more.methods and set(study.methods) < set(more.methods)
-    assert more.data == study.data and more.student == study.student  # so replicate 0 is the demo's
+    for arm in study.arms():  # replicate 0 is the demo's
+        assert more.training(arm.size, arm.method) == study.training(arm.size, arm.method)
+    assert more.data == study.data and more.teacher == study.teacher
 
 
 def test_settings_of_an_arm_go_from_general_to_special():

@@ -150,7 +150,10 @@ INSTEAD = {
 # Which arms read what, in words of their own, so that a slip in the library's table of methods shows here.
 HOT = {"fkl_t2", "fkl_t4", "fkl_student_t2", "fkl_student_t4"}  # whose temperature is their own
 ANNEALED = {"sft_annealed_1", "sft_annealed_2", "sft_annealed_4"}  # whose epochs and schedule are
-WARM = {"rkl_student": 1, "rkl_student_warm": 2}  # begun after so many epochs of `sft`: the study's, and the method's own
+WARM = {
+    "rkl_student": 1,
+    "rkl_student_warm": 2,
+}  # begun after so many epochs of `sft`: the study's, and the method's own
 DIVERGENCE = {"word_kd", "fkl", "rkl", "fkl_student", "gkd", "fkl_dropped", *WARM, *HOT}
 SAMPLING = {"fkl_student", "fkl_student_t2", "fkl_student_t4", "gkd", *WARM}
 LEAVING_OUT = {"sft_dropped": {"sft"}, "fkl_dropped": {"fkl", "sft"}}

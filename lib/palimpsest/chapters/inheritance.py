@@ -154,8 +154,8 @@ def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
     fewer, more = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
     name = {"baseline": "their baseline", "teacher": "the teacher"}[against]
     return (
-        f"Of {len(rows)} pairs of size and method, {fewer} recite fewer records than {name} and {more} recite more. "
-        f"Of the other {len(rows) - fewer - more} we cannot tell."
+        f"By the records of one replicate: of {len(rows)} pairs of size and method, {fewer} recite fewer records than {name} and "
+        f"{more} recite more. Of the other {len(rows) - fewer - more} we cannot tell. The chapter on methods asks what holds in others."
     )
 
 
