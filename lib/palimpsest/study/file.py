@@ -88,7 +88,7 @@ class Study(Section):
             ("by_method", self.by_method, known_here),
             ("shadows.methods", self.shadows.methods if self.shadows else [], known_here),
             ("tuning.leave_out", self.tuning.leave_out if self.tuning else [], known_here),
-            *((f"by_arm.{size}", arms, self.methods_of(size)) for size, arms in self.by_arm.items()),
+            *((f"by_arm.{size}", arms, METHODS) for size, arms in self.by_arm.items()),  # of methods left out, too
         ):
             for name in given:
                 if name not in known:
