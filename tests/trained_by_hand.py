@@ -28,6 +28,7 @@ name: hand
 seeds: {seeds}
 replicates: {replicates}
 methods: {methods}
+by_arm: {{}}
 models:
   teacher: {{scratch: {{layers: 1, width: 32, heads: 2}}}}
   students:
@@ -74,8 +75,8 @@ def made_by_hand(
                 finish(part, f"{stage}/{arm.name}", {**FACTS, "commit": commit})
             if arm.role != "base":
                 write_course(part.model(arm.name), arm.method, rng, canaries)
-            if arm.role != "base" and METHODS[arm.method].settings.get("warm_start_epochs"):
-                write_course(part.model(warm_name(arm, 1)), "sft", rng, canaries)
+            if arm.role != "base" and (epochs := METHODS[arm.method].settings.get("warm_start_epochs")):
+                write_course(part.model(warm_name(arm, epochs)), "sft", rng, canaries)
     if tuning:
         part = run.parts()["tuning"]
         for arm in part.study.everyone():

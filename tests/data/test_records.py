@@ -111,6 +111,11 @@ def test_missing_file_and_hub_without_network(tmp_path, monkeypatch):
         records.read_records("nobody/nothing-of-this-name")
 
 
+def test_no_records_make_no_examples(tokenizer):
+    frame = pd.DataFrame(ROWS).head(0).assign(secrets=[], id=[])
+    assert records.encode(frame, tokenizer, records.template("plain")) == []
+
+
 def test_encoding_keeps_prompt_a_prefix_and_closes_the_response(tokenizer):
     frame = pd.DataFrame(ROWS).assign(secrets=[[{"start": 13, "end": 24, "kind": "address"}], []])
     frame["id"] = records.record_ids(frame)

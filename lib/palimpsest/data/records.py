@@ -176,6 +176,8 @@ def encode(
     Raises:
         InputError: a record is longer than `context_length` (how many, the longest, what to do).
     """
+    if not len(records):
+        return []  # a tokenizer refuses no texts at all
     if "response" in records:
         prompts = [form.prompt(i, c) for i, c in zip(records["instruction"], records["context"], strict=True)]
         heads = tokenizer(prompts)["input_ids"]

@@ -251,10 +251,10 @@ def _read(path: Path, seen: list[Path]) -> dict:
 
 
 def _merge(base: dict, changes: dict) -> dict:
-    """Changes win; sections merge key by key, except `models`, replaced whole because a model has exactly one start."""
+    """Changes win; sections merge key by key, but for `models`, as a model has exactly one start, and `by_arm`, tuned for those."""
     merged = {**base, **changes}
     for key, value in changes.items():
-        if key != "models" and isinstance(value, dict) and isinstance(base.get(key), dict):
+        if key not in ("models", "by_arm") and isinstance(value, dict) and isinstance(base.get(key), dict):
             merged[key] = {**base[key], **value}
     return merged
 
