@@ -110,3 +110,15 @@ def test_the_page_withdraws_first_and_judges_by_claims_alone():
     prose = [cell.source for cell in jupytext.read(page).cells[1:] if cell.cell_type == "markdown"]
     judging = [part for cell in prose for part in cell.split("\n\n") if VERDICT.search(part)]
     assert len(judging) == 1 and judging[0].startswith("**First, what we withdraw.**")
+
+
+def test_repeated_members_are_told_of_first_and_apart():
+    """A rate of what stands once, near zero, must not speak for what is repeated."""
+    rates = table({"sft": 0, "fkl": 0})
+    often = [
+        {**row, "split": "repeated", **rate_of(40 if row["method"] == "sft" else 10, TOTAL)}
+        for row in rates[rates["split"] == "member"].to_dict("records")
+    ]
+    answer = front.say_answer(pd.concat([rates, pd.DataFrame(often)]), "secret", "secrets")
+    assert "80.0 %" in answer[0] and "repeated in the training text" in answer[0]
+    assert "0.0 %" in answer[1] and "stand there once" in answer[1] and "-60.0 (" in answer[2]

@@ -11,13 +11,22 @@ from palimpsest.study import METHODS, Study
 NO_STUDENT = "This study distils no student, so there is nothing to compare plain fine-tuning with."
 
 
+def groups_of(rates: pd.DataFrame, unit: str) -> dict[str, str]:
+    """The groups of members that are rated apart, and what they are called: those repeated in the training text first, if there are
+    any, since what stands once may be recited by nobody."""
+    if not (rates["split"] == "repeated").any():
+        return {"member": unit}
+    return {"repeated": f"{unit} that are repeated in the training text", "member": f"{unit} that stand there once"}
+
+
 def against_baseline(rates: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Every size and method minus `sft` of that size, in this run: `size, method, difference, low, high` (Newcombe).
+    """Every size and method minus `sft` of that size, in this run: `size, method, difference, low, high` (Newcombe). Of repeated
+    members, where the study has some.
 
     The interval holds other records, not another training: no verdict follows from it.
     """
-    out = []
-    for size, rows in arm_rates(rates, target).groupby("size", sort=False):
+    out, split = [], next(iter(groups_of(rates, "")))
+    for size, rows in arm_rates(rates, target, split).groupby("size", sort=False):
         base = rows[rows["method"] == "sft"].iloc[0]
         for _, row in rows[rows["method"] != "sft"].iterrows():
             low, high = newcombe(row["count"], row["total"], base["count"], base["total"])
@@ -50,11 +59,12 @@ def say_comparison(rates: pd.DataFrame, target: str) -> str:
 def say_answer(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
     """What this run shows at the end of training: each size fine-tuned, and the spread over methods of distillation."""
     lines = []
-    for size, rows in arm_rates(rates, target).groupby("size", sort=False):
-        base, others = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
-        line = f"- Fine-tuned, the {size} student recites {rate_text(base)} of the members' {base['total']:.0f} {unit}"
-        spread = f"; distilled, {100 * others.min():.0f} % to {100 * others.max():.0f} % by method"
-        lines.append(line + (spread if len(others) else "") + ".")
+    for split, called in groups_of(rates, unit).items():
+        for size, rows in arm_rates(rates, target, split).groupby("size", sort=False):
+            base, others = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
+            line = f"- Fine-tuned, the {size} student recites {rate_text(base)} of the members' {base['total']:.0f} {called}"
+            spread = f"; distilled, {100 * others.min():.0f} % to {100 * others.max():.0f} % by method"
+            lines.append(line + (spread if len(others) else "") + ".")
     return [*lines, f"- {say_comparison(rates, target)}"]
 
 
