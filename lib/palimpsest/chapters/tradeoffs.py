@@ -55,7 +55,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 def points_of(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables `trajectories` and `by_dose`."""
     paths, doses = [], []
-    for replicate, part in enumerate(replicates_of(run)):
+    for replicate, part in enumerate(run.replicates()):
         for arm in (arm for arm in part.study.everyone() if arm.role != "base"):
             path, groups = model_path(part, arm), read_table(part.model(arm.name) / "groups.csv")
             who = {**arm.columns(), "replicate": replicate}
@@ -64,11 +64,6 @@ def points_of(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
                 rows = groups[groups["step"] == point["step"]].drop(columns=["step", "tokens"])
                 doses.append(rows.assign(**who, when=when))
     return pd.concat(paths, ignore_index=True), pd.concat(doses, ignore_index=True)
-
-
-def replicates_of(run: Run) -> list[Run]:
-    """The run itself, which is the first replicate, and the others."""
-    return [run, *(part for name, part in run.parts().items() if name.startswith("replicate"))]
 
 
 def model_path(run: Run, arm: Arm, name: str | None = None) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import pandas as pd
 from palimpsest.data.examples import Example
 from palimpsest.measure import canaries, extraction, membership_inference
 from palimpsest.measure.quality import generate_and_compare
-from palimpsest.measure.scoring import flatten, score
+from palimpsest.measure.scoring import flatten, reduce_records, score
 from palimpsest.measure.statistics import auc
 
 TEMPERATURES = tuple(np.geomspace(0.4, 2.5, 9).round(4))  # between which the loss is smooth enough for a parabola
@@ -119,8 +119,8 @@ def _each(scores: pd.DataFrame, examples, records: pd.DataFrame, window: int) ->
         verdict = extraction.verbatim(scores, 0, window).fillna(False).to_numpy(float)
         for name, values in (("secrets", 1.0), ("recited", verdict), ("from_prompt", verdict)):
             who[name] = who[name].astype(float).mask(plain, values)
-    starts = flatten(scores, "logprob")[1]
-    sums = np.add.reduceat(np.append(flatten(scores, "logprob")[0], 0.0), starts[:-1]) * (np.diff(starts) > 0)
+    logprob, starts = flatten(scores, "logprob")
+    sums = reduce_records(np.add, logprob.astype(float), starts)
     who = who.assign(tokens=np.diff(starts), logprob=sums, exposure=np.nan)
     planted = records[records["kind"].isin(["canary", "twin"])]
     if (planted["kind"] == "canary").any():
