@@ -16,6 +16,7 @@ from palimpsest.measure.comparison import Question, compare_methods
 from palimpsest.study import METHODS, Run
 from palimpsest.study.fingerprints import tuned_name
 from palimpsest.study.parts import rates_tried
+from palimpsest.study.tables import TABLES
 
 OWN_HALF = ("recited_repeated", "recited_unrepeated", "auc", "exposure")
 OTHER_HALF = ("transferred_auc", "transferred_exposure")
@@ -96,10 +97,7 @@ def tuning(run: Run) -> pd.DataFrame:
             grid = grid[grid["epoch"] >= 1]
             who = {"size": arm.size, "method": arm.method, "chosen": grid.index == tradeoffs.best_point(grid)}
             out.append(grid.assign(**who))
-    columns = (
-        "size method learning_rate epoch validation_loss temperature validation_loss_calibrated rouge_l chosen".split()
-    )
-    return pd.concat(out, ignore_index=True)[columns] if out else pd.DataFrame()
+    return pd.concat(out, ignore_index=True)[TABLES["tuning"]] if out else pd.DataFrame()
 
 
 # ---------------------------------------------------------------- shown

@@ -19,6 +19,7 @@ from palimpsest.measure.privacy_audit import one_run_audit
 from palimpsest.measure.shadow_attacks import FEWEST_POPULATION, MODELS_WANTED, lira, rmia, shadow_rates
 from palimpsest.measure.statistics import interval
 from palimpsest.study import Arm, Run
+from palimpsest.study.tables import TABLES
 
 SHOWN = {"lira": "LiRA", "rmia": "RMIA", "loss": "loss", "reference": "reference ratio"}
 ASKED = {"member": "records the student read", "teacher_only": "records the teacher alone read"}
@@ -61,20 +62,7 @@ def _shadow_attacks(run: Run) -> pd.DataFrame:
                 population = gain.reindex(columns=drawn.columns[never]).to_numpy()
                 found = _attacked(*(side.to_numpy(float) for side in sides), (asked == split).to_numpy(), population)
                 rows += [part.assign(method=method, attack=attack, split=split) for attack, part in found.items()]
-    columns = [
-        "method",
-        "attack",
-        "split",
-        "measure",
-        "fpr",
-        "rate",
-        "low",
-        "high",
-        "models",
-        "members",
-        "non_members",
-    ]
-    return pd.concat(rows, ignore_index=True)[[*columns, "note"]]
+    return pd.concat(rows, ignore_index=True)[TABLES["shadow_attacks"]]
 
 
 def _signals(part: Run, arm: Arm, size: str) -> tuple[pd.Series, pd.Series]:
