@@ -69,6 +69,14 @@ def test_what_is_published_is_the_runs_own_tables(tmp_path):
     assert made["commit"] == "abc1234"
 
 
+def test_the_tuning_may_be_of_an_earlier_commit(tmp_path):
+    run = with_tables(tmp_path, tuning=True)
+    part = run.parts()["tuning"]
+    finish(part, "models/teacher", {**part.require("models/teacher"), "commit": "0123456"})
+    made = json.loads((published.publish(run, tmp_path / "out") / "made.json").read_text())
+    assert made["commit"] == "abc1234" and made["tuning_commits"] == ["0123456", "abc1234"]
+
+
 @pytest.mark.parametrize("where", ["model", "replicate", "tables"])
 def test_a_run_of_uncommitted_code_is_not_published(tmp_path, where):
     run = with_tables(tmp_path, commit="abc1234-dirty" if where == "model" else "abc1234")

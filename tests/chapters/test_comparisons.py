@@ -46,6 +46,15 @@ def test_methods_that_differ_are_told_apart_and_those_that_do_not_are_not(tmp_pa
     assert known["replicates"].eq(5).all()
 
 
+def test_differences_are_shown_at_stated_distances_from_the_best(tmp_path):
+    found = read(made_by_hand(tmp_path, replicates=5)).distances
+    known = found[(found["first"] == "fkl") & (found["measure"] == "recited_repeated") & found["estimate"].notna()]
+    assert known["distance"].nunique() > 1 and (known["high"] < 0).all()
+    figure = comparisons.plot_distances(found, "recited_repeated")
+    assert [ax.get_xlabel() for ax in figure.axes[-3:]] == list(comparisons.DISTANCES)
+    assert comparisons.plot_distances(found.head(0), "recited_repeated") is None
+
+
 @pytest.mark.parametrize("replicates", [1, 2])
 def test_too_few_replicates_decide_nothing_and_say_so(tmp_path, replicates):
     found = read(made_by_hand(tmp_path, replicates=replicates)).claims

@@ -21,7 +21,7 @@ from palimpsest.study.parts import rates_tried
 from palimpsest.study.tables import Tables, read_table
 
 FOLDER = "book/published/demo-replicates"  # what the pages show where a run has one replicate
-KEPT = ("trajectories", "claims", "tuning", "by_dose", "other_names", "shadow_attacks", "privacy_audit")
+KEPT = ("trajectories", "claims", "distances", "tuning", "by_dose", "other_names", "shadow_attacks", "privacy_audit")
 CLAIMS = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- end of claims -->)", re.DOTALL)  # their place in README
 
 
@@ -29,15 +29,16 @@ def publish(run: Run, out: str | Path) -> Path:
     """Copy the run's tables `KEPT` to `out`, and write there in `made.json` what made them.
 
     Raises:
-        InputError: a model of the study, of one of its replicates or other parts, or its tables are not finished; or they were not all
-            made by one clean commit each.
+        InputError: a model of the study, of one of its replicates or other parts, or its tables are not finished; or they were not
+            made by clean commits, all models by one; those of the tuning, whose choices that one holds, may be of earlier ones.
     """
     tables_commit = run.require("tables")["commit"]
-    facts = models_made(run)
-    commits = sorted({f["commit"] for f in facts})
-    if len(commits) > 1 or any(c.endswith("-dirty") or c == "unknown" for c in (*commits, tables_commit)):
+    facts, tuned = models_made(run)
+    commits, tuning_commits = (sorted({f["commit"] for f in found}) for found in (facts, tuned))
+    every = (*commits, *tuning_commits, tables_commit)
+    if len(commits) > 1 or any(c.endswith("-dirty") or c == "unknown" for c in every):
         raise InputError(
-            f"the run's models were made by {', '.join(commits)}, its tables by {tables_commit}; wanted one commit without local "
+            f"the run's models were made by {', '.join(commits + tuning_commits)}, its tables by {tables_commit}; wanted one commit without local "
             "changes, so that anyone can make them again: run the study in a clean clone"
         )
     out = locate(out)
@@ -50,30 +51,31 @@ def publish(run: Run, out: str | Path) -> Path:
         "commit": commits[0],
         "replicates": run.study.replicates,
         "seeds": run.study.seeds,
-        "models": len(facts),
-        "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts)),
+        "models": len(facts + tuned),
+        "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts + tuned)),
         "device": facts[0]["device"],
         "versions": facts[0]["versions"],
+        "tuning_commits": tuning_commits,
         "tables_commit": tables_commit,
     }
     write_json(out / "made.json", made)
     return out
 
 
-def models_made(run: Run) -> list[dict[str, Any]]:
-    """The `run.json` of every model of the run and its parts: replicates, tuning, shadows.
+def models_made(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The `run.json` of every model of the run, its replicates and shadows; and of those of the tuning.
 
     Raises:
         InputError: one is not finished.
     """
-    found = []
+    found, tuned = [], []
     for name, part in {"": run, **run.parts()}.items():
         arms = part.study.everyone()
         names = [arm.name for arm in arms if arm.seed is None or name != "tuning"]
         if name == "tuning":
             names += [tuned_name(arm, rate) for arm in part.study.arms() for rate in rates_tried(part.study, arm)]
-        found += [part.require(f"models/{name}") for name in names]
-    return found
+        (tuned if name == "tuning" else found).extend(part.require(f"models/{model}") for model in names)
+    return found, tuned
 
 
 def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:

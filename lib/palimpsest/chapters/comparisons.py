@@ -12,7 +12,7 @@ import pandas as pd
 from palimpsest.chapters import figures, tradeoffs
 from palimpsest.chapters.claims import MOMENTS, PAPER, PHRASES, amount, outcomes, paper_findings, say_undecided
 from palimpsest.chapters.figures import LABELS
-from palimpsest.measure.comparison import Question, compare_methods
+from palimpsest.measure.comparison import QUALITIES, Question, compare_methods, differences_at_distances
 from palimpsest.study import METHODS, Run
 from palimpsest.study.fingerprints import tuned_name
 from palimpsest.study.parts import rates_tried
@@ -27,6 +27,7 @@ ANNEALED = [m for m in METHODS if m.startswith("sft_annealed")]
 MITIGATED = [m for m, rule in METHODS.items() if not rule.distilled and m != "sft" and m not in ANNEALED]
 OF_PAPER = [first for first, second in PAPER if second == "sft"]
 OWN_TEXT = [m for m in DISTILLED if METHODS[m].samples]
+DISTANCES = ("nats above the best loss", "ROUGE-L below the best", "share of the tokens left unread")  # as `QUALITIES`
 # Question -> pairs of methods, and the measures asked of. A family holds at most eight comparisons over two sizes: with five replicates
 # Holm's correction leaves little power in larger ones (`benchmarks/comparing.py`).
 ASKED: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
@@ -74,10 +75,12 @@ def claim(first: str, second: str) -> str:
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
-    """`claims`: every question that the study's methods allow, answered from the trajectories of all replicates; `tuning`: the grid."""
+    """`claims`: every question that the study's methods allow, answered from the trajectories of all replicates; `distances`: those at
+    equal quality, at points of it; `tuning`: the grid."""
     trajectories, _ = tradeoffs.points_of(run)
-    found = compare_methods(trajectories[trajectories["size"] != "teacher"], questions())
-    return {"claims": found, "tuning": tuning(run)}
+    students, asked = trajectories[trajectories["size"] != "teacher"], questions()
+    found, apart = (compare(students, asked) for compare in (compare_methods, differences_at_distances))
+    return {"claims": found, "distances": apart, "tuning": tuning(run)}
 
 
 def tuning(run: Run) -> pd.DataFrame:
@@ -195,6 +198,36 @@ def plot_claims(claims: pd.DataFrame, question: str) -> plt.Figure | None:
     axes[0, 0].set(yticks=range(len(rows)), yticklabels=names, ylim=(-0.6, len(rows) - 0.4))
     plt.close(figure)
     return figure
+
+
+def plot_distances(distances: pd.DataFrame, measure: str) -> plt.Figure | None:
+    """Distilled minus fine-tuned with 95 % intervals, at stated distances from the worse of the two best qualities: a row of panels per
+    size, a column per meaning of quality, which gets better to the right. None where there is no number."""
+    rows = distances[
+        (distances["measure"] == measure) & (distances["second"] == "sft") & distances["estimate"].notna()
+    ]
+    rows = rows[rows["first"].isin(DISTILLED)]
+    if rows.empty:
+        return None
+    sizes, methods = list(rows["size"].unique()), [m for m in DISTILLED if m in set(rows["first"])]
+    figure, axes = figures.panels(len(sizes), len(QUALITIES), sharex="col")
+    for (size, quality), part in rows.groupby(["size", "quality"], sort=False):
+        ax, places = axes[sizes.index(size), list(QUALITIES).index(quality)], QUALITIES[quality].distances[::-1]
+        for i, method in enumerate(methods):
+            found = part[part["first"] == method]
+            at = found["distance"].map(places.index) + 0.09 * (i - (len(methods) - 1) / 2)
+            errors = np.abs(found[["low", "high"]].sub(found["estimate"], axis=0).fillna(0).to_numpy().T)
+            style = {"fmt": figures.MARKERS[method], "color": figures.COLORS[method], "ms": 4, "lw": 1}
+            ax.errorbar(at, found["estimate"], yerr=errors, label=LABELS[method], **style)
+        ax.axhline(0, color="#777777", lw=1, ls=":")
+        ax.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+    for ax, name in zip(axes[-1], DISTANCES, strict=True):
+        ax.set_xlabel(name)
+    for ax, size in zip(axes[:, 0], sizes, strict=True):
+        ax.set_ylabel(f"{size}: {PHRASES[measure][0]}", fontsize=8)
+        if "points" in PHRASES[measure][1]:
+            figures.in_percent(ax.yaxis)
+    return figures.legend(figure, axes)
 
 
 def show_paper(claims: pd.DataFrame) -> pd.DataFrame | None:

@@ -63,6 +63,7 @@ TABLES: dict[str, list[str]] = {
         "costs": f"{_MODEL} parameters bytes training_flops seconds peak_memory_bytes decode_tokens_per_second",
         # comparisons of methods, over replicates
         "claims": "family claim size first second measure quality replicates estimate low high null_largest p_holm verdict because",
+        "distances": "family claim size first second measure quality distance replicates estimate low high",
         "tuning": f"size method learning_rate epoch {_QUALITY} chosen",
         # what a student was never given, and what many students trained alike tell of one
         "other_names": f"{_MODEL} replicate split copies given canaries twins exposure exposure_low exposure_high auc recited",
@@ -201,6 +202,7 @@ measure: str: AUC or TPR (true positive rate) of an attack; of a claim, the colu
 quality: str: the meaning of quality that is held equal; none at the end of training
 replicates: int: independent replicates
 estimate: float: first minus second, mean over replicates
+distance: float: from the worse of two best qualities: nats, ROUGE-L, or a share of the tokens
 null_largest: float: largest difference of a method from itself in another replicate, by the same estimator
 p_holm: float: p-value of the t-test over replicates, corrected over the family (Holm)
 because: str: why it is undecided; empty where it is not

@@ -107,5 +107,5 @@ class Trajectory(TrainerCallback):
         for name, path in self.paths.items():
             if self.rows[name]:
                 write_table(pd.DataFrame(self.rows[name]).reindex(columns=TABLES[name]), path)  # unasked: empty
-        shown = [form.format(row[name]) for name, form in SHOWN.values() if name in row]
+        shown = ["-" if pd.isna(row[name]) else form.format(row[name]) for name, form in SHOWN.values() if name in row]
         print(f"{when['epoch']:6.2f}    " + "  ".join(shown), flush=True)
