@@ -11,7 +11,7 @@ from trained_by_hand import finish, made_by_hand
 from palimpsest.book import published
 from palimpsest.chapters import claims, comparisons, tradeoffs
 from palimpsest.errors import InputError
-from palimpsest.study import load_study, write_table
+from palimpsest.study import METHODS, load_study, write_table
 from palimpsest.study.files import root
 from palimpsest.study.tables import Tables
 
@@ -114,6 +114,13 @@ def test_published_tables_make_the_chapter(folder):
     methods = {arm.method for arm in study.arms()}
     assert set(tables.trajectories["method"]) == methods
     assert {*tables.claims["first"], *tables.claims["second"]} <= methods
+    tuned = tables.tuning[tables.tuning["chosen"]]
+    for row in tuned.itertuples():  # what validation quality chose is what the study trains with
+        assert study.training(row.size, row.method).learning_rate == row.learning_rate, (row.size, row.method)
+    for size, method in {(arm.size, arm.method) for arm in study.arms()} - set(zip(tuned["size"], tuned["method"])):
+        parent = METHODS[method].leave_out or ("sft" if method.startswith("sft") else method.rsplit("_t", 1)[0])
+        if not METHODS[method].private:  # a variant takes over what was chosen for the method that it varies
+            assert study.training(size, method).learning_rate == study.training(size, parent).learning_rate, method
     for question in comparisons.ASKED:
         assert comparisons.plot_claims(tables.claims, question) is not None
     assert (

@@ -25,7 +25,7 @@ def test_the_grid_is_tried_in_the_tuning_alone():
     study = load_study("studies/demo-replicates.yaml")
     parts, arms = parts_of(study), {a.name: a for a in study.arms()}
     assert is_tuning(parts["tuning"]) and not is_tuning(study) and not is_tuning(parts["replicate1"])
-    assert rates_tried(parts["tuning"], arms["small-sft-s0"]) == [5e-4, 1e-3, 2e-3, 4e-3]
+    assert rates_tried(parts["tuning"], arms["small-sft-s0"]) == study.tuning.learning_rates != []
     assert rates_tried(parts["tuning"], arms["small-sft_dropped-s0"]) == []
     assert rates_tried(parts["tuning"], arms["small-sft_dedup-s0"]) == []  # left out: it takes over sft's
     assert rates_tried(study, arms["small-sft-s0"]) == rates_tried(parts["replicate1"], arms["small-sft-s0"]) == []
