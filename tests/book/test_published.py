@@ -117,7 +117,9 @@ def test_published_tables_make_the_chapter(folder):
     tuned = tables.tuning[tables.tuning["chosen"]]
     for row in tuned.itertuples():  # what validation quality chose is what the study trains with
         assert study.training(row.size, row.method).learning_rate == row.learning_rate, (row.size, row.method)
-    for size, method in {(arm.size, arm.method) for arm in study.arms()} - set(zip(tuned["size"], tuned["method"])):
+    for size, method in {(arm.size, arm.method) for arm in study.arms()} - {
+        *zip(tuned["size"], tuned["method"], strict=True)
+    }:
         parent = METHODS[method].leave_out or ("sft" if method.startswith("sft") else method.rsplit("_t", 1)[0])
         if not METHODS[method].private:  # a variant takes over what was chosen for the method that it varies
             assert study.training(size, method).learning_rate == study.training(size, parent).learning_rate, method
