@@ -126,7 +126,13 @@ def say_paper(claims: pd.DataFrame) -> list[str]:
     for outcome, title in (("contradicts", "Contradicts the paper"), ("agrees", "Agrees with it")):
         told = say_decided(found[found["outcome"] == outcome])
         lines += [f"**{title}**", "", *(told or ["- Nothing that is decided."]), ""]
-    return [*lines, "**Undecided**", "", *(say_undecided(found) or ["- Nothing."])]
+    equal = found[found["moment"] == "equal"]
+    decided = (equal["verdict"] != "undecided").sum()
+    so_far = (
+        "At the end, methods also differ in how good they became, and one that recites less may have learned less. At equal quality, "
+        f"{decided or 'none'} of these comparisons {'is' if decided < 2 else 'are'} decided."
+    )
+    return [*lines, so_far, "", "**Undecided**", "", *(say_undecided(found) or ["- Nothing."])]
 
 
 def say_headline(claims: pd.DataFrame) -> list[str]:
