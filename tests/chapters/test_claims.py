@@ -63,6 +63,7 @@ def test_the_papers_findings_come_contradictions_first():
     _, against, agrees, open_ = re.split(r"\*\*\w.*\*\*", "\n".join(claims.say_paper(SOME)))
     assert "At equal quality, *Word-KD* recites more" in against and "less" not in against
     assert "At the end, *Word-KD* recites less" in agrees and "more" not in agrees
+    assert "At equal quality, 1 of these comparisons is decided." in agrees
     assert "We cannot tell in 2 of 5 comparisons: " in open_ and "the null is larger (1)" in open_
     assert claims.say_paper(NOTHING) == ["There are none of the comparisons that the paper makes."]
 

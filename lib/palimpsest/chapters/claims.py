@@ -129,7 +129,7 @@ def say_paper(claims: pd.DataFrame) -> list[str]:
     equal = found[found["moment"] == "equal"]
     decided = (equal["verdict"] != "undecided").sum()
     so_far = (
-        "At the end, methods also differ in how good they became, and one that recites less may have learned less. At equal quality, "
+        "At the end, methods also differ in how good they became, and a student that learned little recites little. At equal quality, "
         f"{decided or 'none'} of these comparisons {'is' if decided < 2 else 'are'} decided."
     )
     return [*lines, so_far, "", "**Undecided**", "", *(say_undecided(found) or ["- Nothing."])]
