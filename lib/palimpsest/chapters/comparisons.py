@@ -141,7 +141,8 @@ def say_claims(claims: pd.DataFrame, *asked: str) -> list[str]:
                 less, more = ((decided["verdict"] == verdict).sum() for verdict in ("less", "more"))
                 furthest = decided.loc[decided["estimate"].abs().idxmax()]
                 name = f"{furthest['claim']}, {furthest['size']} ({amount(measure, furthest['estimate'])})"
-                start = f"- {PHRASES[measure][0].capitalize()}, {MOMENTS[moment]}"
+                what = PHRASES[measure][0]
+                start = f"- {what[0].upper()}{what[1:]}, {MOMENTS[moment]}"
                 lines.append(
                     f"{start}: the first has less in {less} of {len(part)}, more in {more}. Furthest: {name}."
                 )
