@@ -34,7 +34,7 @@ published_dir: str = "book/published/demo-replicates"  # shown where the study h
 
 # %%
 from palimpsest.book import published
-from palimpsest.chapters import claims, comparisons, tradeoffs
+from palimpsest.chapters import claims, comparisons, other_names, shadows, tradeoffs
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import open_run
 
@@ -112,6 +112,29 @@ comparisons.plot_claims(tables.claims, "transferred")
 
 # %%
 say(*comparisons.say_claims(tables.claims, "transferred"))
+
+# %% [markdown]
+# Is it the secret that came through, or whose it is? Canaries that only the teacher read, asked for under their own name and under that
+# of another one ([how](sec-inheritance)); then what a flatter divergence changes.
+
+# %% tags=["csv:other_names"]
+other_names.show_other_names(tables.other_names)
+
+# %% tags=["csv:other_names", "csv:transferred"]
+say(
+    *other_names.say_other_names(tables.other_names),
+    *other_names.say_temperatures(tables.other_names, tables.transferred),
+)
+
+# %% [markdown]
+# ## The strongest attacks
+#
+# Students trained alike on other records tell more of one than it does itself ([how](sec-attacks)). Planted canaries prove how
+# private a training was at most; each bound holds for one training with 95 % confidence, so one in twenty that gives nothing away
+# shows a bound above 0.
+
+# %% tags=["csv:shadow_attacks", "csv:privacy_audit"]
+say(*shadows.say_shadow_attacks(tables.shadow_attacks), *shadows.say_privacy_audit(tables.privacy_audit))
 
 # %% [markdown]
 # ## The two choices taken apart
