@@ -21,7 +21,17 @@ from palimpsest.study.parts import rates_tried
 from palimpsest.study.tables import Tables, read_table
 
 FOLDER = "book/published/demo-replicates"  # what the pages show where a run has one replicate
-KEPT = ("trajectories", "claims", "distances", "tuning", "by_dose", "transferred", "other_names", "shadow_attacks", "privacy_audit")
+KEPT = (
+    "trajectories",
+    "claims",
+    "distances",
+    "tuning",
+    "by_dose",
+    "transferred",
+    "other_names",
+    "shadow_attacks",
+    "privacy_audit",
+)
 CLAIMS = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- end of claims -->)", re.DOTALL)  # their place in README
 
 
