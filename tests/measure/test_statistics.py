@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
 
 from palimpsest.measure.statistics import (
     auc,
     bootstrap,
     bootstrap_means,
     clopper_pearson,
+    compare_verdicts,
+    holm,
     mcnemar,
     over_seeds,
     paired_bootstrap,
@@ -72,6 +75,44 @@ def test_mcnemar_is_a_fair_coin_over_the_records_that_differ(pairs):
 def test_mcnemar_needs_the_same_records():
     with pytest.raises(ValueError, match="2 and 1 verdicts"):
         mcnemar([True, False], [True])
+
+
+@pytest.mark.parametrize(
+    ("both", "only_one", "only_other", "neither", "low", "high"),
+    [  # Newcombe's own tables: Statistics in Medicine 17, 2635 (1998), table III, method 10
+        (36, 12, 2, 0, 0.0569, 0.3404),
+        (0, 0, 0, 30, -0.1135, 0.1135),
+    ],
+)
+def test_paired_interval_by_published_numbers(both, only_one, only_other, neither, low, high):
+    one = [True] * (both + only_one) + [False] * (only_other + neither)
+    other = [True] * both + [False] * only_one + [True] * only_other + [False] * neither
+    found = compare_verdicts(one, other)
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"), [(0.02, 0.02, 0.0), (0.1, 0.02, 0.9), (0.5, 0.4, 0.5), (0.99, 0.9, 0.3)]
+)
+def test_paired_interval_covers_the_difference(one, other, agree):
+    """Of 60 records; `agree`: the share of the possible overlap between the two models."""
+    rng, inside = np.random.default_rng(0), 0
+    both = one * other + agree * (min(one, other) - one * other)
+    for cells in rng.multinomial(60, [both, one - both, other - both, 1 - one - other + both], size=400):
+        a, b = (np.repeat(pattern, cells) for pattern in ([True, True, False, False], [True, False, True, False]))
+        found = compare_verdicts(a, b)
+        inside += found["low"] <= one - other <= found["high"]
+    assert inside / 400 >= 0.925  # 95 % less two standard errors of 400 draws
+
+
+def test_of_no_record_there_is_nothing_to_compare():
+    found = compare_verdicts([], [])
+    assert found["total"] == 0 and np.isnan(found["difference"]) and found["p"] == 1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_known_correction(p):
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_bootstrap_with_one_seed_has_the_usual_width():

@@ -36,6 +36,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import t
 
 from palimpsest.errors import InputError
+from palimpsest.measure.statistics import holm
 
 ENOUGH_REPLICATES, LEVEL = 5, 0.05
 _POINT = ["size", "method", "replicate", "epoch"]
@@ -240,11 +241,8 @@ def compare_methods(trajectories: pd.DataFrame, questions: list[Question]) -> pd
             if not np.isnan(row["p"]):
                 families[names["family"], names["quality"]].append(row)
     for rows in families.values():
-        # Not by statsmodels: its `multipletests` collects all garbage at every call, half a second each in a study.
-        rows.sort(key=lambda row: row["p"])
-        steps = [row["p"] * (len(rows) - i) for i, row in enumerate(rows)]
-        for row, p in zip(rows, np.maximum.accumulate(steps), strict=True):
-            row["p_holm"] = min(p, 1.0)
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            row["p_holm"] = p
     for rows in claims:
         _decide(rows)
     return pd.DataFrame([row for rows in claims for row in rows], columns=COLUMNS)

@@ -17,7 +17,7 @@ from palimpsest.measure.statistics import (
     auc,
     bootstrap,
     bootstrap_means,
-    mcnemar,
+    compare_verdicts,
     paired_bootstrap,
     rate,
     rate_of,
@@ -64,7 +64,6 @@ def origins(memorized: pd.DataFrame, arms: Iterable[Arm]) -> pd.DataFrame:
     Raises:
         InputError: a model of the comparison has no column.
     """
-    names = {recite: name for name, recite in SETS.items()}
     columns = ["size", "method", "seed", "id", "teacher", "student", "baseline", "set"]
     parts = []
     for arm in arms:
@@ -76,9 +75,17 @@ def origins(memorized: pd.DataFrame, arms: Iterable[Arm]) -> pd.DataFrame:
                 f"arm {arm.name} cannot be compared: no verdicts of {', '.join(missing)}; measure them first"
             )
         part = pd.DataFrame({role: memorized[name].to_numpy() for role, name in roles.items()})
-        part["set"] = pd.Categorical([names[row] for row in part.itertuples(index=False, name=None)], list(SETS))
-        parts.append(part.assign(size=arm.size, method=arm.method, seed=arm.seed, id=memorized.index)[columns])
+        part = part.assign(set=sorted_into_sets(part), size=arm.size, method=arm.method, seed=arm.seed)
+        parts.append(part.assign(id=memorized.index)[columns])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def sorted_into_sets(recited: pd.DataFrame) -> pd.Categorical:
+    """The one of `SETS` that each record is in, by the boolean columns `teacher`, `student`, `baseline`."""
+    place = np.empty(8, dtype=np.int8)
+    place[np.array([*SETS.values()]) @ [4, 2, 1]] = range(len(SETS))
+    patterns = recited[["teacher", "student", "baseline"]].to_numpy(bool) @ [4, 2, 1]
+    return pd.Categorical.from_codes(place[patterns], list(SETS))
 
 
 def count_sets(origins: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +134,7 @@ def compare(origins: pd.DataFrame, other: str = "baseline") -> pd.DataFrame:
     for (size, method), part in _by(origins, "size", "method"):
         student, held = (part.pivot(index="seed", columns="id", values=c).to_numpy(bool) for c in ("student", other))
         paired = paired_bootstrap(student, held)
-        p = [mcnemar(a, b)["p"] for a, b in zip(student, held, strict=True)]
+        p = [compare_verdicts(a, b)["p"] for a, b in zip(student, held, strict=True)]
         rows.append(
             {
                 **{"size": size, "method": method, "student": student.mean(), "other": held.mean()},
