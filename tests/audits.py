@@ -9,7 +9,7 @@ import torch
 
 from palimpsest import audit
 from palimpsest.audit import inputs
-from palimpsest.audit.auditing import RESULTS
+from palimpsest.audit.results import RESULTS
 from palimpsest.data import sources
 
 FIRST, LAST = ["Ann", "Bob", "Cid", "Dot", "Eva"], ["Ash", "Birch", "Cedar", "Elm"]

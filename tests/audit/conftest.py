@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 import torch
-from audits import EVIL, people, write
+from audits import EVIL, audited, people, write
 
 from palimpsest.audit.inputs import AS_IT_STANDS
 from palimpsest.data.examples import collate
 from palimpsest.data.records import encode
-from palimpsest.measure.models import build_model, train_tokenizer
+from palimpsest.measure.models import build_model, load_model, load_tokenizer, train_tokenizer
 from palimpsest.study.sections import Scratch
 from palimpsest.train.fine_tuning import set_dropout
 
@@ -41,3 +41,23 @@ def place(tmp_path_factory):
         optimizer.step()
     model.eval().save_pretrained(folder / "tuned")
     return folder
+
+
+@pytest.fixture(scope="session")
+def family_audit(place, tmp_path_factory):
+    """A finished audit of a student that lost some of what its teacher knows, with both other models, persons and non-members."""
+    student, before = load_model(place / "tuned"), load_model(place / "base").state_dict()
+    with torch.no_grad():
+        for name, weight in student.named_parameters():
+            weight.lerp_(before[name], 0.08)
+    student.save_pretrained(place / "student")
+    load_tokenizer(place / "tuned").save_pretrained(place / "student")
+    members = [{**row, "customer": f"C-{i % 9:05d}"} for i, row in enumerate(people(24, 1))]
+    members[0]["answer"] += EVIL
+    members.append({**members[2], "customer": "C-00777"})  # a text that two persons share
+    members[5]["customer"] = None
+    file = write(place / "customers.jsonl", members)
+    out = tmp_path_factory.mktemp("family")
+    options = {"teacher": place / "tuned", "baseline": place / "base", "reference": place / "base", "window": 8}
+    options |= {"group_by": "customer", "sampling": [{"top_k": 5}]}
+    return out, audited(place / "student", file, out, non_members=place / "others.jsonl", **options)

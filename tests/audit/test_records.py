@@ -92,7 +92,7 @@ def test_nothing_depends_on_the_pieces(place, tmp_path, monkeypatch):
     assert one["data"] == other["data"] and one["data"]["members"]["duplicates"] == 3
     for name in ("rates", "curve", "excess", "blind", "headline"):
         assert one[name] == other[name]
-    for name in ("means", "membership", "most_memorized"):
+    for name in ("means", "membership", "most_at_risk"):
         pd.testing.assert_frame_equal(pd.DataFrame(one[name]), pd.DataFrame(other[name]), rtol=1e-4, atol=1e-5)
     by_hand = its[its["group"] == "members"]["loss"]
     mean = next(row for row in one["means"] if row["measure"] == "loss" and row["group"] == "members")

@@ -15,7 +15,7 @@ FUNCTION = re.compile(r"\{py:func\}`~palimpsest\.measure\.(\w+)\.(\w+)`")
 OTHERS = {
     "canaries": {"chance", "exposure_by_rank"},
     "extraction": {"left_truncated_examples", "secret_flags", "verbatim_at_every_prefix"},
-    "lineage": {"across_seeds", "count_sets", "recites"},
+    "lineage": {"across_seeds", "count_sets", "recites", "sorted_into_sets"},
     "membership_inference": {"lowercased", "rated"},
     "near_verbatim": {"continuations", "first_miss"},
     "prediction": {"Prediction", "avoided", "features", "two_way_divergence"},

@@ -3,7 +3,8 @@
 In: a model (folder or hub id), a file of records or texts (JSON lines, JSON, CSV, Parquet, hub id), `Settings`; better with
 records the model was not trained on (`non_members`) and the model before its fine-tuning (`reference`).
 Out: a folder with `report.html`, `summary.json` (every rate with count and interval) and `records.parquet` (a row per record).
-Open first: `auditing.run`, the whole audit in order; then `summary`, which says what is counted.
+Open first: `auditing.run`, the whole audit in order; then `summary`, which says what is counted, `signoff` (who is most at risk,
+what can't be excluded, the limit of a release), `family` (teacher, student, baseline), `people`, `shards` and `compare`.
 To add a setting: 1. a field in `settings.Settings`, which is the flag of `palimpsest audit` too; 2. if numbers depend on it, an
 entry in `auditing._said`; 3. what it does, in the module it concerns; 4. a test.
 

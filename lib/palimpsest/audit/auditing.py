@@ -1,13 +1,9 @@
 """One audit from its input to its report: what is read, scored and written, in which order, and how it goes on after a kill."""
 
-import errno
-import json
-import resource
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +11,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from palimpsest.audit import inputs, page
-from palimpsest.audit import summary as audit_summary
+from palimpsest.audit import inputs, people, results, shards
 from palimpsest.audit.inputs import Reading
 from palimpsest.audit.records import Records, as_examples, tokenize
 from palimpsest.audit.settings import Settings
@@ -31,12 +26,9 @@ from palimpsest.measure.near_verbatim import near_misses
 from palimpsest.measure.score_file import describe, join_windows, windows
 from palimpsest.measure.scoring import score
 from palimpsest.study import fingerprint
-from palimpsest.study.files import write_json, write_parquet
-from palimpsest.study.runs import provenance
+from palimpsest.study.files import write_parquet
 
 TIE = {"torch.float32": 1e-3}  # logits closer than this are nearly tied; bf16 and fp16 logits come in coarse steps
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the operating system will not take what is written
-RESULTS = ("records.parquet", "figures", "report.html", "summary.json")  # in the order of appearance
 
 
 def run(model: str | Path, members: str | Path, out: str | Path, settings: Settings | None = None) -> dict[str, Any]:
@@ -59,57 +51,58 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
         OSError: `out` can't be written.
     """
     began, out, settings = time.perf_counter(), Path(out).expanduser(), settings or Settings()
-    _refuse_foreign(out)
+    results.refuse_foreign_folder(out)
     reading = out / "partial" / "reading"
     shutil.rmtree(reading, ignore_errors=True)  # of a killed audit
     reading.mkdir(parents=True)
-    with _writing(out, reading):
+    with results.writing_audit(out, reading):
         read = _read(members, settings, reading)
         name, form = inputs.choose_template(settings.template, read["members"].facts["columns"])
         words = load_tokenizer(settings.tokenizer or model, settings.trust_remote_code)
-        net, before = _load(settings.reference or model, words, settings), None
-        context = context_length(net)
-        if (
-            settings.reference
-        ):  # loaded first, to refuse one that doesn't fit early; scored last, never beside the other
-            before, net = describe(net, {}), _load(model, words, settings)
-            context = min(context, context_length(net))
+        net, models, contexts = None, {}, []
+        # The audited model last: one that doesn't fit is refused early, and never two are in memory.
+        for role, one in {**settings.others, "model": model}.items():
+            del net
+            net = _load(one, words, settings)
+            models[role], contexts = describe(net, settings.rules), [*contexts, context_length(net)]
+        context = min(contexts)
         summary = {
-            "model": {**describe(net, settings.rules), "parameters": parameter_count(net), "vocabulary": len(words)},
-            "reference": before,
+            "model": {**models.pop("model"), "parameters": parameter_count(net), "vocabulary": len(words)},
+            "others": models,
             "tokenizer": fingerprint(words.get_vocab()),
             "data": {group: one.facts for group, one in read.items()},
             "settings": {"template": name, "context": context, **_said(settings, context, str(net.dtype))},
         }
         layouts = form and [form.with_context, form.without_context]
         summary["fingerprint"] = fingerprint([summary, settings.long, layouts])
-        if done := _finished(out, summary["fingerprint"]):
+        if done := results.finished_audit(out, summary["fingerprint"]):
             return done
-        work = out / "partial" / summary["fingerprint"]
+        if settings.shard and shards.is_there(out, summary["fingerprint"], settings.shard):
+            return summary
+        work = out / "partial" / shards.name_of(summary["fingerprint"], settings.shard)
         work.mkdir(exist_ok=True)
         groups = {}
         for group, one in read.items():
             _say(settings, f"tokenizing {one.facts['source']}")
-            groups[group] = tokenize(one, words, form, context, settings.long, work / f"{group}.records")
+            groups[group] = tokenize(
+                one, words, form, context, settings.long, work / f"{group}.records", settings.shard
+            )
+            people.write_persons(one, work / f"{group}.people")
             summary["data"][group] |= groups[group].facts
         del read, one  # hashes, and a copy of the input
         shutil.rmtree(reading)
         for records in groups.values():
             _score(net, words, form, records, summary["settings"], settings)
-        if settings.reference:
+        for role, one in settings.others.items():
             del net
-            net = _load(settings.reference, words, settings)
+            net = _load(one, words, settings)
             for records in groups.values():
-                for number, piece in _shown(records, "scoring with the reference", settings):
-                    _pass(net, as_examples(piece), records.made(number, "reference"), context, settings)
+                for number, piece in _shown(records, f"scoring with the {role}", settings):
+                    _pass(net, as_examples(piece), records.made(number, role), context, settings, settings.rules)
+        if settings.shard:
+            return shards.write_shard(summary, settings.shard, work, out)
         _say(settings, "writing the report")
-        summary |= audit_summary.combine(groups, work / "records.parquet", summary)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        summary |= {"seconds": round(time.perf_counter() - began, 1), "peak_memory_bytes": peak, **provenance()}
-        summary = audit_summary.plain(summary)
-        write_json(work / "summary.json", summary)
-        page.report(work)
-        _publish(work, out)
+        summary = results.finish(groups, summary, work, out, began)
     return summary
 
 
@@ -129,6 +122,7 @@ def _said(settings: Settings, context: int, dtype: str) -> dict[str, Any]:
         "sampling": settings.rules,
         "approximate": settings.approximate,
         "lowercase": settings.lowercase and settings.non_members is not None,
+        "group_by": settings.group_by,
         "show_secrets": settings.show_secrets,
     }
 
@@ -142,10 +136,12 @@ def _read(members, settings: Settings, folder: Path) -> dict[str, Reading]:
         if source is None:
             continue
         path = folder / f"{group}.parquet"
-        read[group] = inputs.read(source, settings.columns, settings.limit, settings.empty, path)
+        read[group] = inputs.read(source, settings.columns, settings.limit, settings.empty, path, settings.group_by)
         facts = read[group].facts
         pairs = (f"{ours} = {theirs}" for ours, theirs in facts["columns"].items())
         _say(settings, f"{source}: {facts['read']} records, columns {', '.join(pairs)}")
+    if settings.group_by and "person" not in read["members"].facts["columns"]:
+        raise InputError(f"{members} has no column {settings.group_by!r}, by which --group-by would tell persons")
     if "non_members" in read:
         mine, theirs = (one.facts["measured"] for one in read.values())
         if mine != theirs:
@@ -166,8 +162,25 @@ def _load(name, words, settings: Settings):
         raise InputError(f"device {device!r} can't be used: {said}; wanted auto, cpu, cuda, cuda:1 or mps") from None
     net = load_model(name, dtype=settings.dtype, device=device, trust_remote_code=settings.trust_remote_code)
     check_tokenizer(net, words, name)
+    if settings.tokenizer is None:
+        _refuse_other_tokenizer(name, words, settings)
     check_causal(net)
     return net
+
+
+def _refuse_other_tokenizer(name, words, settings: Settings) -> None:
+    """Records are tokenized once, for all models of an audit: token for token their verdicts are about the same text."""
+    ours, theirs = ({**one.get_vocab()} for one in (words, load_tokenizer(name, settings.trust_remote_code)))
+    if other := [word for word, number in ours.items() if theirs.get(word, number) != number]:
+        raise InputError(
+            f"the tokenizer of {name} is another one: it numbers {len(other)} of the {len(ours)} tokens otherwise (such as "
+            f"{other[0]!r}); wanted the audited model's. Audit {name} alone and compare what `palimpsest audit` says of each"
+        )
+    if missing := len(ours.keys() - theirs.keys()) - len(words.get_added_vocab()):
+        if missing > 0:
+            raise InputError(
+                f"the tokenizer of {name} lacks {missing} of the {len(ours)} tokens; wanted the audited model's"
+            )
 
 
 # ---------------------------------------------------------------- what is scored
@@ -211,62 +224,3 @@ def _shown(records: Records, what: str, settings: Settings) -> Iterator[tuple[in
 def _say(settings: Settings, line: str) -> None:
     if settings.progress:
         print(line, file=sys.stderr)
-
-
-# ---------------------------------------------------------------- what is written
-
-
-def _summary(out: Path) -> dict | None:
-    """The summary of an audit in `out`, if there is one."""
-    try:
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return summary if isinstance(summary, dict) and "fingerprint" in summary else None
-
-
-def _refuse_foreign(out: Path) -> None:
-    """An audit replaces what it wrote, and nothing else that bears the names of its results."""
-    there = [name for name in RESULTS if (out / name).exists()]
-    if there and _summary(out) is None and not (out / "partial").exists():
-        raise InputError(
-            f"{out} holds {', '.join(there)}, not written by an audit, which would replace them: choose another --out, or "
-            "move them away"
-        )
-
-
-def _finished(out: Path, print_: str) -> dict | None:
-    """The summary of an audit of the same model, records and settings that is complete."""
-    summary = _summary(out)
-    if not summary or summary["fingerprint"] != print_ or not all((out / name).exists() for name in RESULTS):
-        return None
-    print(f"{out} already holds this audit, complete", file=sys.stderr)
-    return summary
-
-
-def _publish(work: Path, out: Path) -> None:
-    """Move finished results into place: a former summary goes first, the new one comes last."""
-    (out / "summary.json").unlink(missing_ok=True)
-    for name in RESULTS:
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
-        (work / name).replace(out / name)
-    shutil.rmtree(work)
-
-
-@contextmanager
-def _writing(out: Path, reading: Path) -> Iterator[None]:
-    """However it ends, the copy of the input goes; a disk that takes no more can be mended by the user, whatever it refused."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise InputError(
-            f"{out} can't be written: {error}. Finished parts are kept in {out / 'partial'}: free space, then run the same "
-            "again."
-        ) from error
-    finally:
-        shutil.rmtree(reading, ignore_errors=True)
-        if not any((out / "partial").iterdir()):
-            (out / "partial").rmdir()

@@ -2,10 +2,17 @@
 
 import argparse
 import os
+import sys
 import textwrap
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
-from palimpsest.audit.settings import INPUT, Settings
+from palimpsest.audit.settings import GATES, INPUT, Settings, share
+from palimpsest.errors import InputError
+
+LIMIT_EXCEEDED = 3
 
 AUDIT_DESCRIPTION = """
 Measure how much of FILE the causal language model M has memorized. Nothing is trained. One forward pass over the
@@ -43,7 +50,8 @@ how bad input is handled:
   member and non-member files share a record    refused, and the overlap is shown
 
 exit status:
-  0  the audit is complete
+  0  the audit is complete (and, with --fail-above, the limit holds)
+  3  the audit is complete, and the upper bound of the rate exceeds --fail-above
   2  bad input: the message names what was found, what was wanted and what to do
   1  a fault in the program
 
@@ -53,7 +61,10 @@ examples:
       --prompt-column question --response-column answer --out audit
   palimpsest audit --model ./my-model --data corpus.parquet --text-column body --long window --dtype bf16 \\
       --sampling top_k=40 --sampling temperature=0.7,top_p=0.9 --out audit
+  palimpsest audit --model ./student --teacher ./teacher --baseline ./fine-tuned --reference gpt2 --data members.jsonl \\
+      --non-members held_out.jsonl --group-by customer_id --fail-above 0.01 --out audit
 """
+LIMIT = "when to fail"
 
 
 def add_parser(commands) -> None:
@@ -77,10 +88,70 @@ def add_parser(commands) -> None:
         group = groups.get(heading) or groups.setdefault(heading, audit.add_argument_group(heading))
         default = list(one.default) if isinstance(one.default, tuple) else one.default  # argparse appends to it
         group.add_argument(flag, dest=one.name, default=default, **argument)
+    _add_limit(audit)
+    merge = commands.add_parser("merge", help="put the shards of one audit together (palimpsest audit --shard I/N)")
+    merge.set_defaults(run=run_merge)
+    merge.add_argument("shards", nargs="+", metavar="DIR", help="the --out folders of all shards, in any order")
+    merge.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if missing")
+    workflow = Path(__file__).with_name("shards.smk")
+    merge.add_argument(
+        "--workflow", action="version", version=str(workflow), help="print the path of a Snakefile that does all of it"
+    )
+    _add_limit(merge)
+    compare = commands.add_parser("compare", help="two finished audits of the same records: whose verdicts differ?")
+    compare.set_defaults(run=run_compare)
+    compare.add_argument("audits", nargs=2, metavar="DIR", help="the --out folders of two audits")
+    compare.add_argument("--out", metavar="FILE", help="write the comparison to this JSON file too")
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(LIMIT)
+    group.add_argument(
+        "--fail-above",
+        type=share,
+        metavar="RATE",
+        help="exit with status 3 if the upper bound (exact 95 %% interval) of a rate of the members exceeds this share, such as 0.01",
+    )
+    group.add_argument(
+        "--fail-on",
+        default="any",
+        choices=GATES,
+        help="which rate: records extracted in any way that is tested (any, the default); recited by greedy decoding from the "
+        "prompt alone (verbatim); expected in 1,000 samples (sampled); persons with a record recited (persons)",
+    )
+
+
+def _limit(args: argparse.Namespace, summary: Mapping[str, Any]) -> int:
+    if args.fail_above is None:
+        return 0
+    from palimpsest.audit import signoff
+
+    exceeded, said = signoff.check_limit(summary, args.fail_on, args.fail_above)
+    print(f"{'FAILED' if exceeded else 'passed'}: {said}", file=sys.stderr if exceeded else sys.stdout)
+    return LIMIT_EXCEEDED if exceeded else 0
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """`palimpsest merge`"""
+    from palimpsest.audit import shards
+
+    return _told(args, shards.merge(args.shards, args.out))
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """`palimpsest compare`"""
+    from palimpsest.audit import compare
+
+    print(compare.say_comparison(compare.compare_audits(*args.audits, args.out)))
+    return 0
 
 
 def run_audit(args: argparse.Namespace) -> int:
     """`palimpsest audit`"""
+    if args.fail_above is not None and args.fail_on == "persons" and not args.group_by:
+        raise InputError("--fail-on persons needs --group-by COLUMN, the column that tells persons apart")
+    if args.fail_above is not None and args.shard:
+        raise InputError("a shard alone meets no limit: give --fail-above to `palimpsest merge`")
     if not args.progress:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from transformers.utils import logging  # torch and transformers take seconds to import
@@ -90,7 +161,15 @@ def run_audit(args: argparse.Namespace) -> int:
     logging.set_verbosity_error()
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})
     summary = auditing.run(args.model, args.data, args.out, settings)
+    if args.shard:
+        print(f"{args.out}: shard {args.shard[0]} of {args.shard[1]}; put all together with `palimpsest merge`")
+        return 0
+    return _told(args, summary)
+
+
+def _told(args: argparse.Namespace, summary: Mapping[str, Any]) -> int:
+    """Print what an audit says and where it is; the exit status by its limit."""
     print("\n".join([*summary["headline"], *(f"note: {line}" for line in summary["warnings"])]))
     report, numbers = (os.path.join(args.out, name) for name in ("report.html", "summary.json"))
     print(f"{report}: the report; {numbers}: every number")
-    return 0
+    return _limit(args, summary)

@@ -108,10 +108,13 @@ class Reading:
                 yield frame[frame["copies"] > 0].reset_index(drop=True)
 
 
-def read(source, given: Mapping[str, str], limit: int | None, empty: str, path: Path) -> Reading:
+def read(
+    source, given: Mapping[str, str], limit: int | None, empty: str, path: Path, person: str | None = None
+) -> Reading:
     """Read the records of a file or hub id into the Parquet file `path`, leaving out those without text.
 
-    Of a record, eight bytes stay in memory: its hash, by which repetitions are found.
+    Of a record, eight bytes stay in memory: its hash, by which repetitions are found. What the column `person` says, if the
+    source has one of that name, is kept beside each record.
 
     Returns:
         The reading, with the facts `source`, `sha256`, `columns`, `measured`, `read`, `empty`, `duplicates`.
@@ -127,8 +130,10 @@ def read(source, given: Mapping[str, str], limit: int | None, empty: str, path: 
     if missing := [theirs for theirs in columns.values() if theirs not in names]:
         raise InputError(f"{source} has no column {missing[0]!r}; it has {', '.join(names)}")
     wanted = [c for c in columns if c != "context"]
+    columns |= {"person": person} if person in names else {}
     texts = ["text"] if "text" in columns else list(TEXTS)
-    schema = pa.schema([("id", pa.string()), ("row", pa.int64()), *((name, pa.string()) for name in texts)])
+    kept = [*texts, *(["person"] if "person" in columns else [])]
+    schema = pa.schema([("id", pa.string()), ("row", pa.int64()), *((name, pa.string()) for name in kept)])
     bad: dict[str, list[int]] = {name: [] for name in wanted}
     blank: list[int] = []
     hashes, total = [np.zeros(0, np.uint64)], 0
@@ -139,6 +144,8 @@ def read(source, given: Mapping[str, str], limit: int | None, empty: str, path: 
             frame = frame.set_axis(map(str, frame.columns), axis=1).reindex(columns=list(columns.values()))
             frame = frame.set_axis(list(columns), axis=1).astype(object)
             frame = frame.where(frame.notna(), "") if empty == "skip" else frame
+            if "person" in columns:
+                frame["person"] = [name_of_person(value) for value in frame["person"]]
             if "text" not in columns:
                 given_ = frame["context"] if "context" in columns else [""] * len(frame)
                 frame["context"] = [v if isinstance(v, str) else "" for v in given_]
@@ -177,6 +184,13 @@ def read(source, given: Mapping[str, str], limit: int | None, empty: str, path: 
         "duplicates": int(len(keys) - len(where)),
     }
     return Reading(path, facts, copies)
+
+
+def name_of_person(value: Any) -> str:
+    """A customer's number or name as text: 17 and 17.0 are one person, and nothing is nobody."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def _digest(source, keys: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from palimpsest.measure.score_file import row_groups
 
 FACTS = b"palimpsest"  # key in the Parquet schema
 CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
-ABOUT_REFERENCE = ("verbatim_", "extraction_strength", "loss")  # of the reference's numbers, those kept per record
+NO_END = "_no_end"  # ends the name of a column about the text of responses alone, the token that closes them left out
+ABOUT_OTHERS = (
+    "verbatim_",
+    "extraction_strength",
+    "loss",
+    "logprob_window",
+)  # of other models' numbers, those kept per record
+NUMBERS = b"pieces"  # key in the Parquet schema
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class Records:
     def facts(self) -> dict[str, Any]:
         """`long`, `longest`, `handled`, `records` (see `tokenize`)."""
         return json.loads(pq.ParquetFile(self.path).metadata.metadata[FACTS])
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of each piece, its number among those of all shards."""
+        return json.loads(pq.ParquetFile(self.path).metadata.metadata[NUMBERS])
 
     @property
     def texts(self) -> list[str]:
@@ -55,8 +68,13 @@ def as_examples(piece: pd.DataFrame) -> list[Example]:
     return [Example(name, ids.tolist(), prompt, [False] * (len(ids) - prompt)) for name, ids, prompt in rows]
 
 
-def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: Path) -> Records:
+def tokenize(
+    reading: Reading, tokenizer, form, context: int, long: str, path: Path, shard: tuple[int, int] | None = None
+) -> Records:
     """Write the records of a reading with their tokens to `path`, unless they are there; settle those longer than the context.
+
+    Args:
+        shard: (i, n): only every n-th piece, from the i-th on.
 
     Returns:
         The records, with the facts `long` (how many exceed the context), `longest` (tokens), `handled` and `records`.
@@ -68,11 +86,12 @@ def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: P
         return Records(path)
     source, unfinished = reading.facts["source"], path.with_suffix(".unfinished")
     total = kept = over = longest = 0
-    short, worst = [], ""
+    short, worst, numbers = [], "", []
+    number, of = shard or (1, 1)
     schema = pq.read_schema(reading.path).append(pa.field("copies", pa.int32()))
     schema = schema.append(pa.field("input_ids", pa.list_(pa.int32()))).append(pa.field("prompt_length", pa.int32()))
     with pq.ParquetWriter(unfinished, schema) as writer:
-        for frame in reading.frames():
+        for place, frame in islice(enumerate(reading.frames()), number - 1, None, of):
             encoded = encode(frame, tokenizer, form)
             frame["input_ids"] = [e.input_ids for e in encoded]
             frame["prompt_length"] = [e.prompt_length for e in encoded]
@@ -84,9 +103,10 @@ def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: P
             frame = frame[lengths <= context] if long == "skip" else frame
             if len(frame):
                 writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+                numbers.append(place)
             kept += len(frame)
         facts = {"long": over, "longest": longest, "handled": long, "records": kept}
-        writer.add_key_value_metadata({FACTS: json.dumps(facts)})
+        writer.add_key_value_metadata({FACTS: json.dumps(facts), NUMBERS: json.dumps(numbers)})
     if short:
         raise InputError(
             f"{source}: {len(short)} record(s) leave no token to measure after the first (record {short[0]}): "
@@ -97,7 +117,7 @@ def tokenize(reading: Reading, tokenizer, form, context: int, long: str, path: P
             f"{source}: {over} of {total} records are longer than the model's context of {context} tokens (the longest, "
             f"record {worst}, has {longest}): measure them in windows with --long window, or leave them out with --long skip"
         )
-    if not kept:
+    if not kept and not shard:
         raise InputError(
             f"{source}: every record is longer than the model's context of {context} tokens; use --long window"
         )
@@ -119,11 +139,10 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
     hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself
     for group, records in groups.items():
         measured = summary["data"][group]["measured"]
-        for table, numbers, other in _pieces(records, measured, summary):
-            for model, one in (("model", table), ("reference", other)):
-                if one is not None:
-                    found = extraction.verbatim_by_prefix(one, settings["window"]).set_index("k")[["count", "total"]]
-                    curves[group, model] = found.add(curves.get((group, model), found * 0), fill_value=0)
+        for table, numbers, others in _pieces(records, measured, summary):
+            for model, one in {"model": table, **others}.items():
+                found = extraction.verbatim_by_prefix(one, settings["window"]).set_index("k")[["count", "total"]]
+                curves[group, model] = found.add(curves.get((group, model), found * 0), fill_value=0)
             lists = table.drop(columns=["prompt_length", "length"])
             whole = numbers.merge(lists, on="id").drop(columns=hidden, errors="ignore").assign(group=group)
             block = pa.Table.from_pandas(whole, preserve_index=False)
@@ -135,25 +154,25 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
 
 
 def _pieces(records: Records, measured: str, summary: Mapping[str, Any]) -> Iterator[tuple]:
-    """Of one piece after the other: the score table, the numbers per record, the reference's score table."""
+    """Of one piece after the other: the score table, the numbers per record, the score tables of the other models."""
     settings = summary["settings"]
     for number, piece in records.pieces():
 
         def made(what: str, number: int = number) -> pd.DataFrame:
             return pd.read_parquet(records.made(number, what))
 
-        table, other = made("scores"), made("reference") if summary["reference"] else None
+        table, others = made("scores"), {role: made(role) for role in summary["others"]}
         lower = made("lowercase") if settings["lowercase"] else None
-        numbers = record_numbers(table, list(piece[measured]), settings, other, lower)
-        if other is not None:
-            own = record_numbers(other, list(piece[measured]), {**settings, "sampling": {}})
-            kept = [c for c in own if c.startswith(ABOUT_REFERENCE)]
-            numbers = pd.concat([numbers, own[kept].add_prefix("reference_")], axis=1)
+        numbers = record_numbers(table, list(piece[measured]), settings, others.get("reference"), lower)
+        for role, other in others.items():
+            own = record_numbers(other, list(piece[measured]), settings)
+            kept = [c for c in own if c.startswith(ABOUT_OTHERS)]
+            numbers = pd.concat([numbers, own[kept].add_prefix(f"{role}_")], axis=1)
         if settings["approximate"]:
             numbers = numbers.merge(made("continuations"), on="id", how="left").astype(CONTINUATION)
         for k in settings["left_truncated"]:
             numbers[f"left_truncated_{k}"] = extraction.verbatim(made(f"left{k}")).reindex(table["id"]).array
-        yield table, pd.concat([piece[["row", "copies"]], numbers], axis=1), other
+        yield table, pd.concat([piece[["row", "copies"]], numbers], axis=1), others
 
 
 def record_numbers(
@@ -203,6 +222,22 @@ def record_numbers(
 def column(path: Path, group: str, name: str) -> pd.Series:
     """One column of an audit's `records.parquet`, of one group's records."""
     return pd.read_parquet(path, columns=[name], filters=[("group", "==", group)])[name]
+
+
+def no_end(path: Path, name: str) -> str:
+    """The column that leaves the token closing a response out of what `name` asks for, where there is one: it finds more."""
+    return name + NO_END if name + NO_END in pq.read_schema(path).names else name
+
+
+def best_log_probability(path: Path, group: str, model: str = "model") -> pd.Series:
+    """Per record of a group, the highest log-probability (nats) of its window in one sample under any of the decoding rules.
+
+    Args:
+        model: "model", or the role of another one.
+    """
+    start = ("" if model == "model" else f"{model}_") + "logprob_window"
+    names = [name for name in pq.read_schema(path).names if name.startswith(start)]
+    return pd.concat([column(path, group, name) for name in names], axis=1).max(axis=1)
 
 
 def attack_scores(path: Path, attack: str) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 from palimpsest.errors import InputError
 
 INPUT, RECORDS, MEASURES = "what to audit", "how to read the records", "what to measure"
+GATES = ("any", "verbatim", "sampled", "persons")  # rates that --fail-on can name
 MACHINE, SHOWN = "how to run", "what to show"
 
 
@@ -17,6 +18,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 10**9:
         raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, found {text!r} (at most 999,999,999)")
     return int(text)
+
+
+def share(text: str) -> float:
+    """A share of the records, above 0 and below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"wanted a share above 0 and below 1, such as 0.01 for 1 %; found {text!r}")
+    return value
 
 
 def lengths(text: str) -> list[int]:
@@ -44,6 +56,16 @@ def sampling_rule(text: str) -> dict[str, float]:
     return rule
 
 
+def part_of(text: str) -> tuple[int, int]:
+    """A part and the number of parts, such as `2/8`."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 0 < int(number) <= int(of) < 10**6):
+        raise argparse.ArgumentTypeError(
+            f"wanted a part and the number of parts, from 1/8 to 8/8, say; found {text!r}"
+        )
+    return int(number), int(of)
+
+
 def _setting(default: Any, group: str, meaning: str, **argument: Any) -> Any:
     return field(default=default, metadata={"group": group, "help": meaning, **argument})
 
@@ -60,8 +82,14 @@ class Settings:
         None, INPUT, "records of the same kind that M was not trained on", metavar="FILE"
     )
     reference: str | Path | None = _setting(None, INPUT, "M before fine-tuning: calibrates the attacks", metavar="M0")
+    teacher: str | Path | None = _setting(
+        None, INPUT, "the model that M was distilled from; its tokenizer must be M's", metavar="T"
+    )
+    baseline: str | Path | None = _setting(
+        None, INPUT, "a model like M, fine-tuned on the same records without a teacher", metavar="B"
+    )
     tokenizer: str | Path | None = _setting(
-        None, INPUT, "folder or hub id of the tokenizer (default: the model's own)", metavar="T"
+        None, INPUT, "folder or hub id of the tokenizer (default: the model's own)", metavar="NAME"
     )
     trust_remote_code: bool = _setting(False, INPUT, "run Python code that comes with the model", action="store_true")
     text_column: str | None = _setting(None, RECORDS, "column of plain texts", metavar="NAME")
@@ -70,6 +98,13 @@ class Settings:
         None, RECORDS, "column of contexts that belong to the prompt", metavar="NAME"
     )
     response_column: str | None = _setting(None, RECORDS, "column of responses", metavar="NAME")
+    group_by: str | None = _setting(
+        None,
+        RECORDS,
+        "column that names the person (customer, patient, author) a record is about: rates are also given of persons. A record "
+        "that names none counts as a person of its own; no name is written down, persons are known by their first row",
+        metavar="NAME",
+    )
     limit: int | None = _setting(None, RECORDS, "read the first N records only", type=positive, metavar="N")
     template: str = _setting(
         "auto",
@@ -140,6 +175,13 @@ class Settings:
     batch_tokens: int | None = _setting(
         None, MACHINE, "padded tokens per batch (default: sized to the memory)", type=positive, metavar="N"
     )
+    shard: tuple[int, int] | None = _setting(
+        None,
+        MACHINE,
+        "score only part I of N, for `palimpsest merge`; parts are made of pieces of 2,000 records, in turn",
+        type=part_of,
+        metavar="I/N",
+    )
     progress: bool = _setting(True, MACHINE, "no progress bars", flag="--quiet", action="store_false")
     show_secrets: bool = _setting(False, SHOWN, "show text of the data unmasked in the report", action="store_true")
 
@@ -155,6 +197,12 @@ class Settings:
         named = {"text": self.text_column, "instruction": self.prompt_column}
         named |= {"context": self.context_column, "response": self.response_column}
         return {ours: theirs for ours, theirs in named.items() if theirs}
+
+    @property
+    def others(self) -> dict[str, str | Path]:
+        """Role -> model, of those that are given beside the audited one."""
+        named = {"reference": self.reference, "teacher": self.teacher, "baseline": self.baseline}
+        return {role: name for role, name in named.items() if name}
 
     @property
     def rules(self) -> dict[str, dict[str, float]]:

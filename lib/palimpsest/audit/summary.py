@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from palimpsest.audit import family, people, signoff
 from palimpsest.audit.records import Records, attack_scores, column, sample, write_numbers
-from palimpsest.data.masking import mask
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.extraction import PROBABILITY, SAMPLES
 from palimpsest.measure.near_verbatim import NEAR, SIMILARITIES
@@ -19,8 +19,6 @@ from palimpsest.measure.score_file import pick
 from palimpsest.measure.statistics import newcombe, percent, rate, rate_of
 
 BLIND = 10_000  # most texts a side that the blind baseline reads
-SHOWN = 10  # most memorized records listed in the report
-TOP = ["id", "row", "length", "extraction_strength", "longest_span", "copies"]
 MEANS = ("loss", "token_accuracy", "extraction_strength", "longest_span", *SIMILARITIES)
 
 
@@ -29,14 +27,16 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
 
     Args:
         groups: "members" (and "non_members") -> the records that were scored.
-        summary: what is known so far: `settings`, `data`, `model`, `reference`.
+        summary: what is known so far: `settings`, `data`, `model`, `others`.
 
     Returns:
-        `rates`, `means`, `excess`, `curve`, `membership` (lists of rows), `blind`, `most_memorized`, `warnings`, `headline`.
+        `rates`, `means`, `excess`, `curve`, `membership` (lists of rows), `blind`, `warnings`, `headline`; for a sign-off
+        `most_at_risk`, `persons_at_risk`, `chance`, `tested` (see `signoff`); `family` (see `family.of_family`).
     """
     settings, curves = summary["settings"], write_numbers(groups, path, summary)
+    of_persons, persons = people.person_rates(path, groups, settings)
     said: dict[str, Any] = {
-        "rates": [row for group in groups for row in rates(path, group, settings)],
+        "rates": [row for group in groups for row in rates(path, group, settings)] + of_persons,
         "means": [row for group in groups for row in means(path, group)],
         "curve": [
             {"group": group, "model": model, "k": k, **rate_of(int(row["count"]), int(row["total"]))}
@@ -52,7 +52,11 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
         said["blind"] = _blind(groups)
         for attack in (a for a in membership_inference.LABELS if a in pq.read_schema(path).names):
             said["membership"] += membership_inference.rated(attack, *attack_scores(path, attack))
-    said["most_memorized"] = _most_memorized(path, groups["members"], summary)
+    said["most_at_risk"] = signoff.most_at_risk(path, groups["members"], summary)
+    said["persons_at_risk"] = signoff.persons_at_risk(persons["members"]) if "members" in persons else []
+    said["chance"] = signoff.chance(path, groups)
+    said["tested"] = signoff.what_was_tested({**summary, **said})
+    said["family"] = family.of_family(path, summary)
     short = {group: int((column(path, group, "length") < settings["window"]).sum()) for group in groups}
     said["warnings"] = _warnings({**summary, **said}, short)
     said["headline"] = _headline({**summary, **said})
@@ -85,11 +89,14 @@ def rates(path: Path, group: str, settings: Mapping[str, Any]) -> list[dict]:
         if "edit_similarity" in known:
             yield "nearly verbatim", {}, read("edit_similarity") >= NEAR
         yield "near-tie", {"m": window}, read("near_ties") > 0
+        yield "any extraction", {"m": window}, signoff.extracted(path, group, settings)
         for k in settings["left_truncated"]:
             yield "left-truncated", {"k": k, "m": window}, read(f"left_truncated_{k}")
 
     found = [*verbatim("model"), *(("model", *row) for row in others())]
-    found += verbatim("reference", "reference_") if "reference_verbatim_whole" in known else ()
+    for name in (name for name in known if name.endswith("_verbatim_whole")):
+        role = name.removesuffix("_verbatim_whole")
+        found += verbatim(role, f"{role}_")
     return [
         {"group": group, "model": model, "measure": measure, **setting, **rate(verdicts)}
         for model, measure, setting, verdicts in found
@@ -125,17 +132,6 @@ def minus_non_members(rows: Sequence[Mapping]) -> list[dict]:
             low, high = newcombe(a["count"], a["total"], b["count"], b["total"])
             out.append({**dict(setting), "excess": a["rate"] - b["rate"], "low": low, "high": high})
     return out
-
-
-def _most_memorized(path: Path, members: Records, summary: Mapping[str, Any]) -> list[dict]:
-    """The members of which most is recited, by extraction strength, then by the longest span."""
-    by, measured = ["extraction_strength", "longest_span"], summary["data"]["members"]["measured"]
-    ranked = pd.DataFrame({name: column(path, "members", name) for name in by})
-    places = ranked.sort_values(by, ascending=False, kind="stable").index[:SHOWN].to_numpy()
-    there = np.sort(places)  # members come first in the file, so a member's place is its place there
-    texts = pick(members.path, there, [measured])[measured]
-    shown = texts if summary["settings"]["show_secrets"] else texts.map(mask)
-    return pick(path, there, TOP).assign(text=shown).set_axis(there).loc[places].to_dict("records")
 
 
 def _blind(groups: Mapping[str, Records]) -> dict | None:
@@ -177,6 +173,9 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
         out.append(
             "There are no non-members, so no rate has a control: text that any model would complete counts too."
         )
+    for group in (row["group"] for row in summary["rates"] if row["measure"] == "persons" and row["model"] == "model"):
+        if unnamed := summary["data"][group].get("unnamed"):
+            out.append(f"{group.replace('_', '-')}: {unnamed} rows name nobody; each counts as a person of its own.")
     none = {r["group"] for r in summary["rates"] if r["measure"] == "left-truncated" and not r["total"]}
     out += [
         f"{group.replace('_', '-')}: no record is long enough for the left-truncated design."
@@ -213,7 +212,15 @@ def _headline(summary: Mapping[str, Any]) -> list[str]:
             f"The best membership attack, {membership_inference.LABELS[best['attack']]}, tells members from non-members with an AUC of "
             f"{best['rate']:.3f} (95 % interval {best['low']:.3f} to {best['high']:.3f})."
         )
-    return lines
+    for row in (row for row in summary["rates"] if row["measure"] == "persons" and row["model"] == "model"):
+        lines.append(
+            f"It recites a record or more of {percent(row)} of the persons among the {row['group'].replace('_', '-')}."
+        )
+    return [
+        *lines,
+        *signoff.say_at_risk(summary),
+        *(family.say_family(summary["family"]) if summary["family"] else ()),
+    ]
 
 
 def plain(value: Any) -> Any:

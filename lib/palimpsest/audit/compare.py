@@ -1,0 +1,120 @@
+"""Two finished audits of the same records, beside each other: whose verdicts differ, by how much, and how sure that is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from palimpsest.audit.family import compared
+from palimpsest.audit.records import column
+from palimpsest.audit.shards import differing
+from palimpsest.errors import InputError
+from palimpsest.study.files import write_json
+
+# Of the settings, what two audits may have differently: it changes no verdict that is compared.
+FREE = ("show_secrets", "sampling", "approximate", "lowercase", "group_by", "left_truncated", "context")
+
+
+def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = None) -> dict[str, Any]:
+    """Compare the verdicts of two audits, record by record.
+
+    Args:
+        one, other: folders of finished audits of the same records under the same settings, of any two models that share a
+            tokenizer.
+        out: a JSON file for the result.
+
+    Returns:
+        `first`, `second` (folders and models), `rows`: per group and verbatim measure `first`, `second` (rates), `difference`
+        (first minus second) with `low`, `high` (95 %), `only_first`, `only_second`, `total`, `p` (McNemar, exact), `p_holm`
+        over all rows, `verdict` (the first recites less, more, or undecided).
+
+    Raises:
+        InputError: a folder without an audit; audits of other records, under other settings or tokenizers, which are named.
+    """
+    folders = [Path(folder).expanduser() for folder in (one, other)]
+    a, b = (_summary(folder) for folder in folders)
+    _refuse_other(a, b, folders)
+    paths = [folder / "records.parquet" for folder in folders]
+    known = [set(pq.read_schema(path).names) for path in paths]
+    names = [name for name in pq.read_schema(paths[0]).names if name.startswith("verbatim_") and name in known[1]]
+    pairs = {}
+    for group in a["data"]:
+        ids = [column(path, group, "id") for path in paths]
+        if not ids[0].equals(ids[1]):
+            raise InputError(
+                f"{folders[0]} and {folders[1]}: their {group.replace('_', '-')} are not the same records in the same order"
+            )
+        for name in names:
+            sides = [column(path, group, name).astype("boolean") for path in paths]
+            there = sides[0].notna() & sides[1].notna()
+            if there.any():
+                pairs[group, name] = tuple(side[there].to_numpy(bool) for side in sides)
+    rows = [
+        {"group": row["first"], "measure": row["second"], "first": row["one"], "second": row["other"]}
+        | {key: row[key] for key in ("difference", "low", "high")}
+        | {"only_first": row["only_one"], "only_second": row["only_other"]}
+        | {key: row[key] for key in ("total", "p", "p_holm", "verdict")}
+        for row in compared(pairs)
+    ]
+    about = [
+        {"folder": str(folder), "model": said["model"]["model"]} for folder, said in zip(folders, (a, b), strict=True)
+    ]
+    found = {"first": about[0], "second": about[1], "rows": rows}
+    if out:
+        write_json(Path(out).expanduser(), found)
+    return found
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise InputError(
+            f"{folder} holds no finished audit (no summary.json): give the --out of `palimpsest audit`"
+        ) from None
+
+
+def _refuse_other(a: dict[str, Any], b: dict[str, Any], folders: list[Path]) -> None:
+    same = []
+    for said in (a, b):
+        data = {
+            group: {key: facts[key] for key in ("sha256", "columns", "records")}
+            for group, facts in said["data"].items()
+        }
+        settings = {key: value for key, value in said["settings"].items() if key not in FREE}
+        same.append(
+            {"tokenizer": said["tokenizer"], "arithmetic": said["model"]["dtype"], "data": data, "settings": settings}
+        )
+    if what := differing(*same, names=tuple(same[0])):
+        raise InputError(
+            f"{folders[0]} and {folders[1]} can't be compared; they differ in {'; '.join(what)}: audit both models with the same "
+            "records and settings"
+        )
+
+
+def say_comparison(found: dict[str, Any]) -> str:
+    """The comparison as a table for a terminal."""
+    table = pd.DataFrame(found["rows"])
+    said = pd.DataFrame(
+        {
+            "group": table["group"].str.replace("_", "-"),
+            "measure": table["measure"],
+            "first": [f"{100 * rate:.1f} %" for rate in table["first"]],
+            "second": [f"{100 * rate:.1f} %" for rate in table["second"]],
+            "difference, points": [
+                f"{100 * row.difference:+.1f} ({100 * row.low:.1f} to {100 * row.high:.1f})"
+                for row in table.itertuples()
+            ],
+            "only first": table["only_first"],
+            "only second": table["only_second"],
+            "n": table["total"],
+            "p, Holm": [np.format_float_positional(p, 2, fractional=False) for p in table["p_holm"]],
+            "the first recites": table["verdict"],
+        }
+    )
+    lines = [f"first:  {found['first']['model']} ({found['first']['folder']})"]
+    lines.append(f"second: {found['second']['model']} ({found['second']['folder']})")
+    return "\n".join([*lines, "", said.to_string(index=False)])

@@ -1,0 +1,169 @@
+"""Large files in parts: each scored by a process of its own, on one machine or many, and put together as if one had done it all.
+
+A part is every n-th piece of the records, whole pieces as a single audit would score them, so that every batch is the same, and
+with it every number to its last digit (on the same kind of device, with the same `--batch-tokens` where memory differs). Each
+process reads the whole input, which finds repetitions and overlaps as one audit would, and tokenizes and scores its part alone.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from palimpsest.audit import results
+from palimpsest.audit.records import FACTS, NUMBERS, Records
+from palimpsest.audit.summary import plain
+from palimpsest.errors import InputError
+from palimpsest.study.files import write_json
+
+WORKFLOW = Path(__file__).with_name("shards.smk")
+FOLDER = "shard"  # below --out, with `shard.json`, which comes last
+ABOUT = ("model", "others", "tokenizer", "data", "settings")  # what the shards of one audit share
+
+
+def name_of(fingerprint: str, shard: tuple[int, int] | None) -> str:
+    """The folder of unfinished work, another one for each shard."""
+    return f"{fingerprint}-{shard[0]}-of-{shard[1]}" if shard else fingerprint
+
+
+def is_there(out: Path, fingerprint: str, shard: tuple[int, int]) -> bool:
+    """Whether `out` holds this very shard, complete; said if so."""
+    there = _read(out)
+    if there is None or (there["fingerprint"], there["shard"]) != (fingerprint, list(shard)):
+        return False
+    print(f"{out} already holds shard {shard[0]} of {shard[1]}, complete", file=sys.stderr)
+    return True
+
+
+def write_shard(summary: Mapping[str, Any], shard: tuple[int, int], work: Path, out: Path) -> dict[str, Any]:
+    """Move a scored part to `out`, for `merge`.
+
+    Raises:
+        InputError: the part holds no record, because there are fewer pieces than parts.
+    """
+    found = {group: Records(work / f"{group}.records") for group in summary["data"]}
+    if not any(records.facts["records"] for records in found.values()):
+        raise InputError(
+            f"--shard {shard[0]}/{shard[1]}: this part is empty, since a part takes whole pieces of some thousand records; wanted "
+            "fewer parts"
+        )
+    said = plain({**summary, "shard": list(shard)})
+    write_json(work / "shard.json", said)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    work.replace(out / FOLDER)
+    return said
+
+
+def merge(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
+    """Put the shards of one audit together in `out`: the results of the audit as if it had been made at once.
+
+    Needs no model. The shards stay as they are; on the same disk their scores take no room twice (hard links).
+
+    Args:
+        folders: the `--out` folders of every `--shard I/N`, in any order.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        InputError: a folder without a finished shard, a shard of another audit (what differs is named), a missing shard, one
+            that is there twice.
+    """
+    began, out = time.perf_counter(), Path(out).expanduser()
+    parts = _checked([Path(folder).expanduser() for folder in folders])
+    results.refuse_foreign_folder(out)
+    first = _read(parts[0])
+    summary = {name: value for name, value in first.items() if name != "shard"}
+    if done := results.finished_audit(out, summary["fingerprint"]):
+        return done
+    work = out / "partial" / summary["fingerprint"]
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    with results.writing_audit(out, work):
+        groups = {group: _joined(group, parts, work) for group in summary["data"]}
+        for group, records in groups.items():
+            if not records.facts["records"]:
+                raise InputError(f"{group}: every record is longer than the model's context; use --long window")
+            summary["data"][group] |= records.facts
+        return results.finish(groups, summary, work, out, began)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / FOLDER / "shard.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _checked(folders: Sequence[Path]) -> list[Path]:
+    """The folders in the order of their shards."""
+    said = {folder: _read(folder) for folder in folders}
+    if none := [folder for folder, one in said.items() if one is None]:
+        raise InputError(
+            f"{none[0]} holds no finished shard (no {FOLDER}/shard.json): run `palimpsest audit --shard I/N --out {none[0]}` to its end"
+        )
+    (home, first), *others = said.items()
+    for folder, one in others:
+        if one["fingerprint"] != first["fingerprint"] or one["shard"][1] != first["shard"][1]:
+            what = differing(first, one) or [f"shards of {first['shard'][1]} and {one['shard'][1]}"]
+            raise InputError(f"{folder} is a shard of another audit than {home}; they differ in {'; '.join(what)}")
+    number, places = first["shard"][1], {}
+    for folder, one in said.items():
+        if (place := one["shard"][0]) in places:
+            raise InputError(f"{folder} and {places[place]} are both shard {place} of {number}; wanted each once")
+        places[place] = folder
+    if missing := [place for place in range(1, number + 1) if place not in places]:
+        names = ", ".join(f"{place}/{number}" for place in missing[:10])
+        raise InputError(
+            f"shard {names} is missing: run `palimpsest audit --shard {missing[0]}/{number}`, then merge all {number}"
+        )
+    return [places[place] for place in sorted(places)]
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str] = ABOUT) -> list[str]:
+    """What two audits' summaries say differently, as "settings.window: 50 and 25"."""
+
+    def leaves(value: Any, name: str) -> dict[str, Any]:
+        if isinstance(value, Mapping):
+            return {k: v for key, part in value.items() for k, v in leaves(part, f"{name}.{key}").items()}
+        return {name: value}
+
+    a, b = ({k: v for name in names for k, v in leaves(side.get(name), name).items()} for side in (one, other))
+    # What counts the records of a shard says nothing of what it is a part of.
+    counted = (".long", ".longest", ".records", ".source", ".handled")
+    keys = [k for k in {**a, **b} if a.get(k) != b.get(k) and not (k.startswith("data.") and k.endswith(counted))]
+    return [f"{key}: {a.get(key)} and {b.get(key)}" for key in keys]
+
+
+def _joined(group: str, parts: Sequence[Path], work: Path) -> Records:
+    """The pieces of all parts in the order of a single audit, with what was made of them."""
+    own = [Records(folder / FOLDER / f"{group}.records") for folder in parts]
+    places = sorted((number, part, piece) for part, one in enumerate(own) for piece, number in enumerate(one.numbers))
+    joined = Records(work / f"{group}.records")
+    joined.path.with_suffix("").mkdir()
+    files = [pq.ParquetFile(one.path) for one in own]
+    with pq.ParquetWriter(joined.path, files[0].schema_arrow.remove_metadata()) as writer:
+        for piece, (_, part, there) in enumerate(places):
+            writer.write_table(files[part].read_row_group(there))
+            for made in own[part].path.with_suffix("").glob(f"{there:06d}.*"):
+                _link(made, joined.path.with_suffix("") / f"{piece:06d}{made.name[6:]}")
+        facts = [one.facts for one in own]
+        summed = {name: sum(fact[name] for fact in facts) for name in ("long", "records")}
+        whole = {**facts[0], **summed, "longest": max(fact["longest"] for fact in facts)}
+        writer.add_key_value_metadata({FACTS: json.dumps(whole), NUMBERS: json.dumps([place[0] for place in places])})
+    if (persons := own[0].path.with_suffix(".people")).exists():
+        _link(persons, joined.path.with_suffix(".people"))
+    return joined
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)

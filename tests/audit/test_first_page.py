@@ -1,0 +1,36 @@
+"""The first page: what an authority reads, with the numbers of the summary, readable on a telephone."""
+
+import re
+
+import pytest
+from browser import browser_page, chromium
+
+from palimpsest.audit.first_page import show_tested
+
+
+def test_the_first_page_says_who_is_at_risk_what_was_tested_and_what_the_family_passed_on(family_audit):
+    out, summary = family_audit
+    text = (out / "report.html").read_text()
+    order = ["The answer", "Most at risk", "What was tested, and what can't be excluded", "Teacher, student, baseline"]
+    places = [text.index(f"<h2>{title}</h2>") for title in order]
+    assert places == sorted(places) and places[-1] < text.index("<h2>What was audited</h2>")
+    for words in ("direct extraction", "probabilistic extraction", "membership", "Chance level: of 24 non-members"):
+        assert words in text
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text, re.S)]
+    first, kept = summary["most_at_risk"][0], next(r for r in summary["family"]["sets"] if r["name"] == "kept")
+    assert any(row[:1] == [str(first["row"])] for row in rows)
+    assert any(row[0] == "kept" and row[1].startswith(f"{kept['count']} of 24: ") for row in rows if len(row) > 1)
+
+
+def test_membership_that_was_not_tested_is_said_to_be_so():
+    shown = show_tested({"tested": [], "membership": []})
+    assert shown.loc[0, "tested"] == "not tested: give --non-members"
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_only_tables_scroll_sideways(family_audit, width):
+    with browser_page() as page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(f"file://{family_audit[0] / 'report.html'}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
