@@ -1,10 +1,11 @@
 """Does the memory of `palimpsest audit` stay flat, and how long does a large file take?
 
-    python benchmarks/million.py [--records 100000] [--times 10] [--folder DIR] [-- OPTIONS OF palimpsest audit]
+    python benchmarks/million.py [--records 100000] [--times 10] [--shards 4] [--folder DIR] [-- OPTIONS OF palimpsest audit]
 
 Makes a tiny model with random weights and two files of short records, one `--times` as long as the other, runs
-`palimpsest audit` on each in a process of its own, and prints peak resident memory, their ratio, and seconds. What
-follows `--` is handed on, such as `--no-approximate`.
+`palimpsest audit` on each in a process of its own, and prints peak resident memory, their ratio, seconds, and bytes on
+disk. With `--shards` the larger file is also audited in so many parts, one after the other, and merged: seconds of a part
+and of the merging, to reckon with for more records. What follows `--` is handed on, such as `--no-approximate`.
 """
 
 import argparse
@@ -41,21 +42,38 @@ def make_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def audited(model: Path, data: Path, out: Path, options: list[str]) -> tuple[int, float]:
-    """Peak resident memory in bytes and seconds of one audit."""
-    command = [sys.executable, "-m", "palimpsest.cli", "audit", "--model", str(model), "--data", str(data)]
+def run(*words: object) -> tuple[int, float]:
+    """Peak resident memory in bytes and seconds of one `palimpsest` command."""
     began = time.perf_counter()
-    process = subprocess.Popen([*command, "--out", str(out), "--quiet", *options], stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "palimpsest.cli", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"the audit of {data} failed; its message stands above")
+        raise SystemExit(f"palimpsest {words[0]} failed; its message stands above")
     return usage.ru_maxrss * 1024, time.perf_counter() - began
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
+
+
+def in_shards(audit: list[object], data: Path, number: int, folder: Path) -> None:
+    """Print seconds and bytes of one part after the other, and of merging them."""
+    parts = [folder / f"part-{i}" for i in range(1, number + 1)]
+    seconds = [run(*audit, "--out", part, "--shard", f"{i}/{number}")[1] for i, part in enumerate(parts, 1)]
+    peak, merging = run("merge", *parts, "--out", folder / "merged")
+    print(
+        f"\n{data.name} in {number} shards: {min(seconds):.0f} to {max(seconds):.0f} s and {size(parts[0]) / 1e6:.0f} MB each; "
+        f"merging {merging:.0f} s, {peak / 1e6:.0f} MB of memory"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000, help="records in the smaller file")
     parser.add_argument("--times", type=int, default=10, help="how many times as many are in the larger one")
+    parser.add_argument("--shards", type=int, default=0, help="also audit the larger file in so many parts")
     parser.add_argument("--folder", type=Path, help="keep files and results here (default: a temporary folder)")
     parser.add_argument("options", nargs="*", help="options of `palimpsest audit`, after --")
     args = parser.parse_args()
@@ -67,12 +85,21 @@ def main() -> None:
         for count in (args.records, args.records * args.times):
             data = folder / f"{count}.jsonl"
             write_records(data, count)
-            rows.append((count, *audited(folder / "model", data, folder / f"audit-{count}", args.options)))
+            audit, out = (
+                ["audit", "--model", folder / "model", "--data", data, "--quiet", *args.options],
+                folder / f"audit-{count}",
+            )
+            rows.append((count, *run(*audit, "--out", out), size(data), size(out / "records.parquet")))
+        if args.shards:
+            in_shards(audit, data, args.shards, folder)
     print(
-        f"palimpsest audit {' '.join(args.options)}\n\n| records | peak memory, MB | seconds | records/s |\n|---|---|---|---|"
+        f"palimpsest audit {' '.join(args.options)}\n\n| records | peak memory, MB | seconds | records/s | bytes of input per record "
+        "| of records.parquet |\n|---|---|---|---|---|---|"
     )
-    for count, peak, seconds in rows:
-        print(f"| {count:,} | {peak / 1e6:.0f} | {seconds:.0f} | {count / seconds:,.0f} |")
+    for count, peak, seconds, given, written in rows:
+        print(
+            f"| {count:,} | {peak / 1e6:.0f} | {seconds:.0f} | {count / seconds:,.0f} | {given / count:.0f} | {written / count:.0f} |"
+        )
     print(f"\nPeak after {rows[1][0]:,} over peak after {rows[0][0]:,} records: {rows[1][1] / rows[0][1]:.2f}")
 
 

@@ -172,11 +172,11 @@ import functools, sys, time
 from palimpsest import audit
 from palimpsest.audit import auditing
 from palimpsest.data import sources
-write = auditing.write_parquet
+write = auditing.write_scores
 def slowly(*arguments):
     write(*arguments)
     time.sleep(0.3)
-auditing.write_parquet = slowly
+auditing.write_scores = slowly
 sources.chunks = functools.partial(sources.chunks, size=4)
 settings = audit.Settings(non_members=sys.argv[4], approximate=False, lowercase=False, progress=False)
 audit.run(*sys.argv[1:4], settings)

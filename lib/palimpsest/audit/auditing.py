@@ -23,7 +23,7 @@ from palimpsest.measure.forward import check_causal, check_tokenizer
 from palimpsest.measure.membership_inference import lowercased
 from palimpsest.measure.models import context_length, load_model, load_tokenizer, parameter_count
 from palimpsest.measure.near_verbatim import near_misses
-from palimpsest.measure.score_file import describe, join_windows, windows
+from palimpsest.measure.score_file import describe, join_windows, windows, write_scores
 from palimpsest.measure.scoring import score
 from palimpsest.study import fingerprint
 from palimpsest.study.files import write_parquet
@@ -79,7 +79,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
             return done
         if settings.shard and shards.is_there(out, summary["fingerprint"], settings.shard):
             return summary
-        work = out / "partial" / shards.name_of(summary["fingerprint"], settings.shard)
+        work = out / "partial" / shards.folder_name(summary["fingerprint"], settings.shard)
         work.mkdir(exist_ok=True)
         groups = {}
         for group, one in read.items():
@@ -209,7 +209,7 @@ def _pass(net, examples: list[Example], path: Path, context: int, settings: Sett
     if not path.exists():
         cut = [window for example in examples for window in windows(example, context)]
         table = score(net, cut, sampling=rules, token_budget=settings.batch_tokens)
-        write_parquet(join_windows(table), path)
+        write_scores(join_windows(table), path)
 
 
 def _shown(records: Records, what: str, settings: Settings) -> Iterator[tuple[int, pd.DataFrame]]:

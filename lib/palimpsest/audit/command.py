@@ -142,7 +142,7 @@ def run_compare(args: argparse.Namespace) -> int:
     """`palimpsest compare`"""
     from palimpsest.audit import compare
 
-    print(compare.say_comparison(compare.compare_audits(*args.audits, args.out)))
+    print(compare.show_compared(compare.compare_audits(*args.audits, args.out)))
     return 0
 
 

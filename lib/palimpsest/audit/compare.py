@@ -95,7 +95,7 @@ def _refuse_other(a: dict[str, Any], b: dict[str, Any], folders: list[Path]) -> 
         )
 
 
-def say_comparison(found: dict[str, Any]) -> str:
+def show_compared(found: dict[str, Any]) -> str:
     """The comparison as a table for a terminal."""
     table = pd.DataFrame(found["rows"])
     said = pd.DataFrame(

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palimpsest.audit.records import best_log_probability, column, no_end
-from palimpsest.audit.signoff import samples
+from palimpsest.audit.signoff import samples_expected
 from palimpsest.measure.lineage import SETS, sorted_into_sets
 from palimpsest.measure.score_file import pick
 from palimpsest.measure.statistics import compare_verdicts, holm, rate, rate_of
@@ -81,7 +81,7 @@ def _through_teacher(path: Path, recited: pd.DataFrame) -> list[dict]:
     there = first.sort_values()
     listed = pick(path, there.to_numpy(), ["id", "row", "length"]).set_axis(there)
     for role, model in (("teacher", "teacher"), ("student", "model"), ("baseline", "baseline")):
-        listed[f"{role}_samples"] = samples(best_log_probability(path, "members", model)).loc[there]
+        listed[f"{role}_samples"] = samples_expected(best_log_probability(path, "members", model)).loc[there]
     return listed.loc[first].to_dict("records")
 
 

@@ -23,7 +23,7 @@ SETS = {  # `measure.lineage.SETS` in words: what teacher, student and baseline 
 VERDICTS = {"less": "less", "more": "more", "undecided": "we cannot tell"}
 
 
-def at_risk(summary: Mapping[str, Any]) -> str:
+def risk_section(summary: Mapping[str, Any]) -> str:
     """The records, and persons, most at risk, each with the samples after which one expects it, and the chance level, as HTML."""
     other = summary["chance"]
     words = "<p>After so many samples one expects the record (with probability one half, by the decoding rule that gives it most "
@@ -110,15 +110,15 @@ def show_tested(summary: Mapping[str, Any]) -> pd.DataFrame:
         what = row["what"]
         for name, label in labels.items() if row["kind"] == "membership" else ():
             what = what.replace(f"by {name} ", f"by the {label} attack ")
-        found = f"{100 * row['rate']:.1f} %" if row["count"] is None else f"{row['count']} of {row['total']}"
+        found = _percent(row["rate"]) if row["count"] is None else f"{row['count']} of {row['total']}"
         rows.append(
             {
                 "kind": row["kind"],
                 "tested": what,
                 "found": found,
-                "at most": f"{100 * row['upper']:.2g} %",
-                "chance": "no control" if row["chance"] is None else f"{100 * row['chance']:.1f} %",
-                "would be seen": "" if row["least"] is None else f"{100 * row['least']:.2g} %",
+                "at most": _percent(row["upper"]),
+                "chance": "no control" if row["chance"] is None else _percent(row["chance"]),
+                "would be seen": "" if row["least"] is None else _percent(row["least"]),
             }
         )
     if not any(row["kind"] == "membership" for row in rows):
@@ -129,7 +129,11 @@ def show_tested(summary: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def family(summary: Mapping[str, Any]) -> str:
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.01 or not share else f"{100 * share:.2g} %"
+
+
+def family_section(summary: Mapping[str, Any]) -> str:
     """What a family's models recite of the same records, as HTML; nothing where one model was audited alone."""
     said = summary["family"]
     if not said:

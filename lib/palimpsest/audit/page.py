@@ -70,9 +70,9 @@ def report(folder: str | Path) -> Path:
             "attacks": "<p>Not measurable without <code>--non-members</code>.</p>",
             "roc_figure": "",
             "blind": _said_of_texts(summary["blind"]) if summary["blind"] else "",
-            "at_risk": first_page.at_risk(summary),
+            "at_risk": first_page.risk_section(summary),
             "tested": to_html(first_page.show_tested(summary)),
-            "family": first_page.family(summary),
+            "family": first_page.family_section(summary),
             "near_ties": rates("near-tie", "m"),
             "versions": to_html(show_versions(summary)),
         }

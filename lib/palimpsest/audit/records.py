@@ -18,7 +18,7 @@ from palimpsest.data.records import TEXTS, encode
 from palimpsest.errors import InputError
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.near_verbatim import SIMILARITIES
-from palimpsest.measure.score_file import row_groups
+from palimpsest.measure.score_file import row_groups, smaller
 
 FACTS = b"palimpsest"  # key in the Parquet schema
 CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
@@ -146,7 +146,8 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
             lists = table.drop(columns=["prompt_length", "length"])
             whole = numbers.merge(lists, on="id").drop(columns=hidden, errors="ignore").assign(group=group)
             block = pa.Table.from_pandas(whole, preserve_index=False)
-            writer = writer or pq.ParquetWriter(path.with_suffix(".unfinished"), block.schema)
+            block, options = smaller(block)
+            writer = writer or pq.ParquetWriter(path.with_suffix(".unfinished"), block.schema, **options)
             writer.write_table(block.cast(writer.schema))
     writer.close()
     path.with_suffix(".unfinished").replace(path)

@@ -39,7 +39,7 @@ def finish(groups: Mapping[str, Records], summary: Mapping[str, Any], work: Path
     said = audit_summary.plain(said)
     write_json(work / "summary.json", said)
     page.report(work)
-    publish(work, out)
+    publish_results(work, out)
     return said
 
 
@@ -71,7 +71,7 @@ def finished_audit(out: Path, print_: str) -> dict | None:
     return summary
 
 
-def publish(work: Path, out: Path) -> None:
+def publish_results(work: Path, out: Path) -> None:
     """Move finished results into place: a former summary goes first, the new one comes last."""
     (out / "summary.json").unlink(missing_ok=True)
     for name in RESULTS:

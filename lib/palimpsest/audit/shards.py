@@ -27,7 +27,7 @@ FOLDER = "shard"  # below --out, with `shard.json`, which comes last
 ABOUT = ("model", "others", "tokenizer", "data", "settings")  # what the shards of one audit share
 
 
-def name_of(fingerprint: str, shard: tuple[int, int] | None) -> str:
+def folder_name(fingerprint: str, shard: tuple[int, int] | None) -> str:
     """The folder of unfinished work, another one for each shard."""
     return f"{fingerprint}-{shard[0]}-of-{shard[1]}" if shard else fingerprint
 

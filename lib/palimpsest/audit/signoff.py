@@ -57,12 +57,12 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     listed = pick(path, there, kept).rename(columns={recited: "recited"})
     for model in ("model", *summary["others"]):
         name = "samples_needed" if model == "model" else f"{model}_samples_needed"
-        listed[name] = samples(best_log_probability(path, "members", model)).iloc[there].to_numpy()
+        listed[name] = samples_expected(best_log_probability(path, "members", model)).iloc[there].to_numpy()
     listed["text"] = texts if settings["show_secrets"] else texts.map(mask)
     return listed.set_axis(there).loc[places].to_dict("records")
 
 
-def samples(log_probability: pd.Series) -> pd.Series:
+def samples_expected(log_probability: pd.Series) -> pd.Series:
     """Samples after which one is expected to be the target (p = 0.5)."""
     return extraction.samples_needed(log_probability.astype(float), PROBABILITY)
 
@@ -70,15 +70,15 @@ def samples(log_probability: pd.Series) -> pd.Series:
 def persons_at_risk(table: pd.DataFrame) -> list[dict]:
     """The first of the persons in a table `by_person`: `person`, `records`, `recited`, `row` (worst), `samples_needed`."""
     first = table.head(SHOWN)
-    first = first.assign(samples_needed=samples(first["log_probability"])).reset_index()
+    first = first.assign(samples_needed=samples_expected(first["log_probability"])).reset_index()
     return first[["person", "records", "recited", "row", "samples_needed"]].to_dict("records")
 
 
-def chance(path: Path, groups: Mapping[str, Records]) -> dict[str, float] | None:
+def chance_level(path: Path, groups: Mapping[str, Records]) -> dict[str, float] | None:
     """What sampling gives of the non-members: `fewest` and `median` samples needed, `total`; None without non-members."""
     if "non_members" not in groups:
         return None
-    needed = samples(best_log_probability(path, "non_members").dropna())
+    needed = samples_expected(best_log_probability(path, "non_members").dropna())
     return {"fewest": needed.min(), "median": needed.median(), "total": len(needed)}
 
 
@@ -108,11 +108,11 @@ def what_was_tested(summary: Mapping[str, Any]) -> list[dict]:
         "persons": ("persons", "at least one record recited by greedy decoding"),
     }
     for measure, (kind, what) in words.items():
-        found = [row for row in rates_of(summary, measure) if row["total"]]
+        found = [row for row in rates_tested(summary, measure) if row["total"]]
         if not found:
             continue
         row = max(found, key=lambda row: row["rate"])
-        same = [other for other in rates_of(summary, measure, "non_members") if _setting(other) == _setting(row)]
+        same = [other for other in rates_tested(summary, measure, "non_members") if _setting(other) == _setting(row)]
         sampling = f", {row['sampling']} sampling" if measure == "discoverable" else ""
         rows.append(
             {"kind": kind, "what": what + sampling, **_bounded(row), "chance": same[0]["rate"] if same else None}
@@ -131,7 +131,7 @@ def what_was_tested(summary: Mapping[str, Any]) -> list[dict]:
     return rows
 
 
-def rates_of(summary: Mapping[str, Any], measure: str, group: str = "members") -> list[Mapping[str, Any]]:
+def rates_tested(summary: Mapping[str, Any], measure: str, group: str = "members") -> list[Mapping[str, Any]]:
     """The audited model's rates of a measure; of verbatim ones from the least that is given, of samples after the most."""
     wanted = {"k": min(summary["settings"]["prefix_lengths"]), "n": max(SAMPLES)}
     rows = (r for r in summary["rates"] if (r["measure"], r["group"], r["model"]) == (measure, group, "model"))
@@ -166,9 +166,9 @@ def check_limit(summary: Mapping[str, Any], name: str, limit: float) -> tuple[bo
     Raises:
         InputError: the audit has not measured that rate.
     """
-    rows = [row for row in rates_of(summary, MEASURES[name]) if row["total"]]
+    rows = [row for row in rates_tested(summary, MEASURES[name]) if row["total"]]
     if not rows:
-        known = [key for key in MEASURES if any(row["total"] for row in rates_of(summary, MEASURES[key]))]
+        known = [key for key in MEASURES if any(row["total"] for row in rates_tested(summary, MEASURES[key]))]
         more = "; persons are told by --group-by" if name == "persons" else ""
         raise InputError(f"--fail-on {name}: the audit has no such rate; it has {', '.join(known)}{more}")
     row = max(rows, key=_upper)
@@ -196,13 +196,16 @@ def say_at_risk(summary: Mapping[str, Any]) -> Sequence[str]:
     lines = []
     if rows:
         first = rows[0]
-        line = f"Most at risk: the record in row {first['row']}, expected after {say_samples(first['samples_needed'])} sample(s)"
+        needed = say_samples(first["samples_needed"])
         beside = [
-            f"{say_samples(first[f'{r}_samples_needed'])} of {w}"
-            for r, w in CHANCES.items()
-            if f"{r}_samples_needed" in first
+            f"{who}: {say_samples(first[f'{role}_samples_needed'])}"
+            for role, who in CHANCES.items()
+            if role in summary["others"]
         ]
-        lines.append(line + (f" ({', '.join(beside)})." if beside else "."))
+        lines.append(
+            f"Most at risk is the record in row {first['row']}: one expects it after {needed} sample{'s' * (needed != '1')}"
+            + (f" ({'; '.join(beside)})." if beside else ".")
+        )
     if other and other["total"]:
         lines.append(
             f"Chance level: of {other['total']} non-members the easiest takes {say_samples(other['fewest'])} samples, the median "

@@ -54,7 +54,7 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
             said["membership"] += membership_inference.rated(attack, *attack_scores(path, attack))
     said["most_at_risk"] = signoff.most_at_risk(path, groups["members"], summary)
     said["persons_at_risk"] = signoff.persons_at_risk(persons["members"]) if "members" in persons else []
-    said["chance"] = signoff.chance(path, groups)
+    said["chance"] = signoff.chance_level(path, groups)
     said["tested"] = signoff.what_was_tested({**summary, **said})
     said["family"] = family.of_family(path, summary)
     short = {group: int((column(path, group, "length") < settings["window"]).sum()) for group in groups}

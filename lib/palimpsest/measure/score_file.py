@@ -21,8 +21,10 @@ from pyarrow.dataset import dataset
 
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
+from palimpsest.study.files import whole
 
 METADATA = b"palimpsest"  # key in the Parquet schema
+ROUNDED = ("margin", "mean_logprob", "std_logprob")  # kept to 16 binary digits
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -111,12 +113,44 @@ class ScoreFile:
             ) from error
 
 
+def smaller(table: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+    """A score table as it is written, in about half the bytes, and the options for that; no verdict changes.
+
+    Of a few statistics per token (`ROUNDED`) the last 8 of 24 binary digits are dropped, towards zero: less than 1 in 32,000 of the
+    value; a margin is rather called nearly tied. Then bytes of the same significance are stored together, for zstd to find what
+    repeats. Everything else, `hit`, `rank` and every log-probability among it, is kept bit by bit.
+    """
+    for name in (name for name in ROUNDED if name in table.column_names):
+        lists = table[name].combine_chunks()
+        values = lists.values.to_numpy(zero_copy_only=False).astype(np.float32)
+        cut = (values.view(np.uint32) & np.uint32(0xFFFFFF00)).view(np.float32)
+        column = type(lists).from_arrays(lists.offsets, pa.array(cut))
+        table = table.set_column(table.column_names.index(name), name, column)
+    floats = [name for name, kind in leaves(table.schema) if pa.types.is_floating(kind)]
+    others = [name for name, kind in leaves(table.schema) if not pa.types.is_floating(kind)]
+    return table, {"compression": "zstd", "use_dictionary": others, "use_byte_stream_split": floats}
+
+
+def leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
+    """The columns of a schema as Parquet names them, lists by their values, and the type of what they hold."""
+    for field in schema:
+        is_list = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+        yield (f"{field.name}.list.element", field.type.value_type) if is_list else (field.name, field.type)
+
+
+def write_scores(table: pd.DataFrame, path: Path) -> None:
+    """A score table as a Parquet file of its own, in few bytes (`smaller`)."""
+    with whole(path) as draft:
+        small, options = smaller(pa.Table.from_pandas(table, preserve_index=False))
+        pq.write_table(small, draft, **options)
+
+
 def _write(tables: Iterable[pa.Table], path: Path, metadata: dict[str, Any]) -> None:
     """Write `tables` as the row groups of `path`, which appears only when complete."""
     unfinished, writer = path.with_name(path.name + ".unfinished"), None
     for table in tables:
-        table = table.replace_schema_metadata({METADATA: json.dumps(metadata)})
-        writer = writer or pq.ParquetWriter(unfinished, table.schema)
+        table, options = smaller(table.replace_schema_metadata({METADATA: json.dumps(metadata)}))
+        writer = writer or pq.ParquetWriter(unfinished, table.schema, **options)
         writer.write_table(table, row_group_size=max(1, len(table)))
     writer.close()
     unfinished.replace(path)
