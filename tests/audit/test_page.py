@@ -71,7 +71,7 @@ def test_the_page_is_made_again_from_the_folder(out):
 
 def test_shown_text_is_escaped(place, tmp_path):
     summary = audited(place / "tuned", place / "members.jsonl", tmp_path, approximate=False, show_secrets=True)
-    assert any(EVIL in row["text"] for row in summary["most_at_risk"]) or len(summary["most_memorized"]) == 10
+    assert any(EVIL in row["text"] for row in summary["most_at_risk"]) or len(summary["most_at_risk"]) == 10
     page_ = (tmp_path / "report.html").read_text()
     loads = Loads()
     loads.feed(page_)

@@ -14,8 +14,12 @@ from palimpsest.audit.shards import differing
 from palimpsest.errors import InputError
 from palimpsest.study.files import write_json
 
-# Of the settings, what two audits may have differently: it changes no verdict that is compared.
-FREE = ("show_secrets", "sampling", "approximate", "lowercase", "group_by", "left_truncated", "context")
+# What verdicts are about, besides the model: two audits that are compared must have the same.
+SAME = ("tokenizer", "model.dtype", "data.*.sha256", "data.*.columns.*", "data.*.records")
+SAME += tuple(
+    f"settings.{name}"
+    for name in ("template", "window", "prefix_lengths", "tie", "tokens.tokenize", "tokens.end_token")
+)
 
 
 def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = None) -> dict[str, Any]:
@@ -36,7 +40,11 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
     """
     folders = [Path(folder).expanduser() for folder in (one, other)]
     a, b = (_summary(folder) for folder in folders)
-    _refuse_other(a, b, folders)
+    if what := differing(a, b, SAME):
+        raise InputError(
+            f"{folders[0]} and {folders[1]} can't be compared; they differ in {'; '.join(what)}: audit both models with the same "
+            "records and settings"
+        )
     paths = [folder / "records.parquet" for folder in folders]
     known = [set(pq.read_schema(path).names) for path in paths]
     names = [name for name in pq.read_schema(paths[0]).names if name.startswith("verbatim_") and name in known[1]]
@@ -75,24 +83,6 @@ def _summary(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder} holds no finished audit (no summary.json): give the --out of `palimpsest audit`"
         ) from None
-
-
-def _refuse_other(a: dict[str, Any], b: dict[str, Any], folders: list[Path]) -> None:
-    same = []
-    for said in (a, b):
-        data = {
-            group: {key: facts[key] for key in ("sha256", "columns", "records")}
-            for group, facts in said["data"].items()
-        }
-        settings = {key: value for key, value in said["settings"].items() if key not in FREE}
-        same.append(
-            {"tokenizer": said["tokenizer"], "arithmetic": said["model"]["dtype"], "data": data, "settings": settings}
-        )
-    if what := differing(*same, names=tuple(same[0])):
-        raise InputError(
-            f"{folders[0]} and {folders[1]} can't be compared; they differ in {'; '.join(what)}: audit both models with the same "
-            "records and settings"
-        )
 
 
 def show_compared(found: dict[str, Any]) -> str:

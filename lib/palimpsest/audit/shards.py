@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ from palimpsest.study.files import write_json
 
 WORKFLOW = Path(__file__).with_name("shards.smk")
 FOLDER = "shard"  # below --out, with `shard.json`, which comes last
-ABOUT = ("model", "others", "tokenizer", "data", "settings")  # what the shards of one audit share
+ABOUT = (
+    "model.*",
+    "others.*",
+    "tokenizer",
+    "data.*.sha256",
+    "data.*.columns.*",
+    "settings.*",
+)  # what shards of one audit share
 
 
 def folder_name(fingerprint: str, shard: tuple[int, int] | None) -> str:
@@ -111,7 +119,7 @@ def _checked(folders: Sequence[Path]) -> list[Path]:
     (home, first), *others = said.items()
     for folder, one in others:
         if one["fingerprint"] != first["fingerprint"] or one["shard"][1] != first["shard"][1]:
-            what = differing(first, one) or [f"shards of {first['shard'][1]} and {one['shard'][1]}"]
+            what = differing(first, one, ABOUT) or [f"shards of {first['shard'][1]} and {one['shard'][1]}"]
             raise InputError(f"{folder} is a shard of another audit than {home}; they differ in {'; '.join(what)}")
     number, places = first["shard"][1], {}
     for folder, one in said.items():
@@ -126,19 +134,21 @@ def _checked(folders: Sequence[Path]) -> list[Path]:
     return [places[place] for place in sorted(places)]
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any], names: Sequence[str] = ABOUT) -> list[str]:
-    """What two audits' summaries say differently, as "settings.window: 50 and 25"."""
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
+    """What two audits' summaries say differently, as "settings.window: 50 and 25".
+
+    Args:
+        wanted: patterns of the names that are compared, such as `data.*.sha256`.
+    """
 
     def leaves(value: Any, name: str) -> dict[str, Any]:
         if isinstance(value, Mapping):
             return {k: v for key, part in value.items() for k, v in leaves(part, f"{name}.{key}").items()}
-        return {name: value}
+        return {name[1:]: value}
 
-    a, b = ({k: v for name in names for k, v in leaves(side.get(name), name).items()} for side in (one, other))
-    # What counts the records of a shard says nothing of what it is a part of.
-    counted = (".long", ".longest", ".records", ".source", ".handled")
-    keys = [k for k in {**a, **b} if a.get(k) != b.get(k) and not (k.startswith("data.") and k.endswith(counted))]
-    return [f"{key}: {a.get(key)} and {b.get(key)}" for key in keys]
+    a, b = (leaves(side, "") for side in (one, other))
+    keys = [key for key in {**a, **b} if any(fnmatch(key, pattern) for pattern in wanted)]
+    return [f"{key}: {a.get(key)} and {b.get(key)}" for key in keys if a.get(key) != b.get(key)]
 
 
 def _joined(group: str, parts: Sequence[Path], work: Path) -> Records:

@@ -119,7 +119,7 @@ def what_was_tested(summary: Mapping[str, Any]) -> list[dict]:
         )
     caught = [row for row in summary["membership"] if row.get("fpr") == 0.01 and not row["note"]]
     if caught:
-        best = max(caught, key=lambda row: row["rate"])
+        best = max(caught, key=lambda row: row["high"])
         what = f"members found by {best['attack']} while 1 % of the non-members are accused"
         row = {
             "count": None,
