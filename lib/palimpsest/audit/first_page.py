@@ -130,7 +130,8 @@ def show_tested(summary: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.01 or not share else f"{100 * share:.2g} %"
+    number = f"{100 * share:.1f}" if share >= 0.01 or not share else f"{100 * share:.2g}"
+    return f"{number}\N{NO-BREAK SPACE}%"  # in narrow cells
 
 
 def family_section(summary: Mapping[str, Any]) -> str:
