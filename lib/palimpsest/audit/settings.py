@@ -81,12 +81,20 @@ class Settings:
     non_members: str | Path | None = _setting(
         None, INPUT, "records of the same kind that M was not trained on", metavar="FILE"
     )
-    reference: str | Path | None = _setting(None, INPUT, "M before fine-tuning: calibrates the attacks", metavar="M0")
+    reference: str | Path | None = _setting(
+        None, INPUT, "M before fine-tuning: calibrates the attacks (default: of an adapter, its base)", metavar="M0"
+    )
     teacher: str | Path | None = _setting(
         None, INPUT, "the model that M was distilled from; its tokenizer must be M's", metavar="T"
     )
     baseline: str | Path | None = _setting(
         None, INPUT, "a model like M, fine-tuned on the same records without a teacher", metavar="B"
+    )
+    base: str | Path | None = _setting(
+        None, INPUT, "the model that the adapter M belongs on (default: the one that M names)", metavar="BASE"
+    )
+    revision: str | None = _setting(
+        None, INPUT, "branch, tag or commit of the hub id M; of others write owner/name@REVISION", metavar="R"
     )
     tokenizer: str | Path | None = _setting(
         None, INPUT, "folder or hub id of the tokenizer (default: the model's own)", metavar="NAME"

@@ -153,7 +153,7 @@ def _blind(groups: Mapping[str, Records]) -> dict | None:
 
 
 def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]:
-    out, window = [], summary["settings"]["window"]
+    out, window = [*summary["notes"]], summary["settings"]["window"]
     for group, facts in summary["data"].items():
         name = group.replace("_", "-")
         if facts["empty"]:

@@ -15,8 +15,9 @@ arithmetic on it, a noun that returns numbers:
 - whose memory it is: `origins`, `counterfactual`; which records it will be: `predict`;
 - and how sure one can be: `rate`, `auc`, `wilson`, `newcombe`.
 
-Open first: `scoring`, then `extraction`. Where models differ from one another: `models` (loading), `layers` (cutting one),
-`forward` (logits at labelled places), `memory` (what fits), `compatibility` (what is known before anything is trained).
+Open first: `scoring`, then `extraction`. Where models differ from one another: `checkpoints` (where a model is), `damage`
+(whether its files are whole), `models` (loading), `adapters` (LoRA on its base), `layers` (cutting one), `forward` (logits at
+labelled places), `memory` (what fits), `compatibility` (what is known before anything is trained).
 
 To add a measure: 1. a function of scores, in the module of its kind, with the paper it is from; 2. its test against a plain
 definition; 3. its row in the book's index of measures, `book/measures.md` (a test asks for it); 4. its columns in

@@ -235,15 +235,18 @@ def fitting_token_budget(model: Any, mode: str) -> int:
     return int(min(most, max(256, free_memory(device) // 2 // each)))
 
 
-def check_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
-    """Refuse a tokenizer with ids the model has no embedding for.
+def check_ids(words: int, used: int, name: str) -> None:
+    """Refuse records with token ids that the model has no embedding for; a tokenizer may have some that no record uses.
+
+    Args:
+        words: embeddings of the model.
+        used: the highest token id of any record.
 
     Raises:
         InputError: with both numbers.
     """
-    rows, highest = vocabulary_size(model), max(tokenizer.get_vocab().values())
-    if highest >= rows:
+    if used >= words:
         raise InputError(
-            f"the tokenizer does not fit {name!r}: its highest token id is {highest}, and the model has embeddings for "
-            f"0 to {rows - 1} only: give the tokenizer that the model was trained with (--tokenizer)"
+            f"the tokenizer does not fit {name!r}: a record has token id {used}, and the model has embeddings for "
+            f"0 to {words - 1} only: give the tokenizer that the model was trained with (--tokenizer)"
         )

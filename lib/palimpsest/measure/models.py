@@ -1,13 +1,16 @@
 """Load and build the models and tokenizers of a study."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GgufConfig,
     GPT2Config,
     LlamaConfig,
     PreTrainedConfig,
@@ -18,7 +21,15 @@ from transformers import (
 from transformers.utils import logging
 
 from palimpsest.errors import InputError
-from palimpsest.study.files import locate
+from palimpsest.measure.adapters import add_adapter
+from palimpsest.measure.checkpoints import (
+    TOKENIZERS,
+    Checkpoint,
+    check_files,
+    find_checkpoint,
+    has_tokenizer,
+)
+from palimpsest.measure.damage import CannotLoadError, refusal
 from palimpsest.study.sections import Scratch
 
 END = "<|endoftext|>"
@@ -26,99 +37,131 @@ END = "<|endoftext|>"
 logging.disable_progress_bar()  # bars for loading and saving; a study does both after every epoch
 
 
-class CannotLoadError(InputError):
-    """A model or tokenizer that can't be had: no such folder, a broken one, or a hub id out of reach."""
-
-
-def source(name: str | Path) -> str:
-    """A local folder's absolute path, or the hub id as it is."""
-    path = locate(name)
-    return str(path) if path.exists() else str(name)
-
-
-def _load(kind, name: str | Path, **options):
+def _load(kind, found: Checkpoint, **options):
+    """What `kind` loads from there; whatever goes wrong inside is the files', a package's or the machine's."""
+    if found.gguf:
+        options["gguf_file"] = found.gguf
     try:
-        return kind.from_pretrained(source(name), **options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CannotLoadError(
-            f"cannot load {name!r}: {first} (neither a local folder with a usable model nor a hub id that can be had now; "
-            "check the name and the network, or give a local folder)"
-        ) from None
+        return kind.from_pretrained(found.place, revision=found.revision, **options)
+    except Exception as error:
+        raise refusal(found.name, error) from error
 
 
 def load_tokenizer(
-    name: str | Path, trust_remote_code: bool = False, revision: str | None = None
+    name: str | Path | Checkpoint, trust_remote_code: bool = False, revision: str | None = None
 ) -> PreTrainedTokenizerBase:
     """A fast tokenizer with an end-of-text token; where none is set for padding, end-of-text serves.
 
-    `revision` is a branch, tag or commit of a hub id; a local folder has none.
+    For `name` and `revision` see `find_checkpoint`. An adapter without a tokenizer has its base's.
 
     Raises:
         InputError: it can't be loaded, is not a fast one (character offsets are needed), or has no end-of-text token.
     """
-    tokenizer = _load(AutoTokenizer, name, trust_remote_code=trust_remote_code, revision=revision)
+    found = find_checkpoint(name, revision)
+    if found.base and not has_tokenizer(found):
+        found = found.base
+    if found.gguf and has_tokenizer(
+        found
+    ):  # a tokenizer saved beside it is the original, the one inside a translation
+        found = replace(found, gguf=None)
+    if found.folder and not found.gguf and not has_tokenizer(found):
+        raise CannotLoadError(
+            f"{found.name!r} holds no tokenizer (none of {', '.join(TOKENIZERS[:3])}): save it there, or name one with --tokenizer"
+        )
+    tokenizer = _load(AutoTokenizer, found, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
-        raise InputError(f"{name!r} has no fast tokenizer: character offsets are needed to place secrets; convert it")
+        raise InputError(
+            f"{found.name!r} has no fast tokenizer: character offsets are needed to place secrets; convert it"
+        )
     if tokenizer.eos_token_id is None:
         raise InputError(
-            f"{name!r}: the tokenizer has no end-of-text token, which must close every response; set eos_token"
+            f"{found.name!r}: the tokenizer has no end-of-text token, which must close every response; set eos_token"
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # harmless: masks come from lengths, never from token ids
     return tokenizer
 
 
-def load_config(name: str | Path, trust_remote_code: bool = False, revision: str | None = None) -> PreTrainedConfig:
-    """The configuration of a decoder-only model, without its weights.
+def load_config(
+    name: str | Path | Checkpoint, trust_remote_code: bool = False, revision: str | None = None
+) -> PreTrainedConfig:
+    """The configuration of a decoder-only model (of an adapter, its base's), without its weights.
 
     Raises:
         InputError: it can't be loaded, or the model is sequence-to-sequence.
     """
-    config = _load(AutoConfig, name, trust_remote_code=trust_remote_code, revision=revision)
+    found = find_checkpoint(name, revision)
+    config = _load(AutoConfig, found.base or found, trust_remote_code=trust_remote_code)
     if config.is_encoder_decoder:
         raise InputError(
-            f"{name!r} ({config.model_type}) is sequence-to-sequence; wanted a decoder-only causal language model"
+            f"{found.name!r} ({config.model_type}) is sequence-to-sequence; wanted a decoder-only causal language model"
         )
     return config
 
 
 def load_model(
-    name: str | Path,
+    name: str | Path | Checkpoint,
     *,
     dtype: str = "fp32",
     device: str | None = None,
     trust_remote_code: bool = False,
     revision: str | None = None,
 ) -> PreTrainedModel:
-    """A decoder-only model in evaluation mode.
+    """A decoder-only model in evaluation mode; an adapter on its base, GGUF as plain numbers, a quantized model as it is.
 
     Args:
-        name: a local folder or a hub id, of which `revision` names a branch, tag or commit.
+        name, revision: see `find_checkpoint`.
         dtype: "fp32", "bf16", or "auto" for `detect_precision`.
         device: default the GPU if there is one.
 
     Raises:
-        InputError: it can't be loaded, is sequence-to-sequence, or lacks weights, which would be random numbers.
+        InputError: it can't be loaded, is sequence-to-sequence, lacks weights, which would be random numbers, or is quantized
+            in a way that the device or the installed packages can't run.
     """
-    device = device or default_device()
-    config = load_config(name, trust_remote_code, revision)
-    model, found = _load(
+    device, found = device or default_device(), find_checkpoint(name, revision)
+    check_files(found)
+    if found.base:
+        check_files(found.base)
+        base = _whole_model(found.base, dtype, device, trust_remote_code)
+        return add_adapter(base, found).to(device).eval()
+    return _whole_model(found, dtype, device, trust_remote_code)
+
+
+def _whole_model(found: Checkpoint, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    config = load_config(found, trust_remote_code)
+    quantized = None if found.gguf else getattr(config, "quantization_config", None)
+    options: dict[str, Any] = {"device_map": {"": device}} if quantized else {}  # packed weights can't be moved later
+    if found.gguf:
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    model, missing = _load(
         AutoModelForCausalLM,
-        name,
+        found,
         config=config,
         dtype=torch_dtype(dtype, device),
         trust_remote_code=trust_remote_code,
-        revision=revision,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+        adapter_kwargs={"subfolder": "none"} if found.folder else None,  # an adapter in it is added by `add_adapter`
         output_loading_info=True,
+        **options,
     )
-    if missing := sorted(found["missing_keys"]):  # of tied layers, one is enough
+    if other := sorted(missing["mismatched_keys"]):
+        key, there, wanted = other[0]
+        raise CannotLoadError(
+            f"{found.name!r}: {len(other)} weights have another shape than its config.json says (first {key}: found {list(there)}, "
+            f"wanted {list(wanted)}): configuration and weights are of different models, copy both from one place"
+        )
+    if missing := sorted(missing["missing_keys"]):  # of tied layers, one is enough
         raise InputError(
-            f"{name!r} lacks {len(missing)} of the weights of a {type(model).__name__} ({', '.join(missing[:3])}"
+            f"{found.name!r} lacks {len(missing)} of the weights of a {type(model).__name__} ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}), which would be random numbers: give a whole checkpoint, saved with its "
             "output layer"
         )
-    return model.to(device).eval()
+    if found.gguf:
+        model.config._name_or_path = str(Path(found.place, found.gguf))
+        if hasattr(model.config, "quantization_config"):  # they are plain numbers now
+            del model.config.quantization_config
+    return (model if quantized else model.to(device)).eval()
 
 
 def default_device() -> str:

@@ -33,12 +33,14 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def describe(model: Any, sampling: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """What scores depend on besides the records. `weights` is a sha256 over the configuration and every parameter."""
+    """What scores depend on besides the records. `weights` is a sha256 over the configuration and every number in it."""
     config = {
         k: v for k, v in model.config.to_diff_dict().items() if k not in ("_name_or_path", "transformers_version")
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, value in sorted(model.named_parameters()):
+    saved = set(model.state_dict())  # some quantized models keep their weights as buffers
+    buffers = ((name, value) for name, value in model.named_buffers() if name in saved)
+    for name, value in sorted([*model.named_parameters(), *buffers], key=lambda item: item[0]):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         if not value.is_meta:  # a weight that accelerate keeps on disk is known by its name only
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
