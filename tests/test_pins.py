@@ -14,7 +14,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RANGES = [Requirement(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+EXTRAS = PROJECT["optional-dependencies"]
+WRITTEN = [*PROJECT["dependencies"], *(r for name, some in EXTRAS.items() if name != "all" for r in some)]
+RANGES = [Requirement(r) for r in WRITTEN]
 LINES = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
 PINS = {canonicalize_name(r.name): r for r in map(Requirement, filter(None, LINES))}
 
@@ -35,6 +37,11 @@ def test_conda_takes_its_versions_from_the_same_list():
     [pip] = [d["pip"] for d in conda if isinstance(d, dict)]
     assert pip == ["-r requirements.txt", "-e ."]
     assert [d for d in conda if isinstance(d, str) and "=" in d] == ["python=3.11"]
+
+
+def test_all_is_every_extra_but_the_tests():
+    [whole] = map(Requirement, EXTRAS["all"])
+    assert whole.name == PROJECT["name"] and whole.extras == set(EXTRAS) - {"all", "test"}
 
 
 def test_each_dependency_is_pinned_within_its_range():

@@ -2,12 +2,17 @@
 
 import argparse
 import errno
+import re
 import sys
 import traceback
+from importlib import metadata
 
 from palimpsest.audit import command
 from palimpsest.errors import InputError
 
+EXTRA = re.compile(
+    r"""([\w-]+).*extra == ['"](\w+)['"]"""
+)  # a package that an extra brings, as a wheel's metadata say it
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 REMEDY = {  # operating-system refusals that the user can mend, and how
     errno.ENOSPC: "the disk is full: free some space, then run the same command again; finished parts are not redone",
@@ -51,6 +56,18 @@ def run_check(args: argparse.Namespace) -> int:
     return DONE
 
 
+def machine_remedy(error: Exception) -> str | None:
+    """What to do about too little memory or a package that is not installed; None for any other error."""
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+        return "not enough memory: give a smaller --batch-tokens, or --dtype bf16; finished parts are not redone"
+    package = (getattr(error, "name", None) or "").split(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or package in ("", "palimpsest"):
+        return None
+    lines = (EXTRA.match(line) for line in metadata.requires("palimpsest") or [])
+    extra = next((f"'palimpsest[{line[2]}]'" for line in lines if line and line[1].replace("-", "_") == package), None)
+    return f"this needs a package that is not installed: pip install {extra or package}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0 done, 2 bad input, 1 a fault, 130 interrupted."""
     args = parser().parse_args(argv)
@@ -68,7 +85,10 @@ def main(argv: list[str] | None = None) -> int:
             return BAD_INPUT
         traceback.print_exc()
         return FAULT
-    except Exception:
+    except Exception as error:
+        if remedy := machine_remedy(error):
+            print(f"palimpsest: {error}\n{remedy}", file=sys.stderr)
+            return BAD_INPUT
         traceback.print_exc()
         print("palimpsest: this is a fault in the program, not in your input", file=sys.stderr)
         return FAULT

@@ -22,6 +22,10 @@ def find(model: str | Path, settings: Settings) -> tuple[Checkpoint, dict[str, C
         InputError: there is no such model, or its files are damaged.
     """
     found = find_checkpoint(model, settings.revision, settings.base)
+    if settings.base and not found.base:
+        raise InputError(
+            f"{found.name!r} is a whole model and no adapter, so there is nothing that --base could belong to"
+        )
     others = {role: find_checkpoint(name) for role, name in settings.others.items()}
     if found.base and "reference" not in others:
         others = {"reference": found.base, **others}

@@ -6,6 +6,7 @@ Looked at are names, sizes and headers; no weight is read. What is wrong is said
 import re
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SETTINGS = ("config.json", "generation_config.json", ADAPTER, "tokenizer.json", "tokenizer_config.json")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
-HUB = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?(?::(.+))?")  # owner/name@revision:file.gguf
+HUB = re.compile(r"(?![.~])([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?(?::(.+))?")  # owner/name@revision:file.gguf
 WANTED = (
     "wanted a folder with config.json and *.safetensors, an adapter's folder, a .gguf file, a hub id (owner/name, "
     "owner/name@revision, owner/name:file.gguf) or package:NAME"
@@ -211,6 +212,8 @@ def check_files(found: Checkpoint) -> None:
     folder, name = found.folder, found.name
     if found.gguf:
         check_file(folder / found.gguf)
+        if find_spec("gguf") is None:
+            raise InputError(f"{name!r} is a GGUF file, which needs a package more: pip install 'palimpsest[gguf]'")
         return
     wanted = ADAPTER_WEIGHTS if found.base and found.base.place != found.place else "*.safetensors"
     files = sorted(p for p in folder.iterdir() if p.is_file())
