@@ -29,13 +29,13 @@ def refusal(name: str, error: Exception, doing: str = "load") -> Exception:
         return InputError(
             f"{name!r} does not fit in memory: {said}. Use --dtype bf16, another --device, or a machine with more memory"
         )
-    if isinstance(error, ImportError) or "pip install" in said or " installed" in said:
-        return CannotLoadError(f"{name!r} needs a package that is not installed: {said}")
-    if "trust_remote_code" in said:
+    if "trust_remote_code" in said or "does not recognize this architecture" in said:
         return CannotLoadError(
             f"cannot load {name!r}: it comes with Python code of its own, or the installed transformers does not know its "
             f"architecture. If you trust its code, give --trust-remote-code. ({said})"
         )
+    if isinstance(error, ImportError) or "pip install" in said or " installed" in said:
+        return CannotLoadError(f"{name!r} needs a package that is not installed: {said}")
     kind = "" if type(error) in (OSError, ValueError) else f"{type(error).__name__}: "
     remedy = (
         "neither a local folder with a usable model nor a hub id that can be had now; check the name and the network"

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 from transformers.utils import logging
 
 from palimpsest.errors import InputError
@@ -130,6 +131,13 @@ def load_model(
 def _whole_model(found: Checkpoint, dtype: str, device: str, trust_remote_code: bool) -> PreTrainedModel:
     config = load_config(found, trust_remote_code)
     quantized = None if found.gguf else getattr(config, "quantization_config", None)
+    if quantized:
+        how = quantized if isinstance(quantized, dict) else quantized.to_dict()
+        if how.get("quant_method") not in (None, "bitsandbytes", *AUTO_QUANTIZATION_CONFIG_MAPPING):
+            raise CannotLoadError(
+                f"{found.name!r} is quantized by {how['quant_method']!r}, which the installed transformers does not know: "
+                "update it, or give the model as it was before it was quantized"
+            )
     options: dict[str, Any] = {"device_map": {"": device}} if quantized else {}  # packed weights can't be moved later
     if found.gguf:
         options["quantization_config"] = GgufConfig(dequantize=True)
