@@ -6,8 +6,8 @@ import torch
 from audits import EVIL, audited, people, write
 
 from palimpsest.audit.inputs import AS_IT_STANDS
+from palimpsest.data.encoding import encode
 from palimpsest.data.examples import collate
-from palimpsest.data.records import encode
 from palimpsest.measure.models import build_model, load_model, load_tokenizer, train_tokenizer
 from palimpsest.study.sections import Scratch
 from palimpsest.train.fine_tuning import set_dropout

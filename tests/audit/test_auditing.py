@@ -24,7 +24,7 @@ from transformers import (
 
 from palimpsest.audit import inputs
 from palimpsest.audit.results import RESULTS
-from palimpsest.data.records import encode
+from palimpsest.data.encoding import encode
 from palimpsest.errors import InputError
 from palimpsest.measure import scoring
 from palimpsest.measure.models import load_model, load_tokenizer

@@ -56,9 +56,8 @@ def test_the_numbers_of_the_summary_stand_on_the_page(out):
     found = [r for r in json.loads((out / "summary.json").read_text())["rates"] if r["measure"] == "verbatim"]
     for row in (r for r in found if r["group"] == "members" and r["model"] == "model" and r["total"]):
         share = f"{100 * row['rate']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}), n = {row['total']}"
-        assert ["verbatim", str(row["k"]), "all" if row["m"] is None else str(row["m"]), share] in [
-            r[:4] for r in rows
-        ]
+        asked = [str(row["k"]), "all" if row["m"] is None else str(row["m"]), row["end_token"]]
+        assert ["verbatim", *asked, share] in [r[:5] for r in rows]
 
 
 def test_the_page_is_made_again_from_the_folder(out):

@@ -14,7 +14,7 @@ FUNCTION = re.compile(r"\{py:func\}`~palimpsest\.measure\.(\w+)\.(\w+)`")
 # What these modules offer besides measures: their inputs, their parts, and tables made of their results.
 OTHERS = {
     "canaries": {"chance", "exposure_by_rank"},
-    "extraction": {"left_truncated_examples", "secret_flags", "verbatim_at_every_prefix"},
+    "extraction": {"left_truncated_examples", "secret_flags", "verbatim_at_every_prefix", "without_end"},
     "lineage": {"across_seeds", "count_sets", "recites", "sorted_into_sets"},
     "membership_inference": {"lowercased", "rated"},
     "near_verbatim": {"continuations", "first_miss"},

@@ -265,3 +265,14 @@ def test_panels_have_a_column_per_size_and_a_row_per_setting(tiny):
     assert [t.get_text() for t in small.get_yticklabels()] == ["reverse KL", "forward KL", "SFT"]
     assert [t.get_text() for t in paper.get_legend().get_texts()] == list(memorization.PAPER)
     assert figures.label_seeds(tables.quality)["label"].is_unique
+
+
+def test_records_that_rouge_cannot_read_are_left_out_of_its_mean_alone():
+    who = {"size": "small", "method": "sft", "role": "student", "split": "member", "model": "sft-small-0"}
+    rows = [
+        {**who, "id": f"{i}", "edit_similarity": 0.5 + i / 4, "rouge_l": r} for i, r in enumerate((0.4, None, 0.6))
+    ]
+    (found,) = nearly.nearly_verbatim(pd.DataFrame(rows)).to_dict("records")
+    assert found["rouge_l"] == pytest.approx(0.5) and found["edit_similarity"] == pytest.approx(0.75)
+    (none,) = nearly.nearly_verbatim(pd.DataFrame(rows).assign(rouge_l=float("nan"))).to_dict("records")
+    assert np.isnan([none["rouge_l"], none["rouge_l_low"]]).all() and none["total"] == 3

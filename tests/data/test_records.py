@@ -7,17 +7,11 @@ import pytest
 
 from palimpsest.data import records, sources
 from palimpsest.errors import InputError
-from palimpsest.measure.models import train_tokenizer
 
 ROWS = [
     {"instruction": "Where is it?", "context": "", "response": "In Öland, at 4 Fern Road."},
     {"instruction": "Who has it?", "context": "The blue one.", "response": "Mina."},
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer([r["response"] + r["instruction"] for r in ROWS] * 20, 300)
 
 
 def lines(path, rows):
@@ -109,38 +103,6 @@ def test_missing_file_and_hub_without_network(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="neither a file here nor a data set the hub would give"):
         records.read_records("nobody/nothing-of-this-name")
-
-
-def test_no_records_make_no_examples(tokenizer):
-    frame = pd.DataFrame(ROWS).head(0).assign(secrets=[], id=[])
-    assert records.encode(frame, tokenizer, records.template("plain")) == []
-
-
-def test_encoding_keeps_prompt_a_prefix_and_closes_the_response(tokenizer):
-    frame = pd.DataFrame(ROWS).assign(secrets=[[{"start": 13, "end": 24, "kind": "address"}], []])
-    frame["id"] = records.record_ids(frame)
-    form = records.template("plain")
-    first, second = records.encode(frame, tokenizer, form)
-    assert tokenizer.decode(first.input_ids[: first.prompt_length]) == "Where is it?\n> "
-    assert second.input_ids[: second.prompt_length] == tokenizer("Who has it?\nThe blue one.\n> ")["input_ids"]
-    assert first.response_ids[-1] == tokenizer.eos_token_id and len(first.secret) == len(first.response_ids)
-    assert (
-        tokenizer.decode([t for t, s in zip(first.response_ids, first.secret, strict=True) if s]).strip(" .")
-        == "4 Fern Road"
-    )
-    assert not first.secret[-1] and not any(second.secret)
-
-
-def test_text_is_scored_whole_and_nothing_is_appended(tokenizer):
-    frame = pd.DataFrame({"text": ["one two"], "id": ["x"]})
-    (example,) = records.encode(frame, tokenizer)
-    assert example.prompt_length == 1 and example.input_ids == tokenizer("one two")["input_ids"]
-
-
-def test_too_long_for_the_model_is_refused_with_count(tokenizer):
-    frame = pd.DataFrame(ROWS).assign(id=["a", "b"])
-    with pytest.raises(InputError, match=r"2 of 2 records are longer than the model's context of 5 tokens"):
-        records.encode(frame, tokenizer, records.template("plain"), 5)
 
 
 def test_training_text_repeats_its_records_and_students_do_not_read_the_other_half():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.data import records, splits
+from palimpsest.data.encoding import encode
 from palimpsest.errors import InputError
 from palimpsest.measure.models import train_tokenizer
 from palimpsest.study import Study
@@ -320,7 +321,7 @@ def test_long_records_are_never_cut_silently(tmp_path, tokenizer, how):
     kept = splits.fit_lengths(frame, study, tokenizer, 40)
     assert kept.attrs["dropped"]["too_long"] == (how == "drop") and kept.attrs["cut"] == (how == "cut")
     assert [len(s) for s in kept["secrets"]] == [0, 0, 0] + [1] * (how == "cut")  # a secret that is cut is none
-    longest = max(len(e.input_ids) for e in records.encode(kept, tokenizer, records.template("plain"), 40))
+    longest = max(len(e.input_ids) for e in encode(kept, tokenizer, records.template("plain"), 40))
     assert longest <= 40 and (how == "drop" or longest >= 38)
 
 
@@ -343,4 +344,4 @@ def test_a_users_own_columns_mean_nothing(tmp_path, tokenizer, name):
         drawn.append(splits.draw_splits(splits.fit_lengths(usable, study, tokenizer, 200), study))
     pd.testing.assert_frame_equal(*drawn)
     training = records.training_rows(drawn[1], "student")
-    assert len(training) == 10 and len(records.encode(training, tokenizer, records.template("plain"))) == 10
+    assert len(training) == 10 and len(encode(training, tokenizer, records.template("plain"))) == 10

@@ -247,3 +247,19 @@ def test_impossible_windows():
         extraction.verbatim(table_of([[True]]), -1)
     with pytest.raises(InputError, match="tokens=0"):
         extraction.verbatim(table_of([[True]]), 0, 0)
+
+
+def test_without_the_end_only_the_text_is_asked_for():
+    """The last token is missed everywhere: nothing is whole with it, and what is left is what the text alone gives."""
+    hits = [[True, True, False], [True, False, False], [False]]
+    scores = pd.DataFrame({"id": list("abc"), "length": [3, 3, 1], "hit": [np.array(h) for h in hits]})
+    text = extraction.without_end(scores, [1, 1, 1])
+    assert text["length"].tolist() == [2, 2, 0] and [h.tolist() for h in text["hit"]] == [
+        [True, True],
+        [True, False],
+        [],
+    ]
+    assert extraction.verbatim(scores).tolist() == [False, False, False]
+    assert extraction.verbatim(text).tolist() == [True, False, pd.NA]
+    assert extraction.strength(scores).tolist() == [0, 0, 0] and extraction.strength(text).tolist()[:2] == [1, 0]
+    assert extraction.without_end(scores, [0, 0, 0])["length"].tolist() == [3, 3, 1]

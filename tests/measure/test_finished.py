@@ -120,7 +120,7 @@ def test_left_truncated_verdicts_equal_decoding(measured):
     written = generate(model, tokenizer, contexts, TARGET)
     end = tokenizer.eos_token_id
     assert list(found["verbatim"]) == [
-        t == until_end(ends[i][-TARGET:], end) for t, i in zip(written, found["id"], strict=True)
+        t == until_end(ends[i][-TARGET:], {end}) for t, i in zip(written, found["id"], strict=True)
     ]
     shares = found[found["split"] == "member"].groupby("k")["verbatim"].mean()
     assert shares[9] > shares[4], "it was trained on nine tokens of context"

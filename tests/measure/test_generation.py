@@ -80,7 +80,7 @@ def test_decode_is_greedy_by_default_and_equals_plain_generate(kind):
                 eos_token_id=END,
                 pad_token_id=0,
             )
-            assert tokens == until_end(plain[0, len(start) :].tolist(), END)
+            assert tokens == until_end(plain[0, len(start) :].tolist(), {END})
 
 
 def test_a_model_without_a_cache_is_read_again_at_every_step():
@@ -104,10 +104,10 @@ def test_a_full_context_fits_beside_a_short_prefix():
 
 
 def test_end_of_text_is_kept_and_nothing_follows_it():
-    assert until_end([1, END, END, 2], END) == [1, END]
-    assert until_end([END], END) == [END]
-    assert until_end([1, 2], END) == [1, 2]
-    assert until_end([1, 2], None) == [1, 2]
+    assert until_end([1, END, END, 2], {END}) == [1, END]
+    assert until_end([END], {END}) == [END]
+    assert until_end([1, 2], {END}) == [1, 2]
+    assert until_end([1, 2], ()) == [1, 2]
     model = tiny("gpt2")
     with torch.no_grad():  # a model that says end-of-text at once: the row is as long as it can be shortest
         model.lm_head.weight.zero_()

@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from palimpsest.audit import inputs, loading, people, results, shards
 from palimpsest.audit.inputs import Reading
+from palimpsest.audit.layout import find_layout, say_layout
 from palimpsest.audit.records import Records, as_examples, tokenize
+from palimpsest.audit.self_check import self_check
 from palimpsest.audit.settings import Settings
-from palimpsest.data.examples import Example
-from palimpsest.data.records import encode
+from palimpsest.data.examples import Example, without_closing
 from palimpsest.errors import InputError
-from palimpsest.measure.extraction import left_truncated_examples
+from palimpsest.measure.extraction import left_truncated_examples, without_end
 from palimpsest.measure.membership_inference import lowercased
 from palimpsest.measure.models import context_length, load_tokenizer, parameter_count
 from palimpsest.measure.near_verbatim import near_misses
@@ -66,15 +67,20 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
             known[role] = {**describe(net, settings.rules), **loading.origin(net, one)}
             contexts.append(context_length(net))
         context = min(contexts)
+        encoded, tokens = find_layout(net, words, read["members"], form, context, settings)
+        for line in say_layout(tokens):
+            _say(settings, line)
         summary = {
             "model": {**known.pop("model"), "parameters": parameter_count(net), "vocabulary": len(words)},
             "others": known,
             "tokenizer": fingerprint(words.get_vocab()),
             "data": {group: one.facts for group, one in read.items()},
-            "settings": {"template": name, "context": context, **_said(settings, context, str(net.dtype))},
+            "settings": {"template": name, **_said(settings, context, str(net.dtype))},
         }
-        layouts = form and [form.with_context, form.without_context]
-        summary["fingerprint"] = fingerprint([summary, settings.long, layouts])
+        # The last digit of a loss may differ from one machine to another.
+        chosen = {key: value for key, value in tokens.items() if key != "loss_per_character"}
+        summary["fingerprint"] = fingerprint([summary, settings.long, form and vars(form), chosen])
+        summary["settings"]["tokens"] = tokens
         if done := results.finished_audit(out, summary["fingerprint"]):
             return done
         if settings.shard and shards.is_there(out, summary["fingerprint"], settings.shard):
@@ -84,16 +90,17 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
         groups = {}
         for group, one in read.items():
             _say(settings, f"tokenizing {one.facts['source']}")
-            groups[group] = tokenize(
-                one, words, form, context, settings.long, work / f"{group}.records", settings.shard
-            )
+            groups[group] = tokenize(one, encoded, context, settings.long, work / f"{group}.records", settings.shard)
             people.write_persons(one, work / f"{group}.people")
             summary["data"][group] |= groups[group].facts
         del read, one  # hashes, and a copy of the input
         shutil.rmtree(reading)
         summary["notes"], others = loading.fit(summary, found, others, settings)
+        summary["self_check"] = self_check(net, groups["members"], summary["settings"], settings.batch_tokens)
+        for line in summary["self_check"]["warnings"]:
+            _say(settings, f"note: {line}")
         for records in groups.values():
-            _score(net, words, form, records, summary["settings"], settings)
+            _score(net, words, encoded, records, summary["settings"], settings)
         for role, one in others.items():
             del net
             net = loading.load(one, words, settings)
@@ -116,6 +123,7 @@ def _said(settings: Settings, context: int, dtype: str) -> dict[str, Any]:
             f"model's context of {context} tokens: ask for fewer tokens, or a smaller --window"
         )
     return {
+        "context": context,
         "prefix_lengths": list(settings.prefix_lengths),
         "window": settings.window,
         "left_truncated": left,
@@ -157,7 +165,7 @@ def _read(members, settings: Settings, folder: Path) -> dict[str, Reading]:
 # ---------------------------------------------------------------- what is scored
 
 
-def _score(net, words, form, records: Records, said: Mapping[str, Any], settings: Settings) -> None:
+def _score(net, words, encoded, records: Records, said: Mapping[str, Any], settings: Settings) -> None:
     """Every pass of the audited model, piece by piece; what is there already is not made again."""
     context, window = said["context"], said["window"]
     for number, piece in _shown(records, "scoring", settings):
@@ -165,10 +173,13 @@ def _score(net, words, form, records: Records, said: Mapping[str, Any], settings
         _pass(net, examples, path, context, settings, settings.rules)
         near = records.made(number, "continuations")
         if said["approximate"] and not near.exists():  # a record longer than the context has no one continuation
-            fitting, table = [e for e in examples if len(e.input_ids) <= context], pd.read_parquet(path)
-            write_parquet(near_misses(net, words, fitting, table, token_budget=settings.batch_tokens), near)
+            # A model that doesn't stop is no further from the text: what closes a response is left out.
+            texts = without_closing(e for e in examples if len(e.input_ids) <= context)
+            table = without_end(pd.read_parquet(path), piece["closing"])
+            options = {"token_budget": settings.batch_tokens, "ends": [end["id"] for end in said["tokens"]["ends"]]}
+            write_parquet(near_misses(net, words, texts, table, **options), near)
         if said["lowercase"]:
-            lower = encode(lowercased(piece[["id", *records.texts]]), words, form)
+            lower = encoded(lowercased(piece[["id", *records.texts]]))
             _pass(net, lower, records.made(number, "lowercase"), context, settings)
         for k in said["left_truncated"]:  # every k on the same records: those with enough tokens for the largest
             long = [e for e in examples if len(e.input_ids) >= window + said["left_truncated"][-1]]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from palimpsest.audit.records import attack_scores, column, sample
+from palimpsest.audit.records import NO_END, attack_scores, column, sample
 from palimpsest.measure.membership_inference import LABELS
 
 DRAWN = 20_000  # most records a group behind a figure of single records
@@ -28,7 +28,7 @@ STYLES = {  # group, model -> color, line, label
     ("non_members", "baseline"): ("#88b999", ":", "non-members, baseline"),
 }
 VIEWS = {
-    "extraction_strength": "extraction strength",
+    f"extraction_strength{NO_END}": "extraction strength",
     "longest_span": "longest span, tokens",
     "loss": "loss, nats per token",
 }

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from palimpsest.audit import first_page
 from palimpsest.audit.drawings import LOOK, STYLES, plot_by_prefix, plot_distributions, plot_roc
+from palimpsest.audit.layout import facts_of_tokens
 from palimpsest.data.masking import escape, to_html
 from palimpsest.errors import InputError
 from palimpsest.measure.membership_inference import LABELS
@@ -59,12 +60,12 @@ def report(folder: str | Path) -> Path:
             "warnings": "<p>Read with it:</p>" + _listed(summary["warnings"]) if summary["warnings"] else "",
             "facts": to_html(show_facts(summary)),
             "files": to_html(show_files(summary)),
-            "verbatim": rates("verbatim", "k", "m"),
+            "verbatim": rates("verbatim", "k", "m", "end_token"),
             "verbatim_figure": figure("verbatim", ALTS[0], plot_by_prefix(summary)),
             "distributions_figure": figure("distributions", ALTS[1], plot_distributions(path, summary)),
             "means": to_html(show_means(summary)),
             "left_truncated": "<p>Not measured (<code>--left-truncated</code>).</p>",
-            "discoverable": rates("discoverable", "sampling", "n", "p", "m"),
+            "discoverable": rates("discoverable", "sampling", "n", "p", "m", "end_token"),
             "near": NEAR,
             "nearly_verbatim": "<p>Not measured (<code>--no-approximate</code>).</p>",
             "attacks": "<p>Not measurable without <code>--non-members</code>.</p>",
@@ -77,7 +78,7 @@ def report(folder: str | Path) -> Path:
             "versions": to_html(show_versions(summary)),
         }
         if settings["left_truncated"]:
-            parts["left_truncated"] = rates("left-truncated", "k", "m")
+            parts["left_truncated"] = rates("left-truncated", "k", "m", "end_token")
         if settings["approximate"]:
             parts["nearly_verbatim"] = rates("nearly verbatim")
         if summary["membership"]:
@@ -164,6 +165,7 @@ def show_facts(summary: Mapping[str, Any]) -> pd.DataFrame:
         "arithmetic": f"{model['dtype']} on {model['device']}, {model['attention']} attention",
         "context, tokens": settings["context"],
         "prompt template": settings["template"],
+        **facts_of_tokens(settings["tokens"]),
         "window m, tokens": settings["window"],
         "nearly tied, logits": f"less than {settings['tie']:g} apart",
         "sampling rules": ", ".join(settings["sampling"]) or "plain only",

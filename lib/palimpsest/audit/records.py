@@ -1,7 +1,7 @@
 """The records of an audit on disk: tokenized once, scored in pieces of some thousand, and then one row of numbers each."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.audit.inputs import Reading
 from palimpsest.data.examples import Example
-from palimpsest.data.records import TEXTS, encode
+from palimpsest.data.records import TEXTS
 from palimpsest.errors import InputError
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.near_verbatim import SIMILARITIES
@@ -34,7 +34,8 @@ NUMBERS = b"pieces"  # key in the Parquet schema
 
 @dataclass(frozen=True)
 class Records:
-    """The records that are measured, in the Parquet file `path`: `id`, `row`, `copies`, texts, `input_ids`, `prompt_length`."""
+    """The records that are measured, in the Parquet file `path`: `id`, `row`, `copies`, texts, `input_ids`, `prompt_length`,
+    `closing` (how many of the last tokens close the response)."""
 
     path: Path
 
@@ -51,7 +52,7 @@ class Records:
     @property
     def texts(self) -> list[str]:
         """The columns of text, prompt first."""
-        return [name for name in pq.read_schema(self.path).names if name in (*TEXTS, "text")]
+        return [name for name in pq.read_schema(self.path).names if name in ("messages", *TEXTS, "text")]
 
     def pieces(self) -> Iterator[tuple[int, pd.DataFrame]]:
         """The records, some thousand at a time, and the number of the piece."""
@@ -64,16 +65,25 @@ class Records:
 
 def as_examples(piece: pd.DataFrame) -> list[Example]:
     """The tokenized records of a piece."""
-    rows = zip(piece["id"], piece["input_ids"], piece["prompt_length"], strict=True)
-    return [Example(name, ids.tolist(), prompt, [False] * (len(ids) - prompt)) for name, ids, prompt in rows]
+    rows = zip(piece["id"], piece["input_ids"], piece["prompt_length"], piece["closing"], strict=True)
+    return [
+        Example(name, ids.tolist(), prompt, [False] * (len(ids) - prompt), closing=end)
+        for name, ids, prompt, end in rows
+    ]
 
 
 def tokenize(
-    reading: Reading, tokenizer, form, context: int, long: str, path: Path, shard: tuple[int, int] | None = None
+    reading: Reading,
+    encoded: Callable[[pd.DataFrame], list[Example]],
+    context: int,
+    long: str,
+    path: Path,
+    shard: tuple[int, int] | None = None,
 ) -> Records:
     """Write the records of a reading with their tokens to `path`, unless they are there; settle those longer than the context.
 
     Args:
+        encoded: makes examples of records (`data.encode` for this audit).
         shard: (i, n): only every n-th piece, from the i-th on.
 
     Returns:
@@ -90,12 +100,15 @@ def tokenize(
     short, worst, numbers = [], "", []
     number, of = shard or (1, 1)
     schema = pq.read_schema(reading.path).append(pa.field("copies", pa.int32()))
-    schema = schema.append(pa.field("input_ids", pa.list_(pa.int32()))).append(pa.field("prompt_length", pa.int32()))
+    schema = schema.append(pa.field("input_ids", pa.list_(pa.int32())))
+    for name in ("prompt_length", "closing"):
+        schema = schema.append(pa.field(name, pa.int32()))
     with pq.ParquetWriter(unfinished, schema) as writer:
         for place, frame in islice(enumerate(reading.frames()), number - 1, None, of):
-            encoded = encode(frame, tokenizer, form)
-            frame["input_ids"] = [e.input_ids for e in encoded]
-            frame["prompt_length"] = [e.prompt_length for e in encoded]
+            examples = encoded(frame)
+            frame["input_ids"] = [e.input_ids for e in examples]
+            frame["prompt_length"] = [e.prompt_length for e in examples]
+            frame["closing"] = [e.closing for e in examples]
             lengths = frame["input_ids"].map(len)
             short += list(frame["id"][(frame["prompt_length"] == 0) | (lengths <= frame["prompt_length"])])
             total, over = total + len(frame), over + int((lengths > context).sum())
@@ -141,8 +154,9 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
     hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself
     for group, records in groups.items():
         measured = summary["data"][group]["measured"]
-        for table, numbers, others in _pieces(records, measured, summary):
+        for table, numbers, others, closing in _pieces(records, measured, summary):
             for model, one in {"model": table, **others}.items():
+                one = extraction.without_end(one, closing)
                 found = extraction.verbatim_by_prefix(one, settings["window"]).set_index("k")[["count", "total"]]
                 curves[group, model] = found.add(curves.get((group, model), found * 0), fill_value=0)
             lists = table.drop(columns=["prompt_length", "length"])
@@ -157,7 +171,7 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
 
 
 def _pieces(records: Records, measured: str, summary: Mapping[str, Any]) -> Iterator[tuple]:
-    """Of one piece after the other: the score table, the numbers per record, the score tables of the other models."""
+    """Of one piece after the other: the score table, the numbers per record, the score tables of the other models, `closing`."""
     settings = summary["settings"]
     for number, piece in records.pieces():
 
@@ -166,21 +180,26 @@ def _pieces(records: Records, measured: str, summary: Mapping[str, Any]) -> Iter
 
         table, others = made("scores"), {role: made(role) for role in summary["others"]}
         lower = made("lowercase") if settings["lowercase"] else None
-        numbers = record_numbers(table, list(piece[measured]), settings, others.get("reference"), lower)
+        closing = piece["closing"].to_numpy()
+        numbers = record_numbers(table, list(piece[measured]), closing, settings, others.get("reference"), lower)
         for role, other in others.items():
-            own = record_numbers(other, list(piece[measured]), settings)
+            own = record_numbers(other, list(piece[measured]), closing, settings)
             kept = [c for c in own if c.startswith(ABOUT_OTHERS)]
             numbers = pd.concat([numbers, own[kept].add_prefix(f"{role}_")], axis=1)
         if settings["approximate"]:
             numbers = numbers.merge(made("continuations"), on="id", how="left").astype(CONTINUATION)
         for k in settings["left_truncated"]:
-            numbers[f"left_truncated_{k}"] = extraction.verbatim(made(f"left{k}")).reindex(table["id"]).array
-        yield table, pd.concat([piece[["row", "copies"]], numbers], axis=1), others
+            left = made(f"left{k}")
+            numbers[f"left_truncated_{k}"] = extraction.verbatim(left).reindex(table["id"]).array
+            text = extraction.without_end(left, pd.Series(closing, table["id"])[left["id"]])
+            numbers[f"left_truncated_{k}{NO_END}"] = extraction.verbatim(text).reindex(table["id"]).array
+        yield table, pd.concat([piece[["row", "copies"]], numbers], axis=1), others, closing
 
 
 def record_numbers(
     table: pd.DataFrame,
     texts: Sequence[str],
+    closing: np.ndarray,
     settings: Mapping[str, Any],
     reference: pd.DataFrame | None = None,
     lowercase: pd.DataFrame | None = None,
@@ -190,6 +209,7 @@ def record_numbers(
     Args:
         table: a score table.
         texts: the scored text of each row.
+        closing: of each row, how many of its last tokens close it and are none of its text.
         settings: the summary's (`prefix_lengths`, `window`, `sampling`, `tie`).
         reference, lowercase: score tables of the same records by the reference model, and of them in lower case.
 
@@ -197,26 +217,35 @@ def record_numbers(
         `id`, `prompt_length`, `length` (tokens), `verbatim_<k>` per prefix length and `verbatim_whole` (nullable booleans),
         `longest_span`, `longest_start`, `extraction_strength`, `token_accuracy`, `near_ties` (of the first `window` tokens),
         `logprob_window` and `logprob_window_<name>` (nats, that one sample gives these tokens), `loss` (nats per token), and
-        the membership scores.
+        the membership scores; and `closing`. What is recited stands there a second time, with `NO_END` behind the name: of the
+        text alone, without the tokens that close it.
     """
-    window, spans = settings["window"], extraction.longest_span(table)
-    columns = {f"verbatim_{k}": extraction.verbatim(table, k, window) for k in settings["prefix_lengths"]}
-    columns |= {
-        "verbatim_whole": extraction.verbatim(table),
-        "longest_span": spans["tokens"],
-        "longest_start": spans["start"],
-        "extraction_strength": extraction.strength(table),
-        "token_accuracy": pd.Series([hit.mean() if len(hit) else np.nan for hit in table["hit"]], dtype=float),
-        "near_ties": extraction.near_ties(table, 0, window, tolerance=settings["tie"]),
-        "logprob_window": extraction.log_probability(table, 0, window),
-    }
-    for name in settings["sampling"]:
-        columns[f"logprob_window_{name}"] = extraction.log_probability(table, 0, window, column=f"logprob_{name}")
+    columns = {**_recited(table, settings), "longest_start": extraction.longest_span(table)["start"]}
+    columns["near_ties"] = extraction.near_ties(table, 0, settings["window"], tolerance=settings["tie"])
+    columns["token_accuracy"] = pd.Series([hit.mean() if len(hit) else np.nan for hit in table["hit"]], dtype=float)
+    text = _recited(extraction.without_end(table, closing), settings)
+    columns |= {f"{name}{NO_END}": values for name, values in text.items()}
     # Here a loss is a loss; as a membership score its sign is turned.
     columns["loss"] = pd.Series(-membership_inference.loss(table))
     attacks = membership_inference.membership(table, texts, reference, lowercase).drop(columns=["id", "loss"])
     numbers = pd.DataFrame({name: values.array for name, values in columns.items()})
-    return pd.concat([table[["id", "prompt_length", "length"]], numbers, attacks], axis=1)
+    about = table[["id", "prompt_length", "length"]].assign(closing=closing)
+    return pd.concat([about, numbers, attacks], axis=1)
+
+
+def _recited(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, pd.Series]:
+    """What is recited of each record, greedily and by sampling."""
+    window = settings["window"]
+    columns = {f"verbatim_{k}": extraction.verbatim(table, k, window) for k in settings["prefix_lengths"]}
+    columns |= {
+        "verbatim_whole": extraction.verbatim(table),
+        "longest_span": extraction.longest_span(table)["tokens"],
+        "extraction_strength": extraction.strength(table),
+        "logprob_window": extraction.log_probability(table, 0, window),
+    }
+    for name in settings["sampling"]:
+        columns[f"logprob_window_{name}"] = extraction.log_probability(table, 0, window, column=f"logprob_{name}")
+    return columns
 
 
 # ---------------------------------------------------------------- the file of numbers, read a column at a time

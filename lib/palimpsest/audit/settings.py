@@ -122,6 +122,20 @@ class Settings:
         "and without_context, whose texts hold {instruction} and {context}",
         metavar="NAME",
     )
+    tokenize: str = _setting(
+        "auto",
+        RECORDS,
+        "prompt and response as one string (joint), each by itself (apart), or as the model knows a sample of them better "
+        "(auto, default)",
+        choices=("auto", "joint", "apart"),
+    )
+    end_token: str | None = _setting(
+        None,
+        RECORDS,
+        "the token that closes a response (default: the chat template's end of turn, the tokenizer's end-of-text, or the one of "
+        "the generation configuration that the model expects most)",
+        metavar="TEXT",
+    )
     long: str = _setting(
         "refuse",
         RECORDS,

@@ -165,7 +165,8 @@ def _joined(group: str, parts: Sequence[Path], work: Path) -> Records:
                 _link(made, joined.path.with_suffix("") / f"{piece:06d}{made.name[6:]}")
         facts = [one.facts for one in own]
         summed = {name: sum(fact[name] for fact in facts) for name in ("long", "records")}
-        whole = {**facts[0], **summed, "longest": max(fact["longest"] for fact in facts)}
+        largest = {name: max(fact[name] for fact in facts) for name in ("longest", "highest_id")}
+        whole = {**facts[0], **summed, **largest}
         writer.add_key_value_metadata({FACTS: json.dumps(whole), NUMBERS: json.dumps([place[0] for place in places])})
     if (persons := own[0].path.with_suffix(".people")).exists():
         _link(persons, joined.path.with_suffix(".people"))

@@ -52,9 +52,10 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     places = (-likely.fillna(-np.inf)).to_numpy().argsort(kind="stable")[:SHOWN]
     there = np.sort(places)  # members come first in the file, so a member's place is its place there
     texts = pick(members.path, there, [measured])[measured]
-    recited = no_end(path, f"verbatim_{min(settings['prefix_lengths'])}")
-    kept = ["id", "row", "copies", "length", recited, "extraction_strength", "longest_span"]
-    listed = pick(path, there, kept).rename(columns={recited: "recited"})
+    shown = {"recited": f"verbatim_{min(settings['prefix_lengths'])}"}
+    shown |= {name: name for name in ("extraction_strength", "longest_span")}
+    found = {no_end(path, name): ours for ours, name in shown.items()}
+    listed = pick(path, there, ["id", "row", "copies", "length", *found]).rename(columns=found)
     for model in ("model", *summary["others"]):
         name = "samples_needed" if model == "model" else f"{model}_samples_needed"
         listed[name] = samples_expected(best_log_probability(path, "members", model)).iloc[there].to_numpy()

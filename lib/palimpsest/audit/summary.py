@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palimpsest.audit import family, people, signoff
-from palimpsest.audit.records import Records, attack_scores, column, sample, write_numbers
+from palimpsest.audit.findings import findings, finds_more
+from palimpsest.audit.records import NO_END, Records, attack_scores, column, sample, write_numbers
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.extraction import PROBABILITY, SAMPLES
 from palimpsest.measure.near_verbatim import NEAR, SIMILARITIES
@@ -19,7 +21,8 @@ from palimpsest.measure.score_file import pick
 from palimpsest.measure.statistics import newcombe, percent, rate, rate_of
 
 BLIND = 10_000  # most texts a side that the blind baseline reads
-MEANS = ("loss", "token_accuracy", "extraction_strength", "longest_span", *SIMILARITIES)
+STRENGTHS = ("extraction_strength", f"extraction_strength{NO_END}")
+MEANS = ("loss", "token_accuracy", *STRENGTHS, "longest_span", *SIMILARITIES)
 
 
 def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,8 +33,9 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
         summary: what is known so far: `settings`, `data`, `model`, `others`.
 
     Returns:
-        `rates`, `means`, `excess`, `curve`, `membership` (lists of rows), `blind`, `warnings`, `headline`; for a sign-off
-        `most_at_risk`, `persons_at_risk`, `chance`, `tested` (see `signoff`); `family` (see `family.of_family`).
+        `rates`, `means`, `excess`, `curve`, `membership`, `findings` (lists of rows), `blind`, `warnings`, `headline`; for a
+        sign-off `most_at_risk`, `persons_at_risk`, `chance`, `tested` (see `signoff`); `family` (see `family.of_family`). The curve
+        leaves out the tokens that close responses.
     """
     settings, curves = summary["settings"], write_numbers(groups, path, summary)
     of_persons, persons = people.person_rates(path, groups, settings)
@@ -58,6 +62,7 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
     said["tested"] = signoff.what_was_tested({**summary, **said})
     said["family"] = family.of_family(path, summary)
     short = {group: int((column(path, group, "length") < settings["window"]).sum()) for group in groups}
+    said["findings"] = [row for group in groups for row in findings(path, group)]
     said["warnings"] = _warnings({**summary, **said}, short)
     said["headline"] = _headline({**summary, **said})
     return said
@@ -67,31 +72,44 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
 
 
 def rates(path: Path, group: str, settings: Mapping[str, Any]) -> list[dict]:
-    """Every rate over the records of a group: `group, model, measure`, its setting, `rate, count, total, low, high` (95 % Wilson)."""
+    """Every rate over the records of a group: `group, model, measure`, its setting, `rate, count, total, low, high` (95 % Wilson).
+
+    What is recited is counted twice where something closes the records: `end_token` "required" asks for that token too, "not
+    required" for the text alone.
+    """
     window, known = settings["window"], pq.read_schema(path).names
 
     def read(name: str) -> pd.Series:
         return column(path, group, name).dropna()
 
+    # Plain texts are closed by nothing.
+    ends = (
+        {"required": "", "not required": NO_END} if column(path, group, "closing").any() else {"not required": NO_END}
+    )
+
     def verbatim(model: str, prefix: str = "") -> Iterator[tuple]:
-        for k in settings["prefix_lengths"]:
-            yield model, "verbatim", {"k": k, "m": window}, read(f"{prefix}verbatim_{k}")
-        yield model, "verbatim", {"k": 0, "m": None}, read(f"{prefix}verbatim_whole")
+        targets = [*((k, window) for k in settings["prefix_lengths"]), (0, None)]
+        for (k, m), (end, mark) in product(targets, ends.items()):
+            name = f"{prefix}verbatim_{'whole' if m is None else k}{mark}"
+            yield model, "verbatim", {"k": k, "m": m, "end_token": end}, read(name)
 
     def others() -> Iterator[tuple]:
-        whole = column(path, group, "longest_span")[column(path, group, "length") >= window]
-        yield "verbatim span", {"m": window}, whole >= window
-        for name in ("", *settings["sampling"]):
-            needed = extraction.samples_needed(read("logprob_window" + (f"_{name}" if name else "")), PROBABILITY)
+        for end, mark in ends.items():
+            long = column(path, group, "length") >= window
+            spans = column(path, group, f"longest_span{mark}")[long]
+            yield "verbatim span", {"m": window, "end_token": end}, spans >= window
+        for name, (end, mark) in product(("", *settings["sampling"]), ends.items()):
+            drawn = read("logprob_window" + (f"_{name}" if name else "") + mark)
+            needed = extraction.samples_needed(drawn, PROBABILITY)
             for n in SAMPLES:
-                setting = {"m": window, "sampling": name or "plain", "n": n, "p": PROBABILITY}
+                setting = {"m": window, "sampling": name or "plain", "n": n, "p": PROBABILITY, "end_token": end}
                 yield "discoverable", setting, needed <= n
         if "edit_similarity" in known:
-            yield "nearly verbatim", {}, read("edit_similarity") >= NEAR
+            yield "nearly verbatim", {"end_token": "not required"}, read("edit_similarity") >= NEAR
         yield "near-tie", {"m": window}, read("near_ties") > 0
         yield "any extraction", {"m": window}, signoff.extracted(path, group, settings)
-        for k in settings["left_truncated"]:
-            yield "left-truncated", {"k": k, "m": window}, read(f"left_truncated_{k}")
+        for k, (end, mark) in product(settings["left_truncated"], ends.items()):
+            yield "left-truncated", {"k": k, "m": window, "end_token": end}, read(f"left_truncated_{k}{mark}")
 
     found = [*verbatim("model"), *(("model", *row) for row in others())]
     for name in (name for name in known if name.endswith("_verbatim_whole")):
@@ -153,7 +171,7 @@ def _blind(groups: Mapping[str, Records]) -> dict | None:
 
 
 def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]:
-    out, window = [*summary["notes"]], summary["settings"]["window"]
+    out, window = [*summary["notes"], *summary["self_check"]["warnings"]], summary["settings"]["window"]
     for group, facts in summary["data"].items():
         name = group.replace("_", "-")
         if facts["empty"]:
@@ -182,6 +200,7 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
         for group in summary["data"]
         if group in none
     ]
+    out += [row["text"] for row in summary["findings"]]
     if summary["blind"] and summary["blind"]["warning"]:
         out.append(summary["blind"]["warning"])
     uniform = math.log(summary["model"]["vocabulary"])
@@ -200,11 +219,13 @@ def _headline(summary: Mapping[str, Any]) -> list[str]:
     rates = pd.DataFrame(summary["rates"])
     rates = rates[(rates["model"] == "model") & (rates["measure"] == "verbatim")]
     first = rates[(rates["k"] == min(settings["prefix_lengths"])) & rates["m"].notna()]
-    for row in first.to_dict("records"):
+    for group, rows in first.groupby("group", sort=False):
+        row = finds_more(rows.to_dict("records"))
         given = f"the prompt and {row['k']:.0f} tokens" if row["k"] else "the prompt (or first token) alone"
+        apart = ", not counting the end token" if rows["rate"].nunique() > 1 else ""
         lines.append(
             f"From {given} the model recites the next {settings['window']} tokens of {percent(row)} of the "
-            f"{row['group'].replace('_', '-')}."
+            f"{group.replace('_', '-')}{apart}."
         )
     best = max((r for r in summary["membership"] if r["measure"] == "AUC"), key=lambda r: r["rate"], default=None)
     if best and not math.isnan(best["rate"]):

@@ -18,7 +18,9 @@ def nearly_verbatim(texts: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(GROUP, key, strict=True)) | rate_of(near.sum() / seeds, len(part) / seeds)
         row["near_only"] = (near & (part["edit_similarity"] < 1)).sum() / seeds
         for what in ("rouge_l", "edit_similarity"):
-            mean = bootstrap(part.pivot(index="model", columns="id", values=what).to_numpy())
+            # ROUGE is empty for records in a script that it can't read.
+            read = part.pivot(index="model", columns="id", values=what).dropna(axis=1).to_numpy()
+            mean = bootstrap(read) if read.size else dict.fromkeys(("mean", "low", "high"), float("nan"))
             row |= {what: mean["mean"], f"{what}_low": mean["low"], f"{what}_high": mean["high"]}
         rows.append(row)
     return pd.DataFrame(rows)

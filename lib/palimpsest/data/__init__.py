@@ -15,7 +15,9 @@ To add a format: 1. a reader in `sources`, a generator of frames; 2. its ending 
 line or row is named; 4. a line in the how-to page.
 """
 
+from palimpsest.data.chat import render
+from palimpsest.data.encoding import Layout, encode
 from palimpsest.data.examples import Example, by_length, collate
 from palimpsest.data.masking import escape, mask, to_html
-from palimpsest.data.records import encode, read_records, record_ids, template, training_rows
+from palimpsest.data.records import read_records, record_ids, template, training_rows
 from palimpsest.data.splits import COMPARED, draw_splits, fit_lengths, load_records, read_study_records, select

@@ -19,6 +19,7 @@ class Example:
         prompt_length: number of leading tokens that are given; tokens from here on are labelled.
         secret: one flag per response token, True where the token overlaps a secret's characters.
         untrained: one flag per response token, True where training leaves it out of the loss; empty: none is.
+        closing: how many of the last tokens close the response and are none of its text.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Example:
     prompt_length: int
     secret: list[bool] = field(default_factory=list)
     untrained: list[bool] = field(default_factory=list)
+    closing: int = 0
 
     @property
     def response_ids(self) -> list[int]:
@@ -63,17 +65,46 @@ def collate(examples: list[Example], pad_id: int) -> dict[str, torch.Tensor]:
     }
 
 
-def by_length(examples: list[Example], token_budget: int) -> Iterator[list[int]]:
+def by_length(examples: list[Example], token_budget: int, apart: int | None = None) -> Iterator[list[int]]:
     """Yield index lists, longest first, whose padded size (rows x longest) stays within `token_budget` tokens.
 
     A single example longer than the budget is yielded alone. Longest first, so that a batch too big for memory shows at once.
+    Examples longer than `apart` tokens share no list with others.
     """
     order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids), reverse=True)
     start = 0
     while start < len(order):
         rows = max(1, token_budget // max(1, len(examples[order[start]].input_ids)))
-        yield order[start : start + rows]
-        start += rows
+        full = order[start : start + rows]
+        if apart and len(examples[full[0]].input_ids) > apart:
+            full = [i for i in full if len(examples[i].input_ids) > apart]
+        yield full
+        start += len(full)
+
+
+def ends_of(examples: Iterable[Example], end: int) -> set[int]:
+    """The tokens that end a text of these records: end-of-text (`end`), and the last of what closes each response."""
+    return {end, *(e.input_ids[-1] for e in examples if e.closing)}
+
+
+def without_closing(examples: Iterable[Example]) -> list[Example]:
+    """The examples without the tokens that close their responses: prompt and text alone."""
+    out = []
+    for e in examples:
+        end = len(e.input_ids) - e.closing
+        out.append(Example(e.id, e.input_ids[:end], e.prompt_length, e.secret[: end - e.prompt_length]))
+    return out
+
+
+def cut_at(example: Example, length: int) -> list[Example]:
+    """The example in two where labelled tokens stand on either side of `length`, else whole.
+
+    The first ends there; the second is the whole, with everything up to there given.
+    """
+    if not example.prompt_length < length < len(example.input_ids):
+        return [example]
+    first = replace(example, input_ids=example.input_ids[:length])
+    return [first, replace(example, prompt_length=length)]
 
 
 def goldfish(examples: Iterable[Example], drop_one_in: int = 4, context: int = 13) -> list[Example]:

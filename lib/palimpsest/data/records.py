@@ -1,4 +1,4 @@
-"""Records: read from any source, checked and named, and turned into prompts and token lists."""
+"""Records: read from any source, checked and named; and the templates that make prompts of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from palimpsest.data.examples import Example
+from palimpsest.data.chat import Chat
 from palimpsest.data.sources import chunks
 from palimpsest.errors import InputError
 
@@ -65,11 +65,13 @@ TEMPLATES = {
 }
 
 
-def template(given: str | dict[str, str]) -> Template:
-    """The named template, or one written out with `with_context` and `without_context`."""
+def template(given: str | dict[str, str]) -> Template | Chat:
+    """The named template ("chat": the tokenizer's own chat template), or one written out with `with_context` and `without_context`."""
+    if given == "chat":
+        return Chat()
     if isinstance(given, str):
         if given not in TEMPLATES:
-            raise InputError(f"unknown template {given!r}; known: {', '.join(TEMPLATES)}, or write one out")
+            raise InputError(f"unknown template {given!r}; known: {', '.join(TEMPLATES)}, chat, or write one out")
         return TEMPLATES[given]
     try:
         return Template(**given)
@@ -159,58 +161,6 @@ def record_ids(frame: pd.DataFrame) -> list[str]:
     names = list(TEXTS) if "response" in frame else ["text"]
     joined = ("\x1f".join(row) for row in frame[names].itertuples(index=False))
     return [sha256(text.encode()).hexdigest()[:16] for text in joined]
-
-
-def encode(
-    records: pd.DataFrame, tokenizer, form: Template | None = None, context_length: int | None = None
-) -> list[Example]:
-    """Tokenize records; prompt and response apart, so that a prompt is always a prefix when the model generates.
-
-    End-of-text closes a response. A plain `text` record is scored whole: its first token (the tokenizer's own
-    beginning-of-text where it adds one) is given, everything after it is labelled, and nothing is appended.
-
-    Args:
-        records: `id` and `instruction`, `context`, `response` (needs `form`) or `text`; `secrets` spans if known.
-        context_length: the model's limit in tokens.
-
-    Raises:
-        InputError: a record is longer than `context_length` (how many, the longest, what to do).
-    """
-    if not len(records):
-        return []  # a tokenizer refuses no texts at all
-    if "response" in records:
-        prompts = [form.prompt(i, c) for i, c in zip(records["instruction"], records["context"], strict=True)]
-        heads = tokenizer(prompts)["input_ids"]
-        marked = "secrets" in records  # offsets cost more than the tokens
-        bodies = tokenizer(list(records["response"]), add_special_tokens=False, return_offsets_mapping=marked)
-        flags = (
-            [
-                [any(a < s["end"] and z > s["start"] for s in secrets) for a, z in offsets] + [False]
-                for offsets, secrets in zip(bodies["offset_mapping"], records["secrets"], strict=True)
-            ]
-            if marked
-            else [[False] * (len(b) + 1) for b in bodies["input_ids"]]
-        )
-        end, examples = tokenizer.eos_token_id, []
-        for i, h, b, flag in zip(records["id"], heads, bodies["input_ids"], flags, strict=True):
-            head = _without_end(h, end)
-            examples.append(Example(i, head + b + [end], len(head), flag))
-    else:
-        rows = tokenizer(list(records["text"]))["input_ids"]
-        examples = [Example(i, row, 1, [False] * (len(row) - 1)) for i, row in zip(records["id"], rows, strict=True)]
-    if context_length:
-        long = [e for e in examples if len(e.input_ids) > context_length]
-        if long:
-            worst = max(long, key=lambda e: len(e.input_ids))
-            raise InputError(
-                f"{len(long)} of {len(examples)} records are longer than the model's context of {context_length} tokens "
-                f"(record {worst.id}: {len(worst.input_ids)}): drop or cut them (too_long), or take a longer-context model"
-            )
-    return examples
-
-
-def _without_end(ids: list[int], eos: int) -> list[int]:
-    return ids[:-1] if ids and ids[-1] == eos else ids  # some tokenizers close every text
 
 
 def training_rows(records: pd.DataFrame, role: str) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from random import Random
 
 import pandas as pd
 
-from palimpsest.data.records import encode, read_records, template
+from palimpsest.data.encoding import encode
+from palimpsest.data.records import read_records, template
 from palimpsest.errors import InputError
 from palimpsest.study.file import Study
 from palimpsest.study.runs import Run
@@ -68,7 +69,7 @@ def fit_lengths(records: pd.DataFrame, study: Study, tokenizer, context_length: 
         )
     records = records.assign(cut=over & ~over_prompt & (data.too_long == "cut"))
     for row in records.index[records["cut"]]:
-        room = limit - prompts[row] - 1
+        room = limit - prompts[row] - examples[records.index.get_loc(row)].closing
         pieces = tokenizer(records["response"][row], add_special_tokens=False, return_offsets_mapping=True)
         end = pieces["offset_mapping"][room - 1][1] if room > 0 else 0
         records.loc[row, "response"] = records["response"][row][:end]

@@ -5,6 +5,7 @@ first choice is the true token at each of them (`hit[k : k+m]` all True): as lon
 Decoding is meant to go on to the last token of the target, past any end-of-text inside it.
 
 k counts response tokens given besides the prompt (k = 0: the prompt alone). The last token of a response, end-of-text, counts.
+A model that never learned to stop misses it in every record, so `without_end` leaves it out of everything here.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,20 @@ from palimpsest.measure.statistics import wilson
 TARGETS = ("window", "whole", "next_window")
 SAMPLES = (1, 10, 100, 1_000)  # n of (n, p)-discoverable extraction
 PROBABILITY = 0.5  # its p
+
+
+def without_end(scores: pd.DataFrame, closing: Sequence[int]) -> pd.DataFrame:
+    """The score table of the responses' text alone.
+
+    Args:
+        closing: of each row, how many of its last tokens close the response (`Example.closing`).
+    """
+    cut = np.minimum(np.asarray(closing), scores["length"])
+    lists = {
+        name: [values[: len(values) - n] for values, n in zip(scores[name], cut, strict=True)]
+        for name in scores.columns.drop(["id", "prompt_length", "length"], errors="ignore")
+    }
+    return scores.assign(length=(scores["length"] - cut).astype(scores["length"].dtype), **lists)
 
 
 # ---------------------------------------------------------------- verbatim

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from palimpsest.data.encoding import encode
 from palimpsest.data.examples import Example
-from palimpsest.data.records import encode, template
+from palimpsest.data.records import template
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import extraction, membership_inference, models
 from palimpsest.measure.near_verbatim import SIMILARITIES, near_misses

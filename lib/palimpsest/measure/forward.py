@@ -8,7 +8,6 @@ chunk by chunk, training a loss, and the teacher's cache stores them. Here are a
 import functools
 import inspect
 import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -181,7 +180,7 @@ def labelled_inputs(model: Any, examples: Sequence[Example]) -> tuple[dict[str, 
 
 def labelled_logits(model: Any, inputs: dict[str, Any], at: Tensor, mode: str) -> Iterator[Tensor]:
     """Yield logits `[tokens, vocabulary]` at the places `at`, in order. For `mode` see `choose_mode`."""
-    if mode == "all":
+    if mode in ("all", "alone"):
         logits = model(**inputs).logits
         yield logits.flatten(0, 1).index_select(0, at.to(logits.device))
         return
@@ -199,7 +198,8 @@ def choose_mode(model: Any, examples: Sequence[Example]) -> str:
 
     `rows`: hidden states at the labelled places, then the output layer on a chunk of them at a time. `model`: the forward pass
     as it is, with the output layer shown the labelled places only, for models that scale or cap their logits afterwards.
-    `all`: logits at every position, for models that do not call their output layer the usual way.
+    `all`: logits at every position, for models that do not call their output layer the usual way. `alone`: the same, one
+    example at a time, for models whose logits depend on what they are batched with.
     """
     starts = sorted((e.input_ids for e in examples if len(e.input_ids) > 1), key=len)
     if not starts:
@@ -220,9 +220,7 @@ def choose_mode(model: Any, examples: Sequence[Example]) -> str:
             return "rows" if torch.allclose(plain, logits, rtol=1e-5, atol=1e-6, equal_nan=True) else "model"
     except (IndexError, TypeError):
         pass  # the output layer is used in another way
-    if not agrees(next(labelled_logits(model, inputs, at, "all"))):
-        warnings.warn("this model's logits depend on what it is batched with; scores carry that noise", stacklevel=3)
-    return "all"
+    return "all" if agrees(next(labelled_logits(model, inputs, at, "all"))) else "alone"
 
 
 def fitting_token_budget(model: Any, mode: str) -> int:

@@ -1,11 +1,11 @@
 """Continue prompts, token ids, in batches: greedy, beam search or sampled, nothing else switched on.
 
-One rule ends every text: it is cut after its first end-of-text token, which is kept because it belongs to the
-response. Padding is never looked for: end-of-text is often the padding token too.
+One rule ends every text: it is cut after its first end token, which is kept because it belongs to the response. That is
+the tokenizer's end-of-text unless others are named (`ends.end_tokens` knows them). Padding is never looked for: end-of-text is often the padding token too.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from palimpsest.errors import InputError
 from palimpsest.measure.memory import free_memory, run_batches
-from palimpsest.measure.models import context_length
+from palimpsest.measure.models import context_length, switch_length
 
 STEP = 8  # prompts whose limits differ by less than this many tokens may share a batch
 
@@ -31,6 +31,7 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
     token_budget: int | None = None,
+    ends: Collection[int] | None = None,
     progress: bool = False,
 ) -> list[list[int]]:
     """Write one text per prompt: with the most likely token at every step, by beam search, or sampled from the whole vocabulary.
@@ -45,10 +46,11 @@ def generate(
         max_new_tokens: the longest continuation, one number for all prompts or one for each.
         token_budget: most tokens (rows x (prompt + continuation), padding included) held in one batch; None: what fits in
             half of the free memory. Halved when memory runs out.
+        ends: tokens that end a text; None: the tokenizer's end-of-text.
         progress: show a bar over prompts.
 
     Returns:
-        One list of new token ids per prompt, in the given order, cut after the first end-of-text (kept).
+        One list of new token ids per prompt, in the given order, cut after the first end token (kept).
 
     Raises:
         InputError: an empty prompt, a limit below 1, a prompt that with its limit overruns the model's context or alone does
@@ -71,17 +73,19 @@ def generate(
         write = partial(_token_by_token, pick=lambda logits: logits.argmax(-1))
     budget = (token_budget or _fitting_budget(model)) // num_beams  # every beam holds a copy of its prompt
     out: list[list[int]] = [[] for _ in prompts]
+    stops = {tokenizer.eos_token_id} - {None} if ends is None else set(ends)
 
     def run(rows: list[int]) -> list[list[int]]:
-        return write(model, [prompts[i] for i in rows], [limits[i] for i in rows], end=tokenizer.eos_token_id)
+        return write(model, [prompts[i] for i in rows], [limits[i] for i in rows], ends=stops)
 
     totals = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     names = [f"prompt {i} with its continuation" for i in range(len(prompts))]
-    batches = _batches(prompts, limits, budget, context_length(model))
+    alike = _alike(prompts, limits, switch_length(model))
+    batches = [rows for group in alike for rows in _batches(prompts, limits, budget, context_length(model), group)]
     with (
         tqdm(total=len(prompts), desc="decode", unit="record", disable=not progress) as bar,
         torch.random.fork_rng([model.device] if model.device.type == "cuda" else [], enabled=do_sample),
-        _decoding(model),
+        decoding(model),
     ):
         if do_sample:
             torch.manual_seed(seed)
@@ -93,7 +97,7 @@ def generate(
 
 
 @contextmanager
-def _decoding(model) -> Iterator[None]:
+def decoding(model) -> Iterator[None]:
     """Evaluation mode, and no outputs of a mixture's router: their loss can't be computed token by token."""
     config, training = model.config.get_text_config(), model.training
     routed = getattr(config, "output_router_logits", None)
@@ -108,13 +112,13 @@ def _decoding(model) -> Iterator[None]:
             config.output_router_logits = routed
 
 
-def until_end(tokens: list[int], end: int | None) -> list[int]:
-    """The tokens up to the first end-of-text, that token included; all of them if there is none."""
-    return tokens[: tokens.index(end) + 1] if end in tokens else tokens
+def until_end(tokens: list[int], ends: Collection[int]) -> list[int]:
+    """The tokens up to the first end token, that one included; all of them if there is none."""
+    return next((tokens[: i + 1] for i, token in enumerate(tokens) if token in ends), tokens)
 
 
 @torch.no_grad()
-def _token_by_token(model, prompts, limits: list[int], *, end: int | None, pick: Callable) -> list[list[int]]:
+def _token_by_token(model, prompts, limits: list[int], *, ends: set[int], pick: Callable) -> list[list[int]]:
     """One batch, one token a step, chosen by `pick` from fp32 logits `[rows, vocabulary]`.
 
     A row that has ended or reached its limit leaves the batch, its part of the key-value cache too. A fifth faster
@@ -125,7 +129,10 @@ def _token_by_token(model, prompts, limits: list[int], *, end: int | None, pick:
     accepted = inspect.signature(type(getattr(model, "get_base_model", lambda: model)()).forward).parameters
     extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
     rows, texts, cache = list(range(len(prompts))), [[] for _ in prompts], None
+    switch = switch_length(model)
     while True:
+        if switch and ids.shape[1] == switch + 1:
+            cache = None  # made of positions that are now read otherwise
         fed = ids.shape[1] if cache is None else 1  # a model without such a cache reads all of the text again
         position = {"position_ids": places[:, -fed:]} if "position_ids" in accepted else {}
         past = {"past_key_values": cache} if cache is not None else {}
@@ -133,7 +140,7 @@ def _token_by_token(model, prompts, limits: list[int], *, end: int | None, pick:
         cache, token = getattr(seen, "past_key_values", None), pick(seen.logits[:, -1].float())
         for row, new in zip(rows, token.tolist(), strict=True):
             texts[row].append(new)
-        going = [i for i, row in enumerate(rows) if texts[row][-1] != end and len(texts[row]) < limits[row]]
+        going = [i for i, row in enumerate(rows) if texts[row][-1] not in ends and len(texts[row]) < limits[row]]
         if not going:
             return texts
         if len(going) < len(rows):
@@ -146,13 +153,14 @@ def _token_by_token(model, prompts, limits: list[int], *, end: int | None, pick:
         places = torch.cat([places, places[:, -1:] + 1], 1)
 
 
-def _beam_search(model, prompts, limits: list[int], *, end: int | None, beams: int) -> list[list[int]]:
+def _beam_search(model, prompts, limits: list[int], *, ends: set[int], beams: int) -> list[list[int]]:
     """One batch by the library's beam search, with nothing but the number of beams set.
 
     `generate` fills in the checkpoint's own settings wherever ours are unset, so they are put aside meanwhile.
     """
     ids, mask = _pad_left(prompts, model.device)
-    config = GenerationConfig(max_new_tokens=max(limits), num_beams=beams, eos_token_id=end, pad_token_id=end or 0)
+    stops, pad = sorted(ends) or None, min(ends, default=0)
+    config = GenerationConfig(max_new_tokens=max(limits), num_beams=beams, eos_token_id=stops, pad_token_id=pad)
     own = model.generation_config
     try:
         model.generation_config = GenerationConfig()
@@ -160,7 +168,7 @@ def _beam_search(model, prompts, limits: list[int], *, end: int | None, beams: i
             new = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
     finally:
         model.generation_config = own
-    return [until_end(tokens[:limit], end) for tokens, limit in zip(new.tolist(), limits, strict=True)]
+    return [until_end(tokens[:limit], ends) for tokens, limit in zip(new.tolist(), limits, strict=True)]
 
 
 def _fitting_budget(model) -> int:
@@ -190,13 +198,23 @@ def _check(prompts: Sequence[list[int]], limits: list[int], context: int) -> Non
             )
 
 
-def _batches(prompts, limits: list[int], token_budget: int, context: int) -> Iterator[list[int]]:
+def _alike(prompts, limits: list[int], switch: int | None) -> list[list[int]]:
+    """Rows that may share a batch: on one side of `switch_length` all the time, or crossing it in the same step."""
+    groups: dict[int, list[int]] = {}
+    for i, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
+        crossing = switch and len(prompt) <= switch < len(prompt) + limit - 1
+        side = -1 if switch and len(prompt) > switch else 0
+        groups.setdefault(len(prompt) if crossing else side, []).append(i)
+    return list(groups.values())
+
+
+def _batches(prompts, limits: list[int], token_budget: int, context: int, among: list[int]) -> Iterator[list[int]]:
     """All rows of a batch run equally many steps from equally long (padded) prompts, so like goes with like.
 
     A batch grows until its padded size passes the budget, or until its longest prompt could not be followed by its
     largest limit without leaving the context (with learned positions that would be an index error).
     """
-    order = sorted(range(len(prompts)), key=lambda i: (-(-limits[i] // STEP), len(prompts[i])), reverse=True)
+    order = sorted(among, key=lambda i: (-(-limits[i] // STEP), len(prompts[i])), reverse=True)
     rows: list[int] = []
     longest = steps = 0
     for i in order:

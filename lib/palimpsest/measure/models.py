@@ -199,6 +199,18 @@ def context_length(model: PreTrainedModel | PreTrainedConfig) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 10**9)
 
 
+def switch_length(model: PreTrainedModel | PreTrainedConfig) -> int | None:
+    """Tokens beyond which a model reads *all* positions otherwise ("longrope": other frequencies); None: it never does.
+
+    The longest row of a batch decides for all its rows, so rows on either side must not share one.
+    """
+    known = getattr(getattr(model, "config", model).get_text_config(), "rope_parameters", None) or {}
+    for one in (known, *(value for value in known.values() if isinstance(value, dict))):
+        if one.get("rope_type") == "longrope":
+            return int(one["original_max_position_embeddings"])
+    return None
+
+
 def parameter_count(model: PreTrainedModel) -> int:
     """Parameters, tied ones counted once."""
     return sum(p.numel() for p in model.parameters())

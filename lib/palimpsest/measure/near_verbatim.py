@@ -5,7 +5,7 @@ response. Decoding starts there and stops at the response's length; a recited re
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 from rouge_score.tokenizers import DefaultTokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from palimpsest.data.examples import Example
+from palimpsest.data.examples import Example, ends_of
 from palimpsest.errors import InputError
 from palimpsest.measure.generation import generate, until_end
 
@@ -28,6 +28,7 @@ def continuations(
     scores: pd.DataFrame,
     *,
     token_budget: int | None = None,
+    ends: Collection[int] | None = None,
     progress: bool = False,
 ) -> list[list[int]]:
     """The greedy continuation of every prompt, as long as the response at most: what decoding from the prompt gives.
@@ -35,15 +36,17 @@ def continuations(
     Args:
         examples: the scored examples.
         scores: this model's score table of them (`id`, `hit`), from the same weights and precision.
+        ends: tokens that end a text; None: those that close the examples, and the tokenizer's end-of-text.
 
     Returns:
-        One list of token ids per example, cut after the first end-of-text (kept).
+        One list of token ids per example, cut after the first end token (kept).
 
     Raises:
         InputError: an example is missing from `scores` or has another length there.
     """
     hits = dict(zip(scores["id"], scores["hit"], strict=True))
     texts, rows, prefixes, limits = [], [], [], []
+    ends = ends_of(examples, tokenizer.eos_token_id) if ends is None else ends
     for i, example in enumerate(examples):
         response, hit = example.response_ids, hits.get(example.id)
         if hit is None or len(hit) != len(response):
@@ -52,13 +55,13 @@ def continuations(
                 f"{'no row' if hit is None else f'{len(hit)}'} in the score table: score these examples with this model first"
             )
         known = first_miss(hit)
-        text = until_end(response[:known], tokenizer.eos_token_id)
+        text = until_end(response[:known], ends)
         texts.append(text)
-        if known < len(response) and len(text) == known and tokenizer.eos_token_id not in text:
+        if known < len(response) and len(text) == known and not set(text) & set(ends):
             rows.append(i)
             prefixes.append(example.input_ids[: example.prompt_length + known])
             limits.append(len(response) - known)
-    written = generate(model, tokenizer, prefixes, limits, token_budget=token_budget, progress=progress)
+    written = generate(model, tokenizer, prefixes, limits, token_budget=token_budget, ends=ends, progress=progress)
     for i, tokens in zip(rows, written, strict=True):
         texts[i] = texts[i] + tokens
     return texts
@@ -71,6 +74,7 @@ def near_misses(
     scores: pd.DataFrame,
     *,
     token_budget: int | None = None,
+    ends: Collection[int] | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Approximate memorization of every example under greedy decoding.
@@ -84,7 +88,8 @@ def near_misses(
     columns = ["id", "first_miss", "continuation", *SIMILARITIES]
     if not examples:  # a tokenizer takes no empty batch
         return pd.DataFrame({name: [] for name in columns})
-    texts = continuations(model, tokenizer, examples, scores, token_budget=token_budget, progress=progress)
+    options = {"token_budget": token_budget, "ends": ends, "progress": progress}
+    texts = continuations(model, tokenizer, examples, scores, **options)
     written = tokenizer.batch_decode(texts, skip_special_tokens=True)
     wanted = tokenizer.batch_decode([e.response_ids for e in examples], skip_special_tokens=True)
     hits = dict(zip(scores["id"], scores["hit"], strict=True))
@@ -102,17 +107,24 @@ def similarity(text: str, reference: str) -> dict[str, float]:
     """How alike two texts are.
 
     Returns:
-        `rouge_l`: F-measure of the longest common subsequence of words, 0 to 1 (Lin 2004; the library's tokenizer
-        keeps the letters a-z and digits, in lower case). `edit_similarity`: 1 - Levenshtein distance / length of the longer
+        `rouge_l`: F-measure of the longest common subsequence of words, 0 to 1 (Lin 2004; the library's tokenizer keeps the
+        letters a-z and digits, in lower case, so NaN where more than half of the reference's letters are others). `edit_similarity`: 1 - Levenshtein distance / length of the longer
         text, in characters, 0 to 1. `longest_common`: the longest run of characters found in both, in characters.
     """
+    readable = _in_rouge_script(reference)
     if text == reference:
-        return {"rouge_l": 1.0, "edit_similarity": 1.0, "longest_common": len(text)}
+        return {"rouge_l": 1.0 if readable else np.nan, "edit_similarity": 1.0, "longest_common": len(text)}
     return {
-        "rouge_l": _rouge_l(_words(text), _words(reference)),
+        "rouge_l": _rouge_l(_words(text), _words(reference)) if readable else np.nan,
         "edit_similarity": Levenshtein.normalized_similarity(text, reference),
         "longest_common": _longest_common(text, reference),
     }
+
+
+def _in_rouge_script(reference: str) -> bool:
+    """Whether ROUGE's tokenizer, which knows a-z and digits only, keeps half or more of a text's letters."""
+    letters = [c for c in reference.lower() if c.isalpha()]
+    return 2 * sum(c.isascii() for c in letters) >= len(letters)
 
 
 def _rouge_l(words: list[str], reference: list[str]) -> float:
@@ -140,6 +152,3 @@ def first_miss(hit: Sequence[bool]) -> int:
     """How many tokens come before the first one that greedy decoding gets wrong; all of them if none is."""
     hit = np.asarray(hit, dtype=bool)
     return len(hit) if hit.all() else int(hit.argmin())
-
-
-NEAR = 0.9  # edit similarity from which a continuation counts as nearly verbatim

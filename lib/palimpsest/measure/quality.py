@@ -7,7 +7,7 @@ import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from palimpsest.data.examples import Example
+from palimpsest.data.examples import Example, ends_of
 from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
 
@@ -35,6 +35,7 @@ def generate_and_compare(
         tokenizer,
         [e.input_ids[: e.prompt_length] for e in examples],
         max_new_tokens=[max(1, min(limit, room - e.prompt_length)) for e in examples],
+        ends=ends_of(examples, tokenizer.eos_token_id),
     )
     seconds = time.perf_counter() - began
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)

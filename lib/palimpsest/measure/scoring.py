@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from palimpsest.data.examples import Example, by_length
+from palimpsest.data.examples import Example, by_length, cut_at
 from palimpsest.errors import InputError
 from palimpsest.measure.forward import (
     check_causal,
@@ -32,6 +32,7 @@ from palimpsest.measure.forward import (
     labelled_logits,
 )
 from palimpsest.measure.memory import run_batches
+from palimpsest.measure.models import switch_length
 from palimpsest.measure.score_file import ScoreFile, describe, examples_digest
 from palimpsest.measure.token_stats import Sampling, sampling_steps, signals
 
@@ -58,7 +59,11 @@ class _Pass:
             if any(len(e.input_ids) > 1 for e in examples):  # else there was nothing to try it on
                 _MODES[self.model] = self.mode
             self.token_budget = self.token_budget or fitting_token_budget(self.model, self.mode)
-        batches = by_length(list(examples), self.token_budget)
+        whole, switch = examples, switch_length(self.model)
+        if switch:  # a token is predicted as when text is decoded: by what was read before it, long or not
+            examples = [part for e in examples for part in cut_at(e, switch + 1)]
+        budget = 1 if self.mode == "alone" else self.token_budget
+        batches = by_length(list(examples), budget, switch and switch + 1)
         lengths, names = [len(e.input_ids) for e in examples], [f"record {e.id}" for e in examples]
         order, parts = [], [_no_columns(self.sampling)]
         shrink = partial(setattr, self, "token_budget")  # later shards are cut into small batches at once
@@ -68,7 +73,9 @@ class _Pass:
             order += rows
             parts.append(part)
             self.bar.update(len(rows))
-        return _assemble(examples, order, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return _assemble(
+            whole, examples, order, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        )
 
     def _batch(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
         """The list columns of one batch, flat, in the order of `examples`."""
@@ -96,17 +103,22 @@ def _no_columns(sampling: Sampling) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in columns.items()}
 
 
-def _assemble(examples: Sequence[Example], order: list[int], flat: dict[str, np.ndarray]) -> pa.Table:
-    """Cut flat columns, whose records come in `order`, into lists and put the records back in their own order."""
-    lengths = np.array([len(e.input_ids) - e.prompt_length for e in examples], dtype=np.int32)
+def _assemble(
+    whole: Sequence[Example], parts: Sequence[Example], order: list[int], flat: dict[str, np.ndarray]
+) -> pa.Table:
+    """Cut flat columns, whose parts come in `order`, into lists, put these back in the order of `parts`, and join the parts of
+    each record of `whole`."""
+    each, lengths = (np.array([len(e.response_ids) for e in side], dtype=np.int32) for side in (parts, whole))
     back = pa.array(np.argsort(order))
-    ends = pa.array(np.concatenate([[0], np.cumsum(lengths[order])]).astype(np.int32))
+    cuts, ends = (pa.array(np.concatenate([[0], np.cumsum(n)]).astype(np.int32)) for n in (each[order], lengths))
     columns = {
-        "id": pa.array([e.id for e in examples], pa.string()),
-        "prompt_length": pa.array([e.prompt_length for e in examples], pa.int32()),
+        "id": pa.array([e.id for e in whole], pa.string()),
+        "prompt_length": pa.array([e.prompt_length for e in whole], pa.int32()),
         "length": pa.array(lengths),
     }
-    columns |= {name: pa.ListArray.from_arrays(ends, pa.array(values)).take(back) for name, values in flat.items()}
+    for name, values in flat.items():
+        sorted_ = pa.ListArray.from_arrays(cuts, pa.array(values)).take(back)
+        columns[name] = pa.ListArray.from_arrays(ends, sorted_.flatten())
     return pa.table(columns)
 
 

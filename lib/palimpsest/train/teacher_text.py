@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from palimpsest.data.examples import Example
+from palimpsest.data.examples import Example, ends_of
 from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
 from palimpsest.study import fingerprint
@@ -54,6 +54,7 @@ def write_teacher_text(
             do_sample=how.decode == "sample",
             temperature=how.temperature,
             seed=seed * 1_000_003 + number,
+            ends=ends_of(examples, tokenizer.eos_token_id),
         )
         write_parquet(pd.DataFrame({"teacher_tokens": texts}), path)
     written = pd.concat([pd.read_parquet(p) for p in sorted(parts.glob("*.parquet"))], ignore_index=True)

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from transformers.activations import NewGELUActivation
 from trl import SFTConfig, SFTTrainer
 
-from palimpsest.data.examples import Example
+from palimpsest.data.examples import Example, ends_of
 from palimpsest.errors import InputError
 from palimpsest.measure.forward import (
     check_examples,
@@ -215,6 +215,7 @@ class FineTuner(SFTTrainer):
             do_sample=True,
             temperature=self.settings.sampling_temperature,
             seed=self.args.seed * 1_000_003 + step,
+            ends=ends_of(examples, self.processing_class.eos_token_id),
         )
         responses = [list(itertools.takewhile(lambda t: t < self.words, r)) for r in responses]
         return [Example(e.id, p + r, len(p)) for e, p, r in zip(examples, prompts, responses, strict=True)]
