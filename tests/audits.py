@@ -37,9 +37,11 @@ def audited(model, data, out, **settings):
     return audit.run(model, data, out, audit.Settings(progress=False, **settings))
 
 
-def records_of(file, folder, columns=None):
+def records_of(file, folder, columns=None, **settings):
     """The records of a file as an audit reads them."""
-    return pd.concat(inputs.read(file, columns or {}, None, "refuse", folder / "read.parquet").frames())
+    names = {"text": "text_column", "instruction": "prompt_column"}
+    given_ = {names.get(ours, f"{ours}_column"): theirs for ours, theirs in (columns or {}).items()}
+    return pd.concat(inputs.read(file, audit.Settings(**given_, **settings), folder / "read.parquet").frames())
 
 
 def continued(model, given_, target):

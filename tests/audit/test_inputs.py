@@ -8,26 +8,6 @@ from palimpsest.data.records import TEMPLATES
 from palimpsest.errors import InputError
 
 
-@pytest.mark.parametrize(
-    ("names", "given_", "wanted"),
-    [
-        (
-            ["instruction", "input", "output", "text"],
-            {},
-            {"instruction": "instruction", "context": "input", "response": "output"},
-        ),
-        (["Question", "Answer"], {}, {"instruction": "Question", "response": "Answer"}),
-        (["prompt", "completion", "id"], {}, {"instruction": "prompt", "response": "completion"}),
-        (["text", "answer"], {}, {"text": "text"}),
-        (["body"], {"text": "body"}, {"text": "body"}),
-        (["instruction", "response", "story"], {"text": "story"}, {"text": "story"}),
-        (["a", "b"], {"instruction": "a", "response": "b"}, {"instruction": "a", "response": "b"}),
-    ],
-)
-def test_columns_are_guessed_from_their_names(names, given_, wanted):
-    assert inputs.guess_columns(names, given_, "f") == wanted
-
-
 def test_a_mapped_column_wins_over_one_that_bears_our_name(tmp_path):
     rows = [{"instruction": "i", "response": "r", "story": "s", "answer": "a"}]
     file = write(tmp_path / "d.jsonl", rows)
@@ -35,13 +15,6 @@ def test_a_mapped_column_wins_over_one_that_bears_our_name(tmp_path):
     assert records_of(file, tmp_path, {"response": "answer"})["response"].tolist() == ["a"]
     with pytest.raises(InputError, match="has no column 'storey'; it has instruction, response, story, answer"):
         records_of(file, tmp_path, {"text": "storey"})
-
-
-def test_unknown_columns_are_listed():
-    with pytest.raises(InputError, match="f has the columns a, b: .*--prompt-column and --response-column"):
-        inputs.guess_columns(["a", "b"], {}, "f")
-    with pytest.raises(InputError, match="give either --text-column or --prompt-column"):
-        inputs.guess_columns(["a", "b"], {"text": "a", "response": "b"}, "f")
 
 
 def test_templates(tmp_path):
@@ -55,6 +28,9 @@ def test_templates(tmp_path):
             inputs.choose_template(str(tmp_path / "t.yaml"), {"instruction": "q"})
     with pytest.raises(InputError, match="unknown template 'alpacca'"):
         inputs.choose_template("alpacca", {"instruction": "q"})
+    assert inputs.choose_template("auto", {"messages": "m"}) == ("chat", None)
+    with pytest.raises(InputError, match="conversations .column m., which the template 'alpaca' cannot lay out"):
+        inputs.choose_template("alpaca", {"messages": "m"})
 
 
 @pytest.mark.parametrize(
@@ -62,9 +38,9 @@ def test_templates(tmp_path):
     [
         (
             [{"text": "a b"}, {"text": " "}, {"text": ""}],
-            r"2 of 3 records have an empty text \(record 2, 3\).*--empty skip",
+            r"an empty text in 2 of 3 records \(record 2, 3\).*--empty skip",
         ),
-        ([{"text": "a b"}, {"text": None}], "record 2 has no text"),
+        ([{"text": "a b"}, {"text": None}], r"no text \(null\) in 1 of 2 records \(record 2\)"),
         ([{"text": "  "}], "empty text"),
         ([], "holds no records"),
         ([{"question": "q", "body_": "b"}], "has the columns question, body_"),
@@ -80,7 +56,7 @@ def test_files_that_cannot_be_audited(place, tmp_path, rows, message):
     ("name", "content", "message"),
     [
         ("d.jsonl", b'{"text": "a"}\n{"text": \n', "broken JSON at line 2"),
-        ("d.csv", b"", "not a readable .csv file"),
+        ("d.csv", b"", "holds no records"),
         ("d.parquet", b"no parquet at all", "not a readable .parquet file"),
         ("d.jsonl", b'{"text": "\xff"}\n', "not UTF-8"),
         ("d.txt", b"text", "cannot read .txt"),

@@ -42,7 +42,7 @@ def test_columns_are_mapped_and_text_is_plain(tmp_path):
 def test_a_mapped_column_wins_over_a_namesake(tmp_path):
     path = lines(tmp_path / "a.jsonl", [{"text": "t", "response": "r", "instruction": "i", "story": "s", "n": 1}])
     plain = records.read_records(path, columns={"text": "story"})
-    assert plain["text"].tolist() == ["s"] and "response" not in plain and plain["n"].tolist() == [1]
+    assert plain["text"].tolist() == ["s"] and "response" not in plain and "n" not in plain
     assert records.read_records(path, columns={"text": "text"})["id"].tolist() == records.record_ids(
         pd.DataFrame({"text": ["t"]})
     )
@@ -72,28 +72,6 @@ def test_rows_come_in_pieces_with_their_places(tmp_path, name):
 def test_a_key_may_appear_late_in_json_lines(tmp_path):
     path = lines(tmp_path / "a.jsonl", [{"text": "one"}] * 2_500 + [{"text": "two", "note": "late"}])
     assert sources.column_names(path) == ["text", "note"] and sources.column_names(path, 10) == ["text"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", b'{"instruction": "a", "response": "b"}\n{"instruction": ', "broken JSON at line 2"),
-        ("a.jsonl", b'{"instruction": "a", "response": "\xff"}', "not UTF-8"),
-        ("a.jsonl", b'{"instruction": "a"}', "no column 'response'"),
-        ("a.jsonl", b'{"instruction": "a", "response": "b"}\n{"instruction": "a"}', "record 2 has no response"),
-        ("a.jsonl", b'{"response": "a"}', "no column 'instruction'"),
-        ("a.jsonl", b"[1]", "line 1 holds list"),
-        ("a.jsonl", b"", "holds no records"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": "\\ud800"}', "holds '\\ud800', half of a surrogate pair"),
-        ("a.json", b'{"instruction": "a"}', "wanted a JSON list"),
-        ("a.txt", b"hello", "cannot read .txt"),
-    ],
-)
-def test_bad_files_are_named(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError) as error:
-        records.read_records(tmp_path / name)
-    assert message in str(error.value)
 
 
 def test_missing_file_and_hub_without_network(tmp_path, monkeypatch):
@@ -129,13 +107,25 @@ def test_a_split_is_one_of_ours(tmp_path):
     assert list(records.read_records(path, annotations=["split"], limit=8)["split"]) == list(records.SPLITS)
 
 
-def test_teacher_only_is_a_column_like_any_other(tmp_path):
-    path = lines(tmp_path / "d.jsonl", [{**row, "teacher_only": "Mr Hall"} for row in ROWS])
-    assert set(records.read_records(path, annotations=list(records.ANNOTATIONS))["teacher_only"]) == {"Mr Hall"}
-
-
 def test_spans_lie_in_the_response(tmp_path):
     spans = [{"start": 2, "end": 99, "kind": "code"}]
     path = lines(tmp_path / "d.jsonl", [{"instruction": "a", "response": "short", "secrets": spans}])
     with pytest.raises(InputError, match="record 1 has secrets"):
         records.read_records(path, annotations=["secrets"])
+
+
+def test_a_mapped_annotation_is_one(tmp_path):
+    path = lines(tmp_path / "d.jsonl", [{**row, "times": number} for number, row in enumerate(ROWS)])
+    assert records.read_records(path, columns={"copies": "times"})["copies"].tolist() == [0, 1]
+    with pytest.raises(InputError, match="no column 'time' .asked for as copies."):
+        records.read_records(path, columns={"copies": "time"})
+    with pytest.raises(InputError, match="columns maps 'copy', which is no column of ours; wanted messages, .*copies"):
+        records.read_records(path, columns={"copy": "times"})
+
+
+def test_of_a_conversation_the_last_response_is_a_study_s_record(tmp_path):
+    turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, "abcd", strict=True)]
+    path = lines(tmp_path / "d.jsonl", [{"messages": turns, "kind": "x"}])
+    (record,) = records.read_records(path).to_dict("records")
+    assert record["response"] == "d" and json.loads(record["messages"]) == turns[:3] and "kind" not in record
+    assert record["id"] == records.record_ids(pd.DataFrame([record]))[0]

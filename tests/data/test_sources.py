@@ -1,4 +1,4 @@
-"""Files as people have them: read as they are, or refused with the place and the reason."""
+"""Files, shards, saved and hub data sets: found, read in order, or refused with what is there."""
 
 import json
 
@@ -12,68 +12,125 @@ from palimpsest.data.records import read_records
 from palimpsest.data.sources import chunks, column_names
 from palimpsest.errors import InputError
 
-
-def rows_of(path, **options):
-    return pd.concat(list(chunks(path, **options))).to_dict("records")
+A, B = '{"text": "a"}\n', '{"text": "b"}\n'
 
 
-def test_fields_of_a_csv_are_texts(tmp_path):
-    (tmp_path / "d.csv").write_text("q,a\n007,1.50\nNA,true\n,2020-01-01\n")
-    wanted = [{"q": "007", "a": "1.50"}, {"q": "NA", "a": "true"}, {"q": "", "a": "2020-01-01"}]
-    assert rows_of(tmp_path / "d.csv") == wanted
+def texts(source, **options):
+    return pd.concat(list(chunks(source, **options)))["text"].tolist()
 
 
-def test_json_lines_keep_their_values_and_may_bring_a_key_or_a_type_late(tmp_path):
-    lines = [{"text": "2020-01-01"}] * 5 + [{"text": "x", "late": "y"}, {"text": 7}]
-    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = rows_of(tmp_path / "d.jsonl", size=2)
-    assert [row["text"] for row in found] == [line["text"] for line in lines] and found[5]["late"] == "y"
-    assert column_names(tmp_path / "d.jsonl") == ["text", "late"]
+def written(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
 
 
-@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "D.JSONL", "d.JSON"])
-def test_a_byte_order_mark_and_capital_endings_are_no_obstacle(tmp_path, name):
-    text = '{"text": "é"}'
-    (tmp_path / name).write_text(f"[{text}]" if name.lower().endswith("json") else text, encoding="utf-8-sig")
-    assert rows_of(tmp_path / name) == [{"text": "é"}] and column_names(tmp_path / name) == ["text"]
+def test_a_folder_and_a_pattern_are_read_in_the_order_of_names(tmp_path):
+    shards = {
+        "s/train-00001.jsonl": B,
+        "s/train-00000.jsonl": A,
+        "s/README.md": "x",
+        "s/_SUCCESS": "",
+        "s/.hidden.csv": ",",
+    }
+    written(tmp_path, {**shards, "t/deep/x.jsonl": A})
+    assert texts(tmp_path / "s") == texts(f"{tmp_path}/s/train-*.jsonl") == texts(f"{tmp_path}/s/*l") == ["a", "b"]
+    assert texts(f"{tmp_path}/t/**/*.jsonl") == ["a"]
+    (frame,) = (pd.concat(list(chunks(tmp_path / "s", limit=2, size=1))),)
+    assert frame.index.tolist() == [0, 1] and column_names(tmp_path / "s") == ["text"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("files", "message"),
     [
-        ("d.jsonl", b'{"text": "a"}\n{"text": "b"\n{"text": "c"}', "broken JSON at line 2"),
-        ("d.jsonl", b'{"text": "\\ud83d"}', "half of a surrogate pair"),
-        ("d.jsonl", b"[" * 100_000, "not a readable .jsonl file"),
-        ("d.json", b"[" * 100_000, "not a readable .json file"),
-        ("d.jsonl", b'{"text": ' + b"1" * 10_000 + b"}", "not a readable .jsonl file"),
-        ("d.jsonl", b"7", "line 1 holds int, wanted an object"),
-        ("d.json", b'{"text": "a"}', "wanted a JSON list, found dict"),
-        ("d.csv", b"q,a\n1,2,3,4\n1,2,3,4,5\n", "not a readable .csv file"),
-        ("d.csv", "q\nü".encode("cp1252"), "not UTF-8"),
+        (
+            {"a.jsonl": A, "b.csv": "text\na\n"},
+            r"files of several kinds \(a.jsonl and b.csv\): name those to be read by a pattern",
+        ),
+        ({"train-0.jsonl": A, "test-0.jsonl": B}, "holds the splits test, train, which are not one set of records"),
+        ({"train.json": "[]", "dev.json": "[]"}, "holds the splits dev, train"),
+        ({"notes.md": "x"}, "holds no file to be read"),
+        ({"deep/a.jsonl": A}, r"folders within are not looked into: name a pattern such as .*\*\*/\*.jsonl"),
+        ({"state.json": "{}"}, "is not a whole saved data set"),
+        ({"dataset_dict.json": "[1"}, "is not a whole saved data set"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_place(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
+def test_a_folder_that_is_not_one_set_of_records_is_refused(tmp_path, files, message):
     with pytest.raises(InputError, match=message):
-        rows_of(tmp_path / name)
+        texts(written(tmp_path / "s", files))
 
 
-def test_a_parquet_file_of_one_row_group_comes_in_pieces(tmp_path):
-    table = pa.table({"text": [str(i) for i in range(5_000)]})
-    pq.write_table(table, tmp_path / "d.parquet", row_group_size=len(table))
-    parts = list(chunks(tmp_path / "d.parquet", size=2_000))
-    assert [len(part) for part in parts] == [2_000, 2_000, 1_000] and parts[-1].index[-1] == 4_999
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("d.txt", r"cannot read .txt \(is a record a line"),
+        ("d.zip", r"cannot read .zip \(unpack it\)"),
+        ("d.xlsx", r"cannot read .xlsx \(save it as CSV\)"),
+        ("d", "cannot read a file without ending"),
+        ("d.pkl", "cannot read .pkl; wanted one of .jsonl, "),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(tmp_path, name, message):
+    (tmp_path / name).write_text("hello")
+    with pytest.raises(InputError, match=message):
+        texts(tmp_path / name)
 
 
-def test_a_hub_data_set_is_asked_for_at_its_revision(monkeypatch):
+@pytest.mark.parametrize("name", ["absent.jsonl", "absent.jsonl.gz", "absent/absent/x", "absent"])
+def test_a_file_that_is_not_there_is_no_hub_id(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=f"no file {name} .looked at .*: give a file, a folder, a pattern or a hub id"
+    ):
+        texts(name)
+    with pytest.raises(InputError, match="holds no file to be read"):
+        texts("absent-*.jsonl")
+
+
+@pytest.mark.parametrize("name", ["d", "d.txt", "d.log"])
+def test_an_ending_that_says_nothing_leaves_it_to_the_content(tmp_path, name):
+    (tmp_path / name).write_text(A + B, encoding="utf-8-sig")
+    assert texts(tmp_path / name) == ["a", "b"]
+    pq.write_table(pa.table({"text": ["c"]}), tmp_path / name)
+    assert texts(tmp_path / name) == ["c"]
+
+
+def test_a_saved_data_set_is_read_and_one_of_several_splits_is_asked_for(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "n": [1, None]})
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": rows, "test": rows.select([1])}).save_to_disk(tmp_path / "two")
+    datasets.DatasetDict({"test": rows}).save_to_disk(tmp_path / "three")
+    assert texts(tmp_path / "one", size=1) == texts(tmp_path / "three") == ["a", "b"]
+    with pytest.raises(InputError, match="two holds the splits train, test: name one, such as .*two/train"):
+        texts(tmp_path / "two")
+    assert texts(tmp_path / "two" / "test") == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("owner/name", ("owner/name", None, "train", "v1")),
+        ("owner/name:config", ("owner/name", "config", "train", "v1")),
+        ("owner/name::test", ("owner/name", None, "test", "v1")),
+        ("owner/name:de-v1.0:validation@v2", ("owner/name", "de-v1.0", "validation", "v2")),
+        ("owner/name::train[:10%]@refs/pr/3", ("owner/name", None, "train[:10%]", "refs/pr/3")),
+    ],
+)
+def test_a_hub_data_set_is_asked_for_as_it_is_written(monkeypatch, name, asked):
     """The hub itself can't be had in a test; what it is asked for can."""
-    asked = {}
+    found = []
 
-    def load_dataset(name, **options):
-        asked.update(options, name=name)
+    def load_dataset(name, config, *, split, revision):
+        found.append((name, config, split, revision))
         return datasets.Dataset.from_dict({"instruction": ["a", "b"], "response": ["c", "d"]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    found = read_records("owner/name", revision="v2")
-    assert list(found["response"]) == ["c", "d"]
-    assert asked == {"name": "owner/name", "split": "train", "revision": "v2"}
+    assert list(read_records(name, revision="v1")["response"]) == ["c", "d"] and set(found) == {asked}
+
+
+def test_rows_of_json_lines_may_bring_a_key_late(tmp_path):
+    lines = [{"text": "2020-01-01"}] * 5 + [{"text": "x", "late": "y"}, {"text": 7}]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert texts(tmp_path / "d.jsonl", size=2) == [line["text"] for line in lines]
+    assert column_names(tmp_path / "d.jsonl") == ["text", "late"] and column_names(tmp_path / "d.jsonl", 5) == ["text"]

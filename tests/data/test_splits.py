@@ -292,7 +292,9 @@ def test_a_record_is_not_both_trained_on_and_unseen():
 def test_empty_responses_and_duplicates(tmp_path):
     bad = [*rows(3), {"instruction": "a", "context": "", "response": " "}, rows(1)[0]]
     source = lines(tmp_path / "d.jsonl", bad)
-    with pytest.raises(InputError, match=r"1 record\(s\) have an empty response, first at record 4"):
+    with pytest.raises(
+        InputError, match=r"an empty response in 1 of 5 records \(record 4\).*data.empty_responses: drop"
+    ):
         splits.read_study_records(study_of(source))
     with pytest.raises(InputError, match=r"1 record\(s\) occur twice, first \w{16}"):
         splits.read_study_records(study_of(source, empty_responses="drop", duplicates="refuse"))
@@ -300,6 +302,19 @@ def test_empty_responses_and_duplicates(tmp_path):
     assert len(left) == 3 and left.attrs["dropped"] == {"empty": 1, "duplicates": 1}
     drawn = splits.draw_splits(left, study_of(source, members=1, non_members=1, test=1, public=0))
     assert drawn.attrs["dropped"] == left.attrs["dropped"]
+
+
+def test_conversations_need_a_chat_template_and_are_drawn_like_any_record(tmp_path):
+    turns = [
+        [{"role": "user", "content": f"ask {i}"}, {"role": "assistant", "content": f"say {i}"}] for i in range(40)
+    ]
+    source = lines(tmp_path / "d.jsonl", [{"messages": one} for one in turns])
+    with pytest.raises(InputError, match="d.jsonl holds conversations: set data.template: chat"):
+        splits.read_study_records(study_of(source))
+    study = study_of(source, template="chat")
+    drawn = splits.draw_splits(splits.read_study_records(study), study)
+    assert drawn["messages"].is_unique and set(drawn["split"]) >= {"member", "non_member", "test"}
+    assert not {"instruction", "context"} & set(drawn)
 
 
 @pytest.fixture(scope="module")

@@ -409,3 +409,13 @@ def test_a_models_folder_counts_by_its_content(tmp_path, size):
 def test_fingerprints_tell_values_apart():
     values = [None, 0, 0.5, "0", [0], [0, 0], {"a": 1}, {"a": 2}]
     assert len({fingerprint(v) for v in values}) == len(values)
+
+
+def test_a_pattern_of_files_counts_by_what_they_hold(tmp_path):
+    for number in range(2):
+        (tmp_path / f"s{number}.jsonl").write_text("{}")
+    tree = json.loads(json.dumps(HUB))
+    tree["data"]["source"] = f"{tmp_path}/s*.jsonl"
+    before = fingerprints(Study(**tree))
+    (tmp_path / "s1.jsonl").write_text("{} ")
+    assert fingerprints(Study(**tree))["data"] != before["data"]

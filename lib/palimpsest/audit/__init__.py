@@ -1,6 +1,6 @@
 """What does any causal language model recite of a file? An audit: nothing is trained, one folder of results.
 
-In: a model (folder or hub id), a file of records or texts (JSON lines, JSON, CSV, Parquet, hub id), `Settings`; better with
+In: a model (folder or hub id), conversations, records or texts (whatever `data.sources` reads), `Settings`; better with
 records the model was not trained on (`non_members`) and the model before its fine-tuning (`reference`).
 Out: a folder with `report.html`, `summary.json` (every rate with count and interval) and `records.parquet` (a row per record).
 Open first: `auditing.run`, the whole audit in order; then `summary`, which says what is counted, `signoff` (who is most at risk,

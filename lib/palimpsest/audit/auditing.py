@@ -39,7 +39,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
 
     Args:
         model: a causal language model, named as `measure.checkpoints.find_checkpoint` says.
-        members: a file (JSONL, JSON, CSV, Parquet) or hub id.
+        members: what `data.sources.chunks` reads: files, shards, a saved or hub data set.
         settings: everything else (None: `Settings()`).
 
     Returns:
@@ -132,6 +132,7 @@ def _said(settings: Settings, context: int, dtype: str) -> dict[str, Any]:
         "approximate": settings.approximate,
         "lowercase": settings.lowercase and settings.non_members is not None,
         "group_by": settings.group_by,
+        "secrets": settings.secrets,
         "show_secrets": settings.show_secrets,
     }
 
@@ -145,10 +146,10 @@ def _read(members, settings: Settings, folder: Path) -> dict[str, Reading]:
         if source is None:
             continue
         path = folder / f"{group}.parquet"
-        read[group] = inputs.read(source, settings.columns, settings.limit, settings.empty, path, settings.group_by)
+        read[group] = inputs.read(source, settings, path)
         facts = read[group].facts
         pairs = (f"{ours} = {theirs}" for ours, theirs in facts["columns"].items())
-        _say(settings, f"{source}: {facts['read']} records, columns {', '.join(pairs)}")
+        _say(settings, f"{source}: {facts['read']} records, columns {', '.join([*pairs, *facts['notes']])}")
     if settings.group_by and "person" not in read["members"].facts["columns"]:
         raise InputError(f"{members} has no column {settings.group_by!r}, by which --group-by would tell persons")
     if "non_members" in read:

@@ -34,11 +34,15 @@ models:
   plain numbers (pip install 'palimpsest[gguf]'). Quantized checkpoints run where their own packages run.
 
 input files:
-  FILE is JSON lines, a JSON list, CSV, Parquet, or a hub data set id. A record is a prompt with a response, of which
-  the response is measured, or a plain text, which is measured from its first token. Columns not mapped by a flag are
-  guessed from their names (instruction, prompt, question, ...; context, input; response, output, answer, ...;
-  text, content, ...) and the guess is printed. A JSON list of strings is taken as plain texts. Records are read,
-  scored and counted some thousand at a time, so a file may be larger than the memory; a JSON list alone is read whole.
+  FILE is JSON lines, JSON, CSV (any separator) or Parquet, also compressed (.gz, .bz2, .xz, .zst); a folder or a
+  pattern ('data/train-*.parquet') of such files; a folder that datasets.save_to_disk wrote; or a hub data set
+  owner/name:config:split@revision, of which all but the name may be left out (the split is then train).
+  A record is a conversation (messages, or ShareGPT's conversations), of which each assistant turn is measured,
+  given the turns before it; a prompt with a response, of which the response is measured; or a plain text, which
+  is measured from its first token. Columns not mapped by a flag are guessed from their names (messages;
+  instruction, prompt, question, ...; context, input; response, output, answer, ...; text, content, ...) and the
+  guess is printed. An input or context that is missing, null, empty or NaN is none. Records are read, scored and
+  counted some thousand at a time, so a file may be larger than the memory; a JSON list alone is read whole.
 
 what is written to DIR:
   summary.json     every rate with count and 95 % interval, settings, dtype, versions and hashes
@@ -51,6 +55,9 @@ what is written to DIR:
 how bad input is handled:
   longer than the model's context   refused, or --long window, or --long skip; counted, and never silently cut
   empty text                        refused, or --empty skip; counted
+  a turn that calls a tool, shows a picture or has an unknown role    likewise
+  a number, a list, ... where text is wanted    refused, naming type and place
+  a CSV row with more or fewer fields than the header    refused, naming the line
   the same record more than once    kept once; counted
   missing weights of the model      refused: they would be random numbers
   truncated or damaged model files  refused, with the file's name

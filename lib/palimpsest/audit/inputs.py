@@ -1,7 +1,7 @@
 """What an audit is given: which columns are what, how a prompt is laid out, and the cleaned records of each file."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,74 +12,62 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from palimpsest.data import sources
+from palimpsest.audit.settings import Settings
+from palimpsest.data.chat import Chat
 from palimpsest.data.masking import mask
-from palimpsest.data.records import TEXTS, Template, not_text, record_ids, refuse_missing, template
+from palimpsest.data.reading import TEXTS, read_frames
+from palimpsest.data.recognizers import find_secrets
+from palimpsest.data.records import Template, record_ids, template
 from palimpsest.errors import InputError
 from palimpsest.measure.score_file import pick, row_groups
 from palimpsest.study.files import locate
 
 SHOWN = 5  # records named in a message
-GUESSES = {  # our column -> names it goes by elsewhere, the likeliest first
-    "instruction": ("instruction", "prompt", "question", "query", "problem", "source"),
-    "context": ("context", "input", "passage"),
-    "response": ("response", "output", "answer", "completion", "target", "reply", "solution"),
-    "text": ("text", "content", "body", "document", "story", "article"),
-}
+SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string())]))
 AS_IT_STANDS = Template(with_context="{instruction}\n{context}", without_context="{instruction}")
 
 
-def guess_columns(names: list[str], given: dict[str, str], source) -> dict[str, str]:
-    """Which column of `source` is which of ours: `given` ones as they are, the rest guessed from their names.
-
-    Prompt and response win over text where a file has both.
-
-    Raises:
-        InputError: neither a prompt with a response nor a text is recognized.
-    """
-    lower = {name.lower(): name for name in reversed(names)}
-    taken = set(given.values())
-    found = dict(given)
-    for ours, known in GUESSES.items():
-        match = next((lower[k] for k in known if k in lower and lower[k] not in taken), None)
-        if ours not in found and match:
-            found[ours] = match
-            taken.add(match)
-    if "text" in given and {"instruction", "response"} & set(given):
-        raise InputError("give either --text-column or --prompt-column with --response-column, not both")
-    if "text" not in given and {"instruction", "response"} <= set(found):
-        return {k: v for k, v in found.items() if k != "text"}
-    if "text" in found and not {"instruction", "response", "context"} & set(given):
-        return {"text": found["text"]}
-    raise InputError(
-        f"{source} has the columns {', '.join(names)}: which of them are prompt and response, or text, cannot be told "
-        "from their names. Map them: --prompt-column and --response-column (--context-column), or --text-column"
-    )
-
-
-def choose_template(name: str, columns: dict[str, str]) -> tuple[str, Template | None]:
+def choose_template(name: str, columns: dict[str, str]) -> tuple[str, Template | Chat | None]:
     """The prompt template and its name; None for plain text.
 
-    "auto" takes the Alpaca layout where the prompt column is called instruction, and the prompt as it stands elsewhere.
+    "auto" takes the chat template for conversations, the Alpaca layout where the prompt column is called instruction, and the
+    prompt as it stands elsewhere. A file that is no YAML is a chat template, as Jinja text.
 
     Raises:
-        InputError: an unknown name, or a file without the two layouts.
+        InputError: an unknown name, or a file that can't be read; another layout than a chat template for conversations.
     """
     if "text" in columns:
         return "none (plain text)", None
+    path = locate(name)
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        return name, Chat(_text_of(path, name))
+    if "messages" in columns:
+        if name not in ("auto", "chat"):
+            raise InputError(
+                f"the records are conversations (column {columns['messages']}), which the template {name!r} cannot lay out: "
+                "leave --template out, so that the model's own chat template does, or name a file with one, as Jinja text"
+            )
+        return "chat", Chat()
     if name == "auto":
         name = "alpaca" if columns["instruction"].lower() == "instruction" else "none"
     if name == "none":
         return "none (the prompt as it stands)", AS_IT_STANDS
-    if Path(name).suffix not in (".yaml", ".yml"):
+    if path.suffix not in (".yaml", ".yml"):
         return name, template(name)
     try:
-        layouts = yaml.safe_load(locate(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        layouts = yaml.safe_load(_text_of(path, name))
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"template file {name} cannot be read: {error}") from None
     if not isinstance(layouts, dict) or not all(isinstance(text, str) for text in layouts.values()):
         raise InputError(f"template file {name}: wanted the keys with_context and without_context, each with a text")
     return name, template(layouts)
+
+
+def _text_of(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"template file {name} cannot be read: {error}") from None
 
 
 # ---------------------------------------------------------------- records
@@ -108,68 +96,45 @@ class Reading:
                 yield frame[frame["copies"] > 0].reset_index(drop=True)
 
 
-def read(
-    source, given: Mapping[str, str], limit: int | None, empty: str, path: Path, person: str | None = None
-) -> Reading:
-    """Read the records of a file or hub id into the Parquet file `path`, leaving out those without text.
+def read(source, settings: Settings, path: Path) -> Reading:
+    """Read the records of a source into the Parquet file `path`, leaving out those without text.
 
     Of a record, eight bytes stay in memory: its hash, by which repetitions are found. What the column `person` says, if the
     source has one of that name, is kept beside each record.
 
+    Args:
+        settings: `columns`, `limit`, `empty`, `turns`, `secrets` and `template` (system prompts and histories in columns of their own
+            belong to the records unless it says that these are laid out otherwise than by a chat template).
+
     Returns:
-        The reading, with the facts `source`, `sha256`, `columns`, `measured`, `read`, `empty`, `duplicates`.
+        The reading, with the facts `source`, `sha256`, `columns`, `notes`, `measured`, `read`, `empty`, `left_out`, `duplicates`.
 
     Raises:
-        InputError: whatever `sources.chunks` and `guess_columns` refuse; entries that are no text; records without text
-            where `empty` is "refuse".
+        InputError: as `reading.read_frames`; recognizers of secrets that are not installed.
     """
-    names = sources.column_names(source, limit)
-    if not names:
-        raise InputError(f"{source} holds no records")
-    columns = guess_columns(names, dict(given), source)
-    if missing := [theirs for theirs in columns.values() if theirs not in names]:
-        raise InputError(f"{source} has no column {missing[0]!r}; it has {', '.join(names)}")
-    wanted = [c for c in columns if c != "context"]
-    columns |= {"person": person} if person in names else {}
-    texts = ["text"] if "text" in columns else list(TEXTS)
-    kept = [*texts, *(["person"] if "person" in columns else [])]
+    seen, frames = read_frames(
+        source,
+        settings.columns,
+        empty=settings.empty,
+        last_only=settings.turns == "last",
+        told_apart=settings.template in ("auto", "chat"),
+        limit=settings.limit,
+        keep={"person": settings.group_by} if settings.group_by else None,
+    )
+    kept = [*seen.texts, *(["person"] if seen.kept else [])]
     schema = pa.schema([("id", pa.string()), ("row", pa.int64()), *((name, pa.string()) for name in kept)])
-    bad: dict[str, list[int]] = {name: [] for name in wanted}
-    blank: list[int] = []
-    hashes, total = [np.zeros(0, np.uint64)], 0
+    if settings.secrets:
+        schema = schema.append(pa.field("secrets", SPANS))
+    hashes = [np.zeros(0, np.uint64)]
     with pq.ParquetWriter(path, schema) as writer:
-        for frame in sources.chunks(source, limit):
-            total += len(frame)
-            # Only the columns asked for: another one of the file may bear one of our names.
-            frame = frame.set_axis(map(str, frame.columns), axis=1).reindex(columns=list(columns.values()))
-            frame = frame.set_axis(list(columns), axis=1).astype(object)
-            frame = frame.where(frame.notna(), "") if empty == "skip" else frame
-            if "person" in columns:
+        for frame in frames:
+            frame = frame.assign(id=record_ids(frame))
+            if seen.kept:
                 frame["person"] = [name_of_person(value) for value in frame["person"]]
-            if "text" not in columns:
-                given_ = frame["context"] if "context" in columns else [""] * len(frame)
-                frame["context"] = [v if isinstance(v, str) else "" for v in given_]
-            for name in wanted:
-                bad[name] += list(frame.index[not_text(frame[name])])
-            if any(bad.values()):
-                continue
-            without = (frame[wanted].apply(lambda column: column.str.strip()) == "").any(axis=1)
-            blank += list(frame.index[without] + 1)
-            frame = frame[~without]
-            if len(frame):
-                frame = frame.assign(id=record_ids(frame), row=frame.index + 1)
-                hashes.append(np.array([int(i, 16) for i in frame["id"]], np.uint64))
-                writer.write_table(pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False))
-    for name in wanted:
-        refuse_missing(bad[name], name, source)
-    if blank and empty == "refuse":
-        raise InputError(
-            f"{source}: {len(blank)} of {total} records have an empty {' or '.join(wanted)} (record "
-            f"{', '.join(map(str, blank[:SHOWN]))}{', ...' if len(blank) > SHOWN else ''}): mend them, or leave them out "
-            "with --empty skip"
-        )
-    if len(blank) == total:
-        raise InputError(f"{source}: every one of the {total} records is empty; nothing to measure")
+            if settings.secrets:
+                frame["secrets"] = find_secrets(frame[seen.texts[-1]], settings.regions)
+            hashes.append(np.array([int(i, 16) for i in frame["id"]], np.uint64))
+            writer.write_table(pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False))
     keys = np.concatenate(hashes)
     _, where, times = np.unique(keys, return_index=True, return_counts=True)
     copies = np.zeros(len(keys), np.int32)
@@ -177,12 +142,16 @@ def read(
     facts = {
         "source": str(source),
         "sha256": _digest(source, keys[copies > 0]),
-        "columns": columns,
-        "measured": "response" if "response" in columns else "text",
-        "read": total,
-        "empty": len(blank),
+        "columns": {**seen.columns, **seen.kept},
+        "notes": seen.notes,
+        "measured": seen.texts[-1],
+        "read": seen.total,
+        "empty": seen.skipped,
+        "left_out": {found: len(places) for found, places in seen.left_out.items()},
         "duplicates": int(len(keys) - len(where)),
     }
+    if "messages" in seen.columns:
+        facts["turns"] = settings.turns
     return Reading(path, facts, copies)
 
 
@@ -228,6 +197,6 @@ def refuse_overlap(members: Reading, others: Reading, show_secrets: bool) -> Non
 
 
 def _plain_hashes(frame: pd.DataFrame) -> np.ndarray:
-    names = [c for c in (*TEXTS, "text") if c in frame]
+    names = [c for c in (*TEXTS, "messages", "text") if c in frame]
     joined = ("\x1f".join(row).casefold() for row in frame[names].itertuples(index=False))
     return pd.util.hash_array(np.array([" ".join(text.split()) for text in joined], object), categorize=False)

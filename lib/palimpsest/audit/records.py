@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palimpsest.audit.inputs import Reading
+from palimpsest.audit.personal import RECITED, SECRET_TOKENS, recited_secrets, secret_tokens
 from palimpsest.data.examples import Example
-from palimpsest.data.records import TEXTS
+from palimpsest.data.reading import TEXTS
 from palimpsest.errors import InputError
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.near_verbatim import SIMILARITIES
@@ -66,10 +67,14 @@ class Records:
 def as_examples(piece: pd.DataFrame) -> list[Example]:
     """The tokenized records of a piece."""
     rows = zip(piece["id"], piece["input_ids"], piece["prompt_length"], piece["closing"], strict=True)
-    return [
+    examples = [
         Example(name, ids.tolist(), prompt, [False] * (len(ids) - prompt), closing=end)
         for name, ids, prompt, end in rows
     ]
+    for example, secrets in zip(examples, piece["secret_tokens"] if "secret_tokens" in piece else (), strict=False):
+        for secret in secrets:
+            example.secret[secret["k"] : secret["k"] + secret["tokens"]] = [True] * secret["tokens"]
+    return examples
 
 
 def tokenize(
@@ -103,12 +108,16 @@ def tokenize(
     schema = schema.append(pa.field("input_ids", pa.list_(pa.int32())))
     for name in ("prompt_length", "closing"):
         schema = schema.append(pa.field(name, pa.int32()))
+    if "secrets" in schema.names:
+        schema = schema.append(pa.field("secret_tokens", SECRET_TOKENS))
     with pq.ParquetWriter(unfinished, schema) as writer:
         for place, frame in islice(enumerate(reading.frames()), number - 1, None, of):
             examples = encoded(frame)
             frame["input_ids"] = [e.input_ids for e in examples]
             frame["prompt_length"] = [e.prompt_length for e in examples]
             frame["closing"] = [e.closing for e in examples]
+            if "secrets" in frame:
+                frame["secret_tokens"] = secret_tokens(frame, encoded)
             lengths = frame["input_ids"].map(len)
             short += list(frame["id"][(frame["prompt_length"] == 0) | (lengths <= frame["prompt_length"])])
             total, over = total + len(frame), over + int((lengths > context).sum())
@@ -162,6 +171,9 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
             lists = table.drop(columns=["prompt_length", "length"])
             whole = numbers.merge(lists, on="id").drop(columns=hidden, errors="ignore").assign(group=group)
             block = pa.Table.from_pandas(whole, preserve_index=False)
+            if "secrets" in whole:  # a piece without one would have a type of its own
+                place, values = block.column_names.index("secrets"), pa.array(whole["secrets"], RECITED)
+                block = block.set_column(place, "secrets", values)
             block, options = smaller(block)
             writer = writer or pq.ParquetWriter(path.with_suffix(".unfinished"), block.schema, **options)
             writer.write_table(block.cast(writer.schema))
@@ -193,6 +205,8 @@ def _pieces(records: Records, measured: str, summary: Mapping[str, Any]) -> Iter
             numbers[f"left_truncated_{k}"] = extraction.verbatim(left).reindex(table["id"]).array
             text = extraction.without_end(left, pd.Series(closing, table["id"])[left["id"]])
             numbers[f"left_truncated_{k}{NO_END}"] = extraction.verbatim(text).reindex(table["id"]).array
+        if "secret_tokens" in piece:
+            numbers["secrets"] = recited_secrets(table, piece["secret_tokens"])
         yield table, pd.concat([piece[["row", "copies"]], numbers], axis=1), others, closing
 
 

@@ -66,6 +66,14 @@ def part_of(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
+def auto_secrets(text: str) -> str:
+    """`auto`, or with countries, `auto,US,DE`."""
+    word, *regions = text.split(",")
+    if word != "auto" or not all(len(region) == 2 and region.isupper() for region in regions):
+        raise argparse.ArgumentTypeError(f"wanted auto, or auto with countries such as auto,US,DE; found {text!r}")
+    return text
+
+
 def _setting(default: Any, group: str, meaning: str, **argument: Any) -> Any:
     return field(default=default, metadata={"group": group, "help": meaning, **argument})
 
@@ -113,12 +121,19 @@ class Settings:
         "that names none counts as a person of its own; no name is written down, persons are known by their first row",
         metavar="NAME",
     )
+    messages_column: str | None = _setting(None, RECORDS, "column of conversations", metavar="NAME")
+    turns: str = _setting(
+        "all",
+        RECORDS,
+        "of a conversation, each assistant turn is a record of its own (all, default), or the last only",
+        choices=("all", "last"),
+    )
     limit: int | None = _setting(None, RECORDS, "read the first N records only", type=positive, metavar="N")
     template: str = _setting(
         "auto",
         RECORDS,
-        "how prompt and context were laid out in training: auto (default; alpaca where the prompt column is called "
-        "instruction, else none), none (the prompt as it stands), alpaca, plain, or a YAML file with the keys with_context "
+        "how prompt and context were laid out in training: auto (default; chat for conversations, alpaca where the prompt "
+        "column is called instruction, else none), chat (the tokenizer's chat template), none (the prompt as it stands), alpaca, plain, or a YAML file with the keys with_context "
         "and without_context, whose texts hold {instruction} and {context}",
         metavar="NAME",
     )
@@ -143,7 +158,12 @@ class Settings:
         "least half a context of the tokens before it; skip: leave them out, counted",
         choices=("refuse", "window", "skip"),
     )
-    empty: str = _setting("refuse", RECORDS, "records without text: default refuse", choices=("refuse", "skip"))
+    empty: str = _setting(
+        "refuse",
+        RECORDS,
+        "records without text, and conversations with turns that are no text: default refuse",
+        choices=("refuse", "skip"),
+    )
     prefix_lengths: Sequence[int] = _setting(
         (0, 10, 25, 50),
         MEASURES,
@@ -171,6 +191,15 @@ class Settings:
         action="append",
         type=sampling_rule,
         metavar="RULE",
+    )
+    secrets: str | None = _setting(
+        None,
+        MEASURES,
+        "auto: find e-mail addresses, telephone and card numbers, IBANs, IP addresses and access keys in what is measured, and "
+        "count which come out; auto,US,DE: also telephone numbers as dialled in these countries. Needs "
+        "pip install 'palimpsest[secrets]' (default: not looked for)",
+        type=auto_secrets,
+        metavar="auto",
     )
     approximate: bool = _setting(
         True,
@@ -212,12 +241,17 @@ class Settings:
             value, choices = getattr(self, one.name), one.metadata.get("choices")
             if choices and value not in choices:
                 raise InputError(f"the setting {one.name} is {value!r}; wanted one of {', '.join(choices)}")
+        try:
+            _ = self.secrets is None or auto_secrets(self.secrets)
+        except argparse.ArgumentTypeError as error:
+            raise InputError(f"the setting secrets: {error}") from None
 
     @property
     def columns(self) -> dict[str, str]:
         """Our column -> the file's, of those given."""
         named = {"text": self.text_column, "instruction": self.prompt_column}
         named |= {"context": self.context_column, "response": self.response_column}
+        named |= {"messages": self.messages_column}
         return {ours: theirs for ours, theirs in named.items() if theirs}
 
     @property
@@ -225,6 +259,11 @@ class Settings:
         """Role -> model, of those that are given beside the audited one."""
         named = {"reference": self.reference, "teacher": self.teacher, "baseline": self.baseline}
         return {role: name for role, name in named.items() if name}
+
+    @property
+    def regions(self) -> list[str]:
+        """The countries named in `secrets`."""
+        return self.secrets.split(",")[1:] if self.secrets else []
 
     @property
     def rules(self) -> dict[str, dict[str, float]]:

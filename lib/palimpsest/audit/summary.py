@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.audit import family, people, signoff
 from palimpsest.audit.findings import findings, finds_more
+from palimpsest.audit.personal import say_found_secrets, secret_rates
 from palimpsest.audit.records import NO_END, Records, attack_scores, column, sample, write_numbers
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.extraction import PROBABILITY, SAMPLES
@@ -33,9 +34,9 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
         summary: what is known so far: `settings`, `data`, `model`, `others`.
 
     Returns:
-        `rates`, `means`, `excess`, `curve`, `membership`, `findings` (lists of rows), `blind`, `warnings`, `headline`; for a
-        sign-off `most_at_risk`, `persons_at_risk`, `chance`, `tested` (see `signoff`); `family` (see `family.of_family`). The curve
-        leaves out the tokens that close responses.
+        `rates`, `means`, `excess`, `curve`, `membership`, `secrets`, `findings` (lists of rows), `blind`, `warnings`, `headline`;
+        for a sign-off `most_at_risk`, `persons_at_risk`, `chance`, `tested` (see `signoff`); `family` (see `family.of_family`). The
+        curve leaves out the tokens that close responses.
     """
     settings, curves = summary["settings"], write_numbers(groups, path, summary)
     of_persons, persons = people.person_rates(path, groups, settings)
@@ -50,7 +51,10 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
         "excess": [],
         "membership": [],
         "blind": None,
+        "secrets": [],
     }
+    if settings["secrets"]:
+        said["secrets"] = [r for group in groups for r in secret_rates(column(path, group, "secrets"), group)]
     if "non_members" in groups:
         said["excess"] = minus_non_members(said["rates"])
         said["blind"] = _blind(groups)
@@ -175,7 +179,9 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
     for group, facts in summary["data"].items():
         name = group.replace("_", "-")
         if facts["empty"]:
-            out.append(f"{name}: {facts['empty']} records without text were left out.")
+            why = ", ".join(f"{found}: {count}" for found, count in facts["left_out"].items())
+            out.append(f"{name}: {facts['empty']} records were left out ({why}).")
+        out += [f"{name}: {note}." for note in facts["notes"]]
         if facts["duplicates"]:
             out.append(f"{name}: {facts['duplicates']} repetitions of a record were left out; each is kept once.")
         if facts["long"]:
@@ -227,6 +233,7 @@ def _headline(summary: Mapping[str, Any]) -> list[str]:
             f"From {given} the model recites the next {settings['window']} tokens of {percent(row)} of the "
             f"{group.replace('_', '-')}{apart}."
         )
+    lines += say_found_secrets(summary["secrets"]) if settings["secrets"] else []
     best = max((r for r in summary["membership"] if r["measure"] == "AUC"), key=lambda r: r["rate"], default=None)
     if best and not math.isnan(best["rate"]):
         lines.append(

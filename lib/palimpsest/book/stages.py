@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from palimpsest.data.examples import Example
-from palimpsest.data.records import training_rows
+from palimpsest.data.records import prompt_texts, training_rows
 from palimpsest.data.splits import draw_splits, fit_lengths, load_records, read_study_records, select
 from palimpsest.errors import InputError
 from palimpsest.measure import lineage, models, prediction
@@ -46,7 +46,7 @@ def prepare_data(run: Run) -> pd.DataFrame:
                 # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
                 drawn = draw_splits(records, study)
                 public = drawn[drawn["split"] == "public"]
-                texts = public["instruction"] + "\n" + public["context"] + "\n" + public["response"]
+                texts = prompt_texts(public) + "\n" + public["response"]
                 tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
             else:
                 start = study.models.teacher

@@ -16,6 +16,7 @@ import pandas as pd
 from palimpsest.chapters import figures
 from palimpsest.data.examples import Example
 from palimpsest.data.masking import escape, mask
+from palimpsest.data.records import prompt_texts
 from palimpsest.data.splits import load_records
 from palimpsest.measure.finished import examples_of
 from palimpsest.measure.models import load_tokenizer
@@ -86,7 +87,7 @@ def splits(records: pd.DataFrame) -> pd.DataFrame:
     """One row per split and kind: records, their mean lengths in characters, secrets, and how often training sees one."""
     measured = records.assign(
         kind=records["kind"].replace("letter", "record"),
-        prompt=records["instruction"].str.len() + records["context"].str.len(),
+        prompt=prompt_texts(records).str.len() - ("instruction" in records),  # the break between
         answer=records["response"].str.len(),
         held=records["secrets"].map(len),
     )
@@ -111,9 +112,9 @@ def overlap(records: pd.DataFrame) -> pd.DataFrame:
     """
     groups = by_split(records)
     members, rows = groups.pop("member"), []
-    known, prompts = set(forms(members)), set(members["instruction"] + "\n" + members["context"])
+    known, prompts = set(forms(members)), set(prompt_texts(members))
     for split, group in groups.items():
-        texts, same = forms(group), (group["instruction"] + "\n" + group["context"]).isin(prompts)
+        texts, same = forms(group), prompt_texts(group).isin(prompts)
         shares = {f"runs_{n}": ngram_share(texts, known, n) for n in SIZES}
         rows.append(
             {"split": split, "prompts": int(same.sum()), "responses": sum(text in known for text in texts), **shares}

@@ -1,17 +1,17 @@
 """From any source to records, splits and tokens.
 
-In: a file (JSON lines, JSON, CSV, Parquet) or hub id, and which of its columns are what. Columns of a source mean nothing
-unless they are mapped (`columns`) or declared (`annotations`): a user's own `split` or `copies` is none of ours.
+In: a file, shards, a saved data set or hub id (`sources`), and which of its columns are what (`columns`, told by their names or
+mapped). Further columns mean nothing unless they are declared (`annotations`): a user's own `split` or `copies` is none of ours.
 
-Out: records (`read_records`), a frame with one row each: `id` (a hash of the text) and `instruction`, `context`, `response`, or
-`text`. A study draws its splits from them (`draw_splits`) and adds `split`, `kind`, `secrets` (spans of the response), `copies`
+Out: records, read alike for audits and studies (`reading`), a frame with one row each: `id` (a hash of the text), `row` (its
+place) and `instruction`, `context`, `response`; or `messages` (the turns before, as JSON) and `response`; or `text`. A study draws its splits from them (`draw_splits`) and adds `split`, `kind`, `secrets` (spans of the response), `copies`
 and `coin`. `encode` makes examples of them: token ids, how many are the prompt, which are secret; `collate` pads those
 in the one place where it is done. `training_rows` are what a model is fine-tuned on. `mask`, `escape` and `to_html` keep data
 text out of pages.
 
 Open first: `records`, then `splits`.
 
-To add a format: 1. a reader in `sources`, a generator of frames; 2. its ending in `FILES`; 3. a test with a broken file, whose
+To add a format: 1. a reader in `formats`, a generator of frames; 2. its ending in `KINDS`; 3. a test with a broken file, whose
 line or row is named; 4. a line in the how-to page.
 """
 

@@ -53,10 +53,12 @@ def encode(
     if not len(records):
         return []  # a tokenizer refuses no texts at all
     if "response" not in records:
-        rows = [_once(row, tokenizer) for row in tokenizer(list(records["text"]))["input_ids"]]
+        marked = "secrets" in records  # offsets cost more than the tokens
+        found = tokenizer(list(records["text"]), return_offsets_mapping=marked)
+        places = found["offset_mapping"] if marked else [()] * len(records)
+        spans = records["secrets"] if marked else [()] * len(records)
         examples = [
-            Example(i, row, 1, [False] * (len(row) - 1), closing=len(row) - len(_without_end(row, tokenizer)))
-            for i, row in zip(records["id"], rows, strict=True)
+            _text(*row, tokenizer) for row in zip(records["id"], found["input_ids"], places, spans, strict=True)
         ]
     else:
         texts = _texts(records, tokenizer, form)
@@ -78,6 +80,14 @@ def encode(
                 f"(record {worst.id}: {len(worst.input_ids)}): drop or cut them (too_long), or take a longer-context model"
             )
     return examples
+
+
+def _text(name: str, ids: list[int], places, secrets, tokenizer) -> Example:
+    """A plain text: its first token is given."""
+    kept = _once(ids, tokenizer)
+    where = places[len(ids) - len(kept) + 1 :] if places else [(0, 0)] * (len(kept) - 1)
+    flags = [any(a < s["end"] and z > s["start"] for s in secrets) for a, z in where]
+    return Example(name, kept, 1, flags, closing=len(kept) - len(_without_end(kept, tokenizer)))
 
 
 def as_turns(records: pd.DataFrame) -> list[list[dict]]:

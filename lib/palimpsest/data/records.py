@@ -1,5 +1,6 @@
 """Records: read from any source, checked and named; and the templates that make prompts of them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.data.chat import Chat
-from palimpsest.data.sources import chunks
+from palimpsest.data.columns import GUESSES
+from palimpsest.data.reading import TEXTS, read_frames
 from palimpsest.errors import InputError
 
-TEXTS = ("instruction", "context", "response")
 SPLITS = ("public", "private", "member", "teacher_only", "non_member", "validation", "test", "twin")
 
 
@@ -84,60 +85,55 @@ def read_records(
     *,
     columns: dict[str, str] | None = None,
     annotations: Sequence[str] = (),
+    empty: str = "refuse",
+    chat: bool = False,
     limit: int | None = None,
     revision: str | None = None,
 ) -> pd.DataFrame:
-    """Read JSONL, JSON, CSV, Parquet or a hub data set into records.
+    """Read any source into records; of a conversation, the last response is the record.
 
     Args:
-        source: a file, or a hub id such as `databricks/databricks-dolly-15k` (its `train` split).
-        columns: our name -> the source's name, for `instruction`, `context`, `response`, `text`. A mapped name wins over a
-            column of the source that is called the same, and mapping `text` alone makes the records plain texts.
+        source: as in `sources.chunks`: files, shards, a saved data set, a hub id such as `databricks/databricks-dolly-15k`.
+        columns: our name -> the source's name; what is not mapped is guessed from the names, as in `guess_columns`.
         annotations: which of the `ANNOTATIONS` the source uses with our meaning. Any other column so called is the source's
             own business and left out.
-        limit: keep the first so many rows.
+        empty: "refuse", or "skip" records without text.
+        chat: a system prompt or a history in columns of their own belong to the record.
+        limit: read the first so many rows.
         revision: of a hub id: branch, tag or commit.
 
     Returns:
-        One row per record with `id` and either `instruction`, `context`, `response` or `text`; further columns are kept.
+        One row per record with `id`, `row` (its place in the source) and either `instruction`, `context`, `response`, or
+        `messages` (JSON) and `response`, or `text`; beside them the annotations. `attrs["empty"]` counts what was left out,
+        `attrs["notes"]` says which column was taken where another may be meant too.
 
     Raises:
-        InputError: missing file, broken JSON (line named), not UTF-8, no usable columns, a missing text or an annotation of
-            another meaning (row named).
+        InputError: as `reading.read_frames`; an annotation of another meaning (row named).
     """
-    frames, wanted = list(chunks(source, limit, revision=revision)), dict(columns or {})
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    for ours, theirs in wanted.items():
-        if theirs not in frame:
-            raise InputError(
-                f"{source} has no column {theirs!r} (asked for as {ours}); it has {', '.join(map(str, frame.columns))}"
-            )
-    if frame.empty:
-        raise InputError(f"{source} holds no records")
-    ousted = {*wanted, *(TEXTS if set(wanted) == {"text"} else ())} - set(wanted.values())
-    frame = frame.drop(columns=[c for c in frame if c in ousted])
-    frame = frame.rename(columns={theirs: ours for ours, theirs in wanted.items()})
-    if "response" in frame or "text" not in frame:
-        for name in ("instruction", "response"):
-            if name not in frame:
-                raise InputError(
-                    f"{source} has no column {name!r}; it has {', '.join(map(str, frame.columns))}. Wanted instruction "
-                    "and response (context if any), or text: map the file's names with columns"
-                )
-        given = frame["context"] if "context" in frame else [None] * len(frame)
-        frame = frame.assign(context=[v if isinstance(v, str) else "" for v in given])
-    for name in ("instruction", "response") if "response" in frame else ("text",):
-        refuse_missing(frame.index[not_text(frame[name])], name, source)
-    for name in [n for n in ANNOTATIONS if n in frame and n in {*annotations, *wanted}]:
-        _check_annotation(frame, name, source)
-    frame = frame.drop(columns=[n for n in ANNOTATIONS if n in frame and n not in {*annotations, *wanted}])
-    return frame.assign(id=record_ids(frame))
+    texts = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in ANNOTATIONS}
+    if unknown := [ours for ours in texts if ours not in GUESSES]:
+        raise InputError(
+            f"columns maps {unknown[0]!r}, which is no column of ours; wanted {', '.join((*GUESSES, *ANNOTATIONS))}"
+        )
+    marks = {name: (columns or {}).get(name, name) for name in ANNOTATIONS if name in {*annotations, *(columns or {})}}
+    seen, frames = read_frames(
+        source, texts, empty=empty, last_only=True, told_apart=chat, limit=limit, revision=revision, keep=marks
+    )
+    frame = pd.concat(list(frames), ignore_index=True)
+    for name in marks:
+        if name in frame:
+            _check_annotation(frame, name, source)
+        elif name in (columns or {}):
+            raise InputError(f"{source} has no column {marks[name]!r} (asked for as {name})")
+    frame = frame.assign(id=record_ids(frame))
+    frame.attrs |= {"empty": seen.skipped, "notes": seen.notes}
+    return frame
 
 
 def _check_annotation(frame: pd.DataFrame, name: str, source) -> None:
     wanted, holds = ANNOTATIONS[name]
     texts = frame["response"] if "response" in frame else frame["text"]
-    for number, (value, text) in enumerate(zip(frame[name], texts, strict=True), 1):
+    for number, value, text in zip(frame["row"], frame[name], texts, strict=True):
         if not holds(value, text):
             raise InputError(
                 f"{source}: record {number} has {name} {value!r}; wanted {wanted}. If the column means something else, leave "
@@ -145,21 +141,17 @@ def _check_annotation(frame: pd.DataFrame, name: str, source) -> None:
             )
 
 
-def not_text(column: pd.Series) -> pd.Series:
-    """Which entries are no text: missing, a number, a list; booleans."""
-    return ~column.map(lambda v: isinstance(v, str)).astype(bool)
-
-
-def refuse_missing(rows: Sequence[int], name: str, source) -> None:
-    """Raise `InputError` if there are `rows` (counted from 0) without a text in the column `name`."""
-    if len(rows):
-        raise InputError(f"{source}: record {rows[0] + 1} has no {name} ({len(rows)} such record(s))")
+def prompt_texts(records: pd.DataFrame) -> pd.Series:
+    """What comes before each response as plain text: instruction and context, or the turns, with a line break between."""
+    if "messages" in records:
+        return records["messages"].map(lambda turns: "\n".join(turn["content"] for turn in json.loads(turns)))
+    return records["instruction"] + "\n" + records["context"]
 
 
 def record_ids(frame: pd.DataFrame) -> list[str]:
     """A stable id per record: the first 16 hex digits of SHA-256 over its text."""
-    names = list(TEXTS) if "response" in frame else ["text"]
-    joined = ("\x1f".join(row) for row in frame[names].itertuples(index=False))
+    names = next(names for names in (TEXTS, ("messages", "response"), ("text",)) if names[0] in frame)
+    joined = ("\x1f".join(row) for row in frame[list(names)].itertuples(index=False))
     return [sha256(text.encode()).hexdigest()[:16] for text in joined]
 
 

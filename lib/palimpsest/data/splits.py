@@ -12,7 +12,7 @@ from palimpsest.study.file import Study
 from palimpsest.study.runs import Run
 
 COMPARED = ("member", "non_member")
-KEPT = ["id", "instruction", "context", "response", "split", "kind", "secrets", "copies", "coin"]
+KEPT = ["id", "messages", "instruction", "context", "response", "split", "kind", "secrets", "copies", "coin"]
 
 
 def read_study_records(study: Study) -> pd.DataFrame:
@@ -21,19 +21,21 @@ def read_study_records(study: Study) -> pd.DataFrame:
     `attrs` of the result counts what was dropped and why (`empty`, `duplicates`).
 
     Raises:
-        InputError: as `read_records`; empty responses or duplicates where the study refuses them.
+        InputError: as `read_records`; duplicates where the study refuses them; conversations where it has no `template: chat`.
     """
     data = study.data
-    records = read_records(data.source, columns=data.columns, annotations=data.annotations, revision=data.revision)
+    records = read_records(
+        data.source,
+        columns=data.columns,
+        annotations=data.annotations,
+        empty="skip" if data.empty_responses == "drop" else "refuse",
+        chat=data.template == "chat",
+        revision=data.revision,
+    )
     if "response" not in records:
         raise InputError(f"{data.source} holds plain text; a study needs prompts and responses")
-    empty = records["response"].str.strip() == ""
-    if empty.any() and data.empty_responses == "refuse":
-        raise InputError(
-            f"{data.source}: {int(empty.sum())} record(s) have an empty response, first at record "
-            f"{empty.idxmax() + 1}: mend them, or set data.empty_responses: drop"
-        )
-    records = records[~empty]
+    if "messages" in records and data.template != "chat":
+        raise InputError(f"{data.source} holds conversations: set data.template: chat, or map other columns")
     twice = records.duplicated("id")
     if twice.any() and data.duplicates == "refuse":
         raise InputError(
@@ -44,7 +46,7 @@ def read_study_records(study: Study) -> pd.DataFrame:
     records = records.assign(**{k: v for k, v in defaults.items() if k not in records})
     if "secrets" not in records:
         records["secrets"] = [[] for _ in range(len(records))]
-    records.attrs["dropped"] = {"empty": int(empty.sum()), "duplicates": int(twice.sum())}
+    records.attrs["dropped"] = {"empty": records.attrs["empty"], "duplicates": int(twice.sum())}
     return records
 
 
@@ -128,7 +130,7 @@ def draw_splits(records: pd.DataFrame, study: Study) -> pd.DataFrame:
     drawn.loc[drawn["split"] == "twin", "kind"] = "twin"
     drawn["copies"] = drawn["copies"].where(drawn["split"].isin(halves), 0).astype(int)
     drawn.attrs = {**records.attrs, "disjoint": disjoint and apart and (given.empty or study.replicates == 1)}
-    return drawn[KEPT]
+    return drawn[[name for name in KEPT if name in drawn]]
 
 
 def _plant(codes: pd.DataFrame, halves: tuple[str, ...], study: Study) -> tuple[pd.DataFrame, pd.DataFrame, bool]:

@@ -79,7 +79,8 @@ def under_other_names(records: pd.DataFrame) -> pd.DataFrame:
     is as likely here. One that has nobody to change with is left out."""
     planted = records[records["kind"].isin(["canary", "twin"])].sort_values("id")
     parts = [part for _, part in planted.groupby(["split", "copies"]) if len(part) > 1]
-    asked = [part.assign(**{c: np.roll(part[c].to_numpy(), 1) for c in ("instruction", "context")}) for part in parts]
+    prompt = [name for name in ("messages", "instruction", "context") if name in records]
+    asked = [part.assign(**{c: np.roll(part[c].to_numpy(), 1) for c in prompt}) for part in parts]
     return pd.concat(asked, ignore_index=True) if asked else planted.head(0)
 
 

@@ -1,5 +1,6 @@
 """Where the project's files are found, and files that are whole or absent."""
 
+import glob
 import json
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,15 @@ def locate(path: str | Path) -> Path:
     """An absolute path: relative ones are taken from the working folder if something is there, else from `root()`."""
     path = Path(path).expanduser()
     return path.resolve() if path.is_absolute() or path.exists() else (root() / path).resolve()
+
+
+def matching(pattern: str | Path) -> list[Path]:
+    """The files that a pattern such as `data/train-*.jsonl` names, sorted; looked for as in `locate`. None for a name without one."""
+    pattern = str(Path(pattern).expanduser())
+    if not glob.has_magic(pattern):
+        return []
+    found = glob.glob(pattern, recursive=True) or glob.glob(str(root() / pattern), recursive=True)
+    return sorted(Path(file).resolve() for file in found if Path(file).is_file())
 
 
 @contextmanager

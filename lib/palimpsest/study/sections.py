@@ -16,11 +16,13 @@ class Section(BaseModel):
 class Data(Section):
     """Where the records come from and how many are drawn."""
 
-    source: str  # file (JSONL, JSON, CSV, Parquet) or hub id
+    source: str  # file, folder or pattern of shards, saved data set, or hub id owner/name:config:split@revision
     revision: str | None = None  # of a hub id: branch, tag or commit
     columns: dict[str, str] = {}  # our column name -> the file's
     annotations: list[Literal["split", "kind", "secrets", "copies"]] = []  # columns with our meaning
-    template: str | dict[str, str] = "alpaca"  # alpaca, plain, or {with_context: ..., without_context: ...}
+    template: str | dict[str, str] = (
+        "alpaca"  # chat (the tokenizer's own), alpaca, plain, or {with_context: ..., without_context: ...}
+    )
     members: (
         PositiveInt | dict[PositiveInt, PositiveInt]
     )  # how many; or how many by copies in the training text: {1: 90, 16: 10}
