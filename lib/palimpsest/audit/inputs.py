@@ -17,7 +17,7 @@ from palimpsest.data.chat import Chat
 from palimpsest.data.masking import mask
 from palimpsest.data.reading import TEXTS, read_frames
 from palimpsest.data.recognizers import find_secrets
-from palimpsest.data.records import Template, record_ids, template
+from palimpsest.data.records import TEMPLATES, Template, record_ids, template
 from palimpsest.errors import InputError
 from palimpsest.measure.score_file import pick, row_groups
 from palimpsest.study.files import locate
@@ -117,7 +117,7 @@ def read(source, settings: Settings, path: Path) -> Reading:
         settings.columns,
         empty=settings.empty,
         last_only=settings.turns == "last",
-        told_apart=settings.template in ("auto", "chat"),
+        told_apart=settings.template not in ("none", *TEMPLATES) and not settings.template.endswith((".yaml", ".yml")),
         limit=settings.limit,
         keep={"person": settings.group_by} if settings.group_by else None,
     )
