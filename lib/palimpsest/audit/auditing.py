@@ -1,5 +1,6 @@
 """One audit from its input to its report: what is read, scored and written, in which order, and how it goes on after a kill."""
 
+import json
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ from palimpsest.audit.layout import find_layout, say_layout
 from palimpsest.audit.records import Records, as_examples, tokenize
 from palimpsest.audit.self_check import self_check
 from palimpsest.audit.settings import Settings
+from palimpsest.audit.summary import plain
 from palimpsest.data.examples import Example, without_closing
 from palimpsest.errors import InputError
 from palimpsest.measure.extraction import left_truncated_examples, without_end
@@ -25,7 +27,7 @@ from palimpsest.measure.near_verbatim import near_misses
 from palimpsest.measure.score_file import describe, join_windows, windows, write_scores
 from palimpsest.measure.scoring import score
 from palimpsest.study import fingerprint
-from palimpsest.study.files import write_parquet
+from palimpsest.study.files import write_json, write_parquet
 
 TIE = {"torch.float32": 1e-3}  # logits closer than this are nearly tied; bf16 and fp16 logits come in coarse steps
 
@@ -96,7 +98,10 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
         del read, one  # hashes, and a copy of the input
         shutil.rmtree(reading)
         summary["notes"], others = loading.fit(summary, found, others, settings)
-        summary["self_check"] = self_check(net, groups["members"], summary["settings"], settings.batch_tokens)
+        checked = work / "self_check.json"
+        if not checked.exists():
+            write_json(checked, plain(self_check(net, groups["members"], summary["settings"], settings.batch_tokens)))
+        summary["self_check"] = json.loads(checked.read_text(encoding="utf-8"))
         for line in summary["self_check"]["warnings"]:
             _say(settings, f"note: {line}")
         for records in groups.values():
