@@ -4,6 +4,7 @@ import pytest
 from audits import audited, people, records_of, whole, write
 
 from palimpsest.audit import inputs
+from palimpsest.data.chat import Chat
 from palimpsest.data.records import TEMPLATES
 from palimpsest.errors import InputError
 
@@ -28,7 +29,10 @@ def test_templates(tmp_path):
             inputs.choose_template(str(tmp_path / "t.yaml"), {"instruction": "q"})
     with pytest.raises(InputError, match="unknown template 'alpacca'"):
         inputs.choose_template("alpacca", {"instruction": "q"})
-    assert inputs.choose_template("auto", {"messages": "m"}) == ("chat", None)
+    assert inputs.choose_template("auto", {"messages": "m"}) == ("chat", Chat())
+    (tmp_path / "own.jinja").write_text("{{ messages[0].content }}")
+    for columns in ({"messages": "m"}, {"instruction": "q"}):
+        assert inputs.choose_template(str(tmp_path / "own.jinja"), columns)[1] == Chat("{{ messages[0].content }}")
     with pytest.raises(InputError, match="conversations .column m., which the template 'alpaca' cannot lay out"):
         inputs.choose_template("alpaca", {"messages": "m"})
 
