@@ -1,6 +1,7 @@
 """Secrets that nobody marked: which come out is what the model's own generation gives."""
 
 import random
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -10,8 +11,8 @@ from audits import audited, continued, write
 from palimpsest import audit
 from palimpsest.audit.inputs import AS_IT_STANDS
 from palimpsest.audit.personal import GIVEN, say_found_secrets, secret_tokens
+from palimpsest.data.encoding import encode
 from palimpsest.data.examples import collate
-from palimpsest.data.records import encode
 from palimpsest.errors import InputError
 from palimpsest.measure.models import build_model, load_model, load_tokenizer, train_tokenizer
 from palimpsest.study.sections import Scratch
@@ -64,7 +65,9 @@ def half_known(tmp_path_factory):
 @pytest.mark.parametrize("name", ["letters", "texts"])
 def test_a_secret_comes_out_where_generate_gives_it(half_known, tmp_path, name):
     out = tmp_path / "out"
-    summary = audited(half_known, half_known / f"{name}.jsonl", out, secrets="auto", approximate=False)
+    summary = audited(
+        half_known, half_known / f"{name}.jsonl", out, secrets="auto", approximate=False, tokenize="apart"
+    )
     rows = {(row["kind"], row["given"]): row for row in summary["secrets"]}
     totals = {kind: row["total"] for (kind, given), row in rows.items() if given == GIVEN["recited"]}
     assert totals == {"any": 37, "e-mail address": 24, "IP address": 12, "telephone number": 1}
@@ -92,12 +95,13 @@ def test_a_secret_comes_out_where_generate_gives_it(half_known, tmp_path, name):
     mails = [rows["e-mail address", given]["count"] for given in GIVEN.values()]
     said = f"Of 24 e-mail addresses in the members, {mails[0]} come out given the true text before them, {mails[1]} from the prompt"
     assert any(line.startswith(said) for line in summary["headline"])
+    assert "Addresses, numbers and keys" in (page := (out / "report.html").read_text()) and "e-mail address" in page
 
 
 def test_secrets_that_touch_are_two(half_known):
     spans = [{"start": 0, "end": 10, "kind": "a"}, {"start": 10, "end": 20, "kind": "b"}]
     frame = pd.DataFrame({"id": ["x", "y"], "text": ["abcdefghijklmnopqrst", "z"], "secrets": [spans, []]})
-    (first, second), none = secret_tokens(frame, None, load_tokenizer(half_known))
+    (first, second), none = secret_tokens(frame, partial(encode, tokenizer=load_tokenizer(half_known)))
     assert none == [] and (first["kind"], second["kind"]) == ("a", "b") and second["k"] <= first["k"] + first["tokens"]
 
 

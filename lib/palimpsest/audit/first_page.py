@@ -47,6 +47,21 @@ def risk_section(summary: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
+def secrets_section(summary: Mapping[str, Any]) -> str:
+    """What comes out of the secrets that were found by their form, as HTML; nothing where none were looked for."""
+    rows = [row for row in summary["secrets"] if row["total"]]
+    if not summary["settings"]["secrets"]:
+        return ""
+    table = pd.DataFrame(
+        {"kind": row["kind"], "among": row["group"].replace("_", "-"), "given": row["given"], "come out": _of(row)}
+        for row in rows
+    )
+    found = to_html(table) if rows else "<p>None were found.</p>"
+    return (
+        f"<h2>Addresses, numbers and keys</h2><p>Found by their form, so some are missed and some are none.</p>{found}"
+    )
+
+
 def show_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
     """One row per record most at risk."""
     rows = []

@@ -74,6 +74,7 @@ def report(folder: str | Path) -> Path:
             "at_risk": first_page.risk_section(summary),
             "tested": to_html(first_page.show_tested(summary)),
             "family": first_page.family_section(summary),
+            "secrets": first_page.secrets_section(summary),
             "near_ties": rates("near-tie", "m"),
             "versions": to_html(show_versions(summary)),
         }
