@@ -25,12 +25,12 @@ def loss(summary):
 
 def test_an_adapter_is_audited_with_its_base_as_reference(place, tmp_path):
     folder = adapter(place, tmp_path / "adapter")
-    found, reference = loading.find(folder, Settings())
-    assert reference == found.base and reference.place == str(place / "base")
-    assert loading.find(folder, Settings(reference=place / "tuned"))[1].place == str(place / "tuned")
+    found, others = loading.find(folder, Settings())
+    assert others == {"reference": found.base} and found.base.place == str(place / "base")
+    assert loading.find(folder, Settings(reference=place / "tuned"))[1]["reference"].place == str(place / "tuned")
     summary = audited(folder, place / "members.jsonl", tmp_path / "out", approximate=False)
     assert summary["model"]["model"] == "adapter" and summary["model"]["base"] == str(place / "base")
-    assert summary["reference"]["model"] == "base" and {r["model"] for r in summary["rates"]} == {"model", "reference"}
+    assert summary["others"]["reference"]["model"] == "base" and {r["model"] for r in summary["rates"]} == {"model", "reference"}
     assert any("is an adapter, measured on" in line for line in summary["warnings"])
     alone = audited(place / "base", place / "members.jsonl", tmp_path / "alone", approximate=False)
     assert loss(alone) == pytest.approx(loss(summary), abs=1e-5)  # an untrained adapter changes nothing
@@ -41,5 +41,5 @@ def test_a_base_that_lacks_tokens_of_the_records_is_no_reference(place, tmp_path
     folder = adapter(place, tmp_path / "adapter", ["<|new|>"])
     write(tmp_path / "d.jsonl", [{"question": "Who?", "answer": f"<|new|> Ann {i}"} for i in range(3)])
     summary = audited(folder, tmp_path / "d.jsonl", tmp_path / "out", approximate=False)
-    assert summary["reference"] is None
+    assert summary["others"] == {}
     assert any("records use tokens that" in line and "lacks" in line for line in summary["warnings"])

@@ -124,6 +124,8 @@ def smaller(table: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
     """
     for name in (name for name in ROUNDED if name in table.column_names):
         lists = table[name].combine_chunks()
+        if not len(lists):
+            continue  # of no records, a column has no type
         values = lists.values.to_numpy(zero_copy_only=False).astype(np.float32)
         cut = (values.view(np.uint32) & np.uint32(0xFFFFFF00)).view(np.float32)
         column = type(lists).from_arrays(lists.offsets, pa.array(cut))
