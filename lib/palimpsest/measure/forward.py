@@ -65,8 +65,8 @@ def check_examples(model: Any, examples: Sequence[Example]) -> None:
             )
         if not 0 <= min(example.input_ids) <= max(example.input_ids) < words:
             raise InputError(
-                f"record {example.id} has token id {max(example.input_ids)}, and the model has ids 0 to {words - 1}: the"
-                " tokenizer is not this model's. Load both from the same place."
+                f"the tokenizer does not fit the model: record {example.id} has token id {max(example.input_ids)}, and the model has "
+                f"embeddings for 0 to {words - 1} only: load both from the same place, or name the model's own (--tokenizer)"
             )
 
 
