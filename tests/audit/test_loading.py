@@ -30,7 +30,10 @@ def test_an_adapter_is_audited_with_its_base_as_reference(place, tmp_path):
     assert loading.find(folder, Settings(reference=place / "tuned"))[1]["reference"].place == str(place / "tuned")
     summary = audited(folder, place / "members.jsonl", tmp_path / "out", approximate=False)
     assert summary["model"]["model"] == "adapter" and summary["model"]["base"] == str(place / "base")
-    assert summary["others"]["reference"]["model"] == "base" and {r["model"] for r in summary["rates"]} == {"model", "reference"}
+    assert summary["others"]["reference"]["model"] == "base" and {r["model"] for r in summary["rates"]} == {
+        "model",
+        "reference",
+    }
     assert any("is an adapter, measured on" in line for line in summary["warnings"])
     alone = audited(place / "base", place / "members.jsonl", tmp_path / "alone", approximate=False)
     assert loss(alone) == pytest.approx(loss(summary), abs=1e-5)  # an untrained adapter changes nothing
