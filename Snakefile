@@ -109,7 +109,7 @@ rule data:
 rule base:
     input:
         f"{RUN}/notebooks/01_data.ipynb",
-        lambda w: f"{RUN}/models/base-teacher/run.json" if S.start(w.size).keep_every else [],
+        lambda w: f"{RUN}/models/base-teacher/run.json" if S.start(w.size).keep else [],
     output:
         f"{RUN}/models/base-{{size}}/run.json",
     params:

@@ -36,7 +36,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from palimpsest import data
-from palimpsest.book import stages
+from palimpsest.book import bases
 from palimpsest.chapters import dataset
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.measure.finished import examples_of
@@ -60,7 +60,7 @@ pd.Series(study.data.model_dump(exclude_none=True), name="data").astype(str).to_
 # a vocabulary made from members would be a leak by itself.
 
 # %% tags=["csv:splits"]
-records = stages.prepare_data(run)
+records = bases.prepare_data(run)
 dataset.splits(records).set_index(["split", "kind"]).round(2)
 
 # %%

@@ -35,7 +35,7 @@ run_dir: str = "runs/smoke"  # the study's run folder
 # %%
 import pandas as pd
 
-from palimpsest.book import stages
+from palimpsest.book import bases, stages
 from palimpsest.chapters import training
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import METHODS, open_run
@@ -57,7 +57,7 @@ pd.Series(study.teacher.model_dump(exclude_none=True), name="teacher training").
 # the members it cannot have from this study's fine-tuning: this is the floor under every rate in this book.
 
 # %%
-stages.train_base(run, "teacher")
+bases.train_base(run, "teacher")
 training.show_facts(run.facts(study.arm("base-teacher")))
 
 # %% [markdown]

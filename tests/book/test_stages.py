@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny import changed, tiny, write
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palimpsest.book import stages
+from palimpsest.book import bases, stages
 from palimpsest.data.records import read_records, training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
@@ -139,7 +139,7 @@ def test_checkpoints_of_other_settings_are_not_resumed(tmp_path):
     """After a divergence or a kill, the settings are changed: nothing of the former attempt may be gone on with."""
     run = tiny(tmp_path, "sft", "by_size: {small: {learning_rate: 1.0e+30, max_grad_norm: 1.0e+30, epochs: 4}}\n")
     with pytest.raises(InputError, match="[Ll]ower the learning rate"):
-        stages.train_base(run, "teacher")
+        bases.train_base(run, "teacher")
         stages.train_student(run, Arm("small", "sft", 0))
     left = run.model("small-sft-s0") / "checkpoints" / "checkpoint-1"
     left.mkdir(parents=True)
@@ -193,7 +193,7 @@ def test_somebody_elses_folder_is_not_emptied(tmp_path):
     run.data.mkdir(parents=True)
     (run.data / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="holds thesis.txt, which no stage of a run has written"):
-        stages.prepare_data(run)
+        bases.prepare_data(run)
     assert (run.data / "thesis.txt").exists()
 
 
@@ -219,7 +219,7 @@ name: own
 tokenizer: {{vocabulary: null}}
 pretrain: null
 methods: [sft, fkl]
-data: {{source: {data}, annotations: [], public: 0, members: 8, non_members: 8, test: 3, canaries: {{}}, coins: 0, twins: 0, halves: false, validation: 0}}
+data: {{source: {data}, annotations: [], public: 12, members: 8, non_members: 8, test: 3, canaries: {{}}, coins: 0, twins: 0, halves: false, validation: 0}}
 models:
   teacher: {{path: {teacher}}}
   students: {{{students}}}
@@ -249,24 +249,42 @@ def own(tmp_path):
     return write
 
 
-def test_own_models_and_a_student_of_every_other_layer(own, tmp_path):
-    run = own("half: {keep_every: 2}")
+def test_own_models_and_a_student_of_the_layers_of_most_influence(own, tmp_path):
+    run = own("half: {keep: 2}")
     stages.train_teacher(run)
     stages.train_student(run, Arm("half", "fkl", 0))
     teacher, half = (
         load_file(tmp_path / "run" / "models" / n / "model.safetensors") for n in ("base-teacher", "base-half")
     )
-    assert torch.equal(half["model.layers.1.mlp.up_proj.weight"], teacher["model.layers.2.mlp.up_proj.weight"])
-    assert run.facts(Arm("half", "fkl", 0))["steps"] == 2
+    facts = run.facts(Arm("half", "none"))
+    assert facts["kept"] == sorted(sorted(range(4), key=lambda i: -facts["influence"][i])[:2])
+    for place, layer in enumerate(facts["kept"]):
+        name = "model.layers.{}.mlp.up_proj.weight"
+        assert torch.equal(half[name.format(place)], teacher[name.format(layer)])
+    assert run.facts(Arm("half", "fkl", 0))["steps"] == 2 and "test_loss_healed" not in facts
+
+
+def test_a_cut_student_is_healed_on_public_text_alone_by_the_model_it_was_cut_from(own, tmp_path):
+    run = own(
+        "half: {keep: 2}", "batch_size: 4}\nheal: {epochs: 8, batch_size: 4, learning_rate: 1.0e-2, precision: fp32"
+    )
+    bases.train_base(run, "half")
+    facts = run.facts(Arm("half", "none"))
+    assert facts["method"] == "fkl" and facts["examples_per_epoch"] == 12
+    whole, cut, healed = (facts[f"test_loss_{name}"] for name in ("whole", "cut", "healed"))
+    assert abs(healed - whole) < abs(cut - whole)
+    records = bases.prepare_data(run)
+    public, private = (records[records["split"].eq("public") == is_public] for is_public in (True, False))
+    assert len(public) == 12 and not set(public["id"]) & set(private["id"])
 
 
 def test_lora_trains_and_is_merged_and_missing_layers_are_named(own, tmp_path):
-    run = own("half: {keep_every: 2}", "batch_size: 4, lora: {rank: 2, targets: [q_proj]}")
+    run = own("half: {keep: 2}", "batch_size: 4, lora: {rank: 2, targets: [q_proj]}")
     stages.train_teacher(run)
     stages.train_student(run, Arm("half", "fkl", 0))
     weights = load_file(tmp_path / "run" / "models" / "half-fkl-s0" / "model.safetensors")
     assert not any("lora" in name for name in weights)
-    run = own("half: {keep_every: 2}", "batch_size: 4, lora: {targets: [c_attn]}")
+    run = own("half: {keep: 2}", "batch_size: 4, lora: {targets: [c_attn]}")
     with pytest.raises(InputError, match=r"LoRA targets \['c_attn'\] do not fit: .*This model has .*q_proj"):
         stages.train_student(run, Arm("half", "fkl", 0))
 
@@ -278,16 +296,16 @@ def test_other_tokenizers_are_refused(own, tmp_path):
     with pytest.raises(
         InputError, match=r"teacher and student 'other' have different tokenizers \(300 and 2\d\d entries"
     ):
-        stages.train_base(run, "other")
+        bases.train_base(run, "other")
 
 
 def test_hub_ids_without_network(own, tmp_path):
     run = own("far: {path: nobody/nothing-of-this-name}")
     with pytest.raises(InputError, match="cannot load 'nobody/nothing-of-this-name'.*give a local folder"):
-        stages.train_base(run, "far")
+        bases.train_base(run, "far")
 
 
-SCRIPT = "import sys; from palimpsest.study import Arm, open_run; from palimpsest.book import stages; stages.train_student(open_run(sys.argv[1], sys.argv[2]), Arm('small', sys.argv[3], 0))"
+SCRIPT = "import sys; from palimpsest.study import Arm, open_run; from palimpsest.book import bases, stages; stages.train_student(open_run(sys.argv[1], sys.argv[2]), Arm('small', sys.argv[3], 0))"
 
 
 @pytest.mark.slow

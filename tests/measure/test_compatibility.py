@@ -64,7 +64,7 @@ def llama(**changes):
 
 
 def test_models_that_fit_give_no_notes(check):
-    assert check(llama(), half={"keep_every": 2}, small=llama(num_hidden_layers=2)) == []
+    assert check(llama(), half={"keep": 2}, small=llama(num_hidden_layers=2)) == []
 
 
 def test_faults_are_named_with_their_model(check):
@@ -94,9 +94,9 @@ def test_scaling_by_one_is_no_scaling(check):
 
 def test_layers_that_cannot_be_kept_are_refused(check):
     with pytest.raises(InputError, match="student 'half': cannot cut a student from jamba"):
-        check(JambaConfig(**{**SHAPE, "num_hidden_layers": 8}), half={"keep_every": 2})
+        check(JambaConfig(**{**SHAPE, "num_hidden_layers": 8}), half={"keep": 2})
     with pytest.raises(InputError, match="found 1 layers"):
-        check(llama(num_hidden_layers=1), half={"keep_every": 2})
+        check(llama(num_hidden_layers=1), half={"keep": 2})
 
 
 def test_what_is_worth_knowing(check):
@@ -108,7 +108,7 @@ def test_what_is_worth_knowing(check):
 
 
 def test_a_hub_id_out_of_reach_is_a_note_and_a_broken_folder_a_fault(check, tmp_path):
-    (note,) = check({"path": "nobody/nothing-of-this-name"}, half={"keep_every": 2})
+    (note,) = check({"path": "nobody/nothing-of-this-name"}, half={"keep": 2})
     assert "the teacher could not be checked: cannot load 'nobody/nothing-of-this-name'" in note
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="student 'small' could not be checked: cannot load"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from palimpsest.book import stages
+from palimpsest.book import bases
 from palimpsest.data.examples import collate
 from palimpsest.errors import InputError
 from palimpsest.measure import finished, membership_inference
@@ -68,7 +68,7 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     study = load(folder)
     run = open_run(study, folder / "run")
-    records = stages.prepare_data(run)
+    records = bases.prepare_data(run)
     records.loc[records["split"].eq("member").idxmax(), "response"] += "\u023a" * 40  # lower case takes more bytes
     records.to_parquet(run.data / "records.parquet")
     tokenizer = finished.models.load_tokenizer(run.data / "tokenizer")
@@ -196,7 +196,7 @@ def test_a_study_without_canaries_has_no_such_file(tmp_path):
     study = load(tmp_path)
     few = study.data.model_copy(update={"canaries": {}, "coins": 0, "twins": 0})
     run = open_run(study.model_copy(update={"data": few}), tmp_path / "run")
-    records = stages.prepare_data(run)
+    records = bases.prepare_data(run)
     tokenizer = finished.models.load_tokenizer(run.data / "tokenizer")
     for part in (model_of(run.study, records, tokenizer), tokenizer):
         part.save_pretrained(run.model("teacher"))

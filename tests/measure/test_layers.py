@@ -7,9 +7,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
 from palimpsest.measure.generation import generate
-from palimpsest.measure.layers import cut_config, keep_layers
+from palimpsest.measure.layers import block_influence, cut_config, evenly, keep_layers
 from palimpsest.measure.models import load_model
 
 ENDS = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
@@ -55,7 +56,7 @@ def untrained(kind: str):
 
 
 @torch.no_grad()
-def without_layers(model, ids: torch.Tensor, every: int) -> torch.Tensor:
+def without_layers(model, ids: torch.Tensor, kept: list[int]) -> torch.Tensor:
     """The definition: logits of the whole model, in which the layers to be left out hand on what they are given."""
     layers = max((m for m in model.get_decoder().modules() if isinstance(m, torch.nn.ModuleList)), key=len)
 
@@ -63,19 +64,19 @@ def without_layers(model, ids: torch.Tensor, every: int) -> torch.Tensor:
         given = args[0] if args else inputs["hidden_states"]
         return (given, *out[1:]) if isinstance(out, tuple) else given
 
-    hooks = [layer.register_forward_hook(same, with_kwargs=True) for i, layer in enumerate(layers) if i % every]
+    hooks = [layer.register_forward_hook(same, with_kwargs=True) for i, layer in enumerate(layers) if i not in kept]
     logits = model(input_ids=ids, use_cache=False).logits
     for hook in hooks:
         hook.remove()
     return logits
 
 
-@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("kept", [[0, 2], [0, 3], [1, 3]])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_cut_is_the_model_without_the_layers_also_after_saving(kind, every, tmp_path):
+def test_cut_is_the_model_without_the_layers_also_after_saving(kind, kept, tmp_path):
     model, ids = untrained(kind), torch.arange(8, 24)[None]
-    wanted = without_layers(model, ids, every)
-    student = keep_layers(model, every)
+    wanted = without_layers(model, ids, kept)
+    student = keep_layers(model, kept)
     config = student.config.get_text_config()
     assert config.num_hidden_layers == 2 and len(getattr(config, "layer_types", None) or "12") == 2
     assert model.config.get_text_config().num_hidden_layers == 4
@@ -87,7 +88,10 @@ def test_cut_is_the_model_without_the_layers_also_after_saving(kind, every, tmp_
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_cut_generates_with_its_cache_what_it_generates_without(kind):
-    student, starts = keep_layers(untrained(kind), 2), [[8, 9, 10, 11, 12], [20, 21], [30, 31, 32, 33, 34, 35, 36]]
+    student, starts = (
+        keep_layers(untrained(kind), [0, 2]),
+        [[8, 9, 10, 11, 12], [20, 21], [30, 31, 32, 33, 34, 35, 36]],
+    )
     written = generate(student, SimpleNamespace(eos_token_id=1), starts, 12)
     for start, text in zip(starts, written, strict=True):
         ids = torch.tensor([start])
@@ -99,9 +103,49 @@ def test_cut_generates_with_its_cache_what_it_generates_without(kind):
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_cut_is_refused_from_the_configuration_alone(kind):
     with pytest.raises(InputError, match="cannot cut a student from .* describes another model"):
-        cut_config(REFUSED[kind](), 2)
+        cut_config(REFUSED[kind](), evenly(REFUSED[kind]().num_hidden_layers, 4 if kind == "jamba" else 2))
 
 
 def test_a_single_layer_cannot_be_cut():
     with pytest.raises(InputError, match="found 1 layers, wanted at least 2"):
-        cut_config(transformers.LlamaConfig(**{**LLAMA, "num_hidden_layers": 1}), 2)
+        cut_config(transformers.LlamaConfig(**{**LLAMA, "num_hidden_layers": 1}), [0])
+
+
+def test_as_many_layers_as_there_are_cannot_be_kept():
+    with pytest.raises(InputError, match="it has 4 layers and 4 would be kept; wanted fewer"):
+        cut_config(transformers.LlamaConfig(**LLAMA), range(4))
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_influence_is_one_minus_the_cosine_between_what_a_layer_is_given_and_gives(kind):
+    model = untrained(kind)
+    examples = [Example("a", [5, 9, 12, 7, 30], 1), Example("b", [8, 20, 3], 1)]
+    layers = max((m for m in model.get_decoder().modules() if isinstance(m, torch.nn.ModuleList)), key=len)
+    wanted, seen = [[] for _ in layers], []
+
+    def note(module, args, inputs, out):
+        given = args[0] if args else inputs["hidden_states"]
+        seen.append((given[0], (out[0] if isinstance(out, tuple) else out)[0]))
+
+    hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
+    with torch.no_grad():
+        for example in examples:
+            seen.clear()
+            model(input_ids=torch.tensor([example.input_ids]), use_cache=False)
+            for place, (given, gives) in enumerate(seen):
+                wanted[place] += [
+                    1 - torch.cosine_similarity(a, b, dim=0).item() for a, b in zip(given, gives, strict=True)
+                ]
+    for hook in hooks:
+        hook.remove()
+    assert block_influence(model, examples) == pytest.approx([sum(w) / len(w) for w in wanted], abs=1e-5)
+
+
+def test_a_layer_that_does_nothing_has_no_influence():
+    model = untrained("llama")
+    with torch.no_grad():
+        layer = model.model.layers[1]
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    found = block_influence(model, [Example("a", [5, 9, 12, 7, 30], 1)])
+    assert found[1] == pytest.approx(0, abs=1e-6) and (found[[0, 2, 3]] > 0.01).all()

@@ -75,16 +75,19 @@ FULL = {  # every key there is, written out
     "tokenizer": {"vocabulary": 300},
     "models": {
         "teacher": {"scratch": {**SHAPE, "width": 64}, **NO_HUB},
-        "students": {"small": {"scratch": SHAPE, **NO_HUB}, "cut": {"keep_every": 2, **NO_HUB}},
+        "students": {"small": {"scratch": SHAPE, **NO_HUB}, "cut": {"keep": 1, **NO_HUB}},
     },
     "methods": list(METHODS),
     "pretrain": PLAIN,
     "pretrain_by_size": {"small": {"epochs": 2.0}},
+    "heal": PLAIN,
     "teacher": PLAIN,
     "student": TRAINING,
     "by_size": {"small": {"weight_decay": 0.02}},
     "by_arm": {"small": {"fkl": {"max_grad_norm": 0.5}}},
     "methods_by_size": {},
+    "replicates_by_size": {},
+    "replicates_by_method": {},
     "tuning": {"learning_rates": [1e-3, 2e-3], "leave_out": ["gkd"]},
     "shadows": {"models": 6, "size": "small", "methods": ["sft"], "members": 4, "non_members": 8},
     "by_method": {
@@ -107,12 +110,11 @@ FULL = {  # every key there is, written out
 }
 HUB = json.loads(json.dumps(FULL))
 HUB |= {"tokenizer": {"vocabulary": None}, "pretrain": None, "pretrain_by_size": {}}
-HUB["data"]["public"] = 0
 HUB["models"] = {
     "teacher": {"path": "owner/large", "revision": "main", "trust_remote_code": False},
     "students": {
         "small": {"path": "owner/small", "revision": "main", "trust_remote_code": False},
-        "cut": {"keep_every": 2, **NO_HUB},
+        "cut": {"keep": 1, **NO_HUB},
     },
 }
 # What a key is changed to, where one more or the other alternative won't do.
@@ -255,6 +257,9 @@ def roots(key: str, hub: bool) -> set[str]:
         return set() if last in plain_only else {f"models/base-{size}" for size in sizes}
     if section == "pretrain_by_size":
         return {"models/base-small"}
+    if section == "heal":
+        of_divergence = {"temperature", "cross_entropy_weight"}
+        return set() if last in plain_only - of_divergence else {"models/base-cut"}
     if section == "teacher":
         return set() if last in plain_only else {"models/teacher"}
     if section == "student":

@@ -14,6 +14,19 @@ def test_replicates_tuning_and_shadows_are_studies_of_their_own():
     assert parts["replicate1"].data == study.data and parts["replicate1"].arms() == study.arms()
 
 
+def test_sizes_and_further_methods_may_be_had_by_the_first_replicates_alone():
+    few = {"replicates_by_size": {"medium": 1}, "replicates_by_method": {"fkl_t2": 2, "sft_dedup": 1}}
+    study = load_study("studies/demo-replicates.yaml").model_copy(update={"replicates": 3, "tuning": None, **few})
+    arms = [{arm.name for arm in part.arms()} for part in (study, *list(parts_of(study).values())[:2])]
+    assert arms[0] - arms[1] == {"small-sft_dedup-s0", *(name for name in arms[0] if name.startswith("medium"))}
+    assert arms[1] - arms[2] == {"small-fkl_t2-s0"} and arms[2] < arms[1] < arms[0]
+    parts = parts_of(study)
+    assert list(parts["replicate1"].models.students) == ["small"] and list(study.models.students) == [
+        "medium",
+        "small",
+    ]
+
+
 def test_shadows_share_one_pool_of_letters():
     shadows = [p for name, p in parts_of(load_study("studies/demo-replicates.yaml")).items() if "shadow" in name]
     assert len({shadow.replicate for shadow in shadows}) == 16

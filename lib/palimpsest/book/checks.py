@@ -49,7 +49,7 @@ def model_bytes(run: Run, size: str) -> int | None:
     start = run.study.start(size)
     if start.scratch:
         return FP32 * scratch_parameters(start.scratch, run.study.tokenizer.vocabulary or 0)
-    if start.keep_every:
+    if start.keep:
         return model_bytes(run, "teacher")  # at most
     folder = locate(start.path)
     return sum(p.stat().st_size for p in folder.glob("*.safetensors")) or None if folder.is_dir() else None

@@ -86,12 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_stage(given: argparse.Namespace) -> None:
     """One of `STAGES`."""
-    from palimpsest.book import assembly, stages
+    from palimpsest.book import assembly, bases, stages
     from palimpsest.book.carry_out import carry_out
 
     run = open_run(given.study, given.run_dir)
     if given.kind == "base":
-        stages.train_base(run, given.size)
+        bases.train_base(run, given.size)
     elif given.kind == "teacher-text":
         stages.prepare_teacher_text(run)
     elif given.kind == "part":

@@ -1,4 +1,5 @@
-"""The stages of a study, in order. Each does nothing when its `run.json` says that it has been done from the same inputs.
+"""The stages of a study that read private text, in order (`bases` has those before). Each does nothing when its `run.json` says
+that it has been done from the same inputs.
 
 `data -> base -> teacher -> teacher text -> student (one per arm) -> tables`; a model is measured in the stage that trains it.
 The runner, the notebooks and the command line all call these, with a run (`study.open_run`). What a stage's result depends on
@@ -10,110 +11,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from palimpsest.book.bases import about, describe, train_base
 from palimpsest.data.examples import Example
-from palimpsest.data.records import prompt_texts, training_rows
-from palimpsest.data.splits import draw_splits, fit_lengths, load_records, read_study_records, select
+from palimpsest.data.records import training_rows
+from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
 from palimpsest.measure import lineage, models, prediction
-from palimpsest.measure.compatibility import check_models
 from palimpsest.measure.finished import examples_of, load_scores, load_trained, measure_model
-from palimpsest.measure.layers import keep_layers
 from palimpsest.measure.watched import Watched
-from palimpsest.study import METHODS, Arm, Run, Study, run_once, write_table
+from palimpsest.study import METHODS, Arm, Run, run_once, write_table
 from palimpsest.study.fingerprints import read_first, tuned_name, warm_name
 from palimpsest.study.parts import is_tuning
 from palimpsest.train import teacher_text
 
 WATCHED = ("member", "teacher_only", "non_member", "validation", "twin")
-UNITS = {"secret": "secrets", "window": "records"}
-
-
-def prepare_data(run: Run) -> pd.DataFrame:
-    """Read, check, filter and split the records; train or fetch the tokenizer. Writes `data/`.
-
-    `run.json` says which target leads every chapter (`target`: "secret" where the data marks its secrets, else "window") and
-    what it counts (`unit`).
-
-    Returns the records, also when they were prepared before.
-    """
-    study = run.study
-    asked = {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}
-    with run_once(run, "data", asked) as facts:
-        if facts is not None:
-            check_models(study)  # what can be refused is refused before anything is trained
-            records = read_study_records(study)
-            if study.tokenizer.vocabulary:
-                # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
-                drawn = draw_splits(records, study)
-                public = drawn[drawn["split"] == "public"]
-                texts = prompt_texts(public) + "\n" + public["response"]
-                tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
-            else:
-                start = study.models.teacher
-                tokenizer = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
-            records = fit_lengths(records, study, tokenizer, smallest_context(study))
-            records = draw_splits(records, study)
-            tokenizer.save_pretrained(run.data / "tokenizer")
-            records.to_parquet(run.data / "records.parquet")
-            target = "secret" if select(records)["secrets"].map(len).any() else "window"
-            facts |= {
-                "splits": records.groupby("split").size().to_dict(),
-                "dropped": records.attrs.get("dropped", {}),
-                "cut": records.attrs.get("cut", 0),
-                "target": target,
-                "unit": UNITS[target],
-                "disjoint": records.attrs["disjoint"],
-            }
-    return load_records(run)
-
-
-def smallest_context(study: Study) -> int:
-    """The shortest context, in tokens, among the study's models."""
-    starts = [study.models.teacher, *study.models.students.values()]
-    lengths = [s.scratch.context for s in starts if s.scratch]
-    configs = (models.load_config(s.path, s.trust_remote_code, s.revision) for s in starts if s.path)
-    lengths += [models.context_length(config) for config in configs]
-    return min(lengths)
-
-
-def train_base(run: Run, size: str) -> Path:
-    """The model of a size before fine-tuning: loaded, cut from the teacher's base, or trained on the public split.
-
-    Writes `models/base-<size>/` (size "teacher" for the teacher's own) and measures it: what a model knows without
-    ever having seen a member is the floor of every rate.
-    """
-    study, arm = run.study, Arm(size, "none")
-    start, folder, seed = study.start(size), run.model(arm.name), study.seed()
-    records = prepare_data(run)
-    if start.keep_every:
-        train_base(run, "teacher")
-    with run_once(run, f"models/{arm.name}", {"start": start.model_dump(), "seed": seed}) as facts:
-        if facts is not None:
-            tokenizer = models.load_tokenizer(run.data / "tokenizer")
-            if start.scratch:
-                from palimpsest.train.fine_tuning import fine_tune  # here, not above: TRL takes five seconds to import
-
-                settings = study.pretraining(size)
-                model = models.build_model(start.scratch, tokenizer, seed)
-                public = records[records["split"] == "public"]
-                examples = examples_of(study, public, tokenizer, models.context_length(model))
-                whole = [Example(e.id, e.input_ids, 1) for e in examples]  # a base model learns prompts as well
-                facts |= fine_tune(model.to(models.default_device()), tokenizer, whole, settings, folder, seed=seed)
-            else:
-                if start.keep_every:
-                    model = keep_layers(load_trained(run, "base-teacher")[0], start.keep_every)
-                else:
-                    model = models.load_model(
-                        start.path, trust_remote_code=start.trust_remote_code, revision=start.revision
-                    )
-                    own = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
-                    models.check_same_tokenizer(tokenizer, own, size)
-                model.save_pretrained(folder)
-                tokenizer.save_pretrained(folder)
-            began = start.path or ("layers kept" if start.keep_every else "scratch")
-            facts |= _about(arm) | _describe(run, arm, model, began)
-    measure_model(run, arm.name)
-    return folder
 
 
 def train_teacher(run: Run) -> Path:
@@ -123,7 +34,7 @@ def train_teacher(run: Run) -> Path:
     with run_once(run, "models/teacher", {"training": study.teacher.model_dump(), "seed": seed}) as facts:
         if facts is not None:
             arm = Arm("teacher", "sft")
-            facts |= _about(arm) | _train_on_members(run, "teacher", arm, "base-teacher", study.teacher)
+            facts |= about(arm) | _train_on_members(run, "teacher", arm, "base-teacher", study.teacher)
     measure_model(run, "teacher")
     return run.model("teacher")
 
@@ -161,7 +72,7 @@ def warm_start(run: Run, arm: Arm, epochs: int) -> str:
     with run_once(run, f"models/{name}", {"training": settings.model_dump(), "seed": study.seed(arm.seed)}) as facts:
         if facts is not None:
             sft = Arm(arm.size, "sft", arm.seed)
-            facts |= _about(sft) | _train_on_members(run, name, sft, f"base-{arm.size}", settings)
+            facts |= about(sft) | _train_on_members(run, name, sft, f"base-{arm.size}", settings)
     return name
 
 
@@ -196,7 +107,7 @@ def train_student(run: Run, arm: Arm, rate: float | None = None) -> Path:
             without, why = left_out(run, arm) if rule.leave_out else (frozenset(), "")
             if rule.leave_out:
                 facts |= {"left_out": len(without), "left_out_note": why}
-            facts |= _about(arm) | _train_on_members(run, name, arm, start, settings, without)
+            facts |= about(arm) | _train_on_members(run, name, arm, start, settings, without)
     if rate is None:
         measure_model(run, name)
     return run.model(name)
@@ -281,18 +192,4 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, witho
         cache=cache,
     )
     learned_from = {"teacher_parameters": models.parameter_count(teacher) if teacher else 0}
-    return facts | _describe(run, arm, model, start) | learned_from
-
-
-def _about(arm: Arm) -> dict:
-    """What a model is, so that nobody has to read it from its name."""
-    return {"size": arm.size, "method": arm.method, "role": arm.role}
-
-
-def _describe(run: Run, arm: Arm, model, began: str) -> dict:
-    start = run.study.start(arm.size)
-    own_code = (
-        run.study.models.teacher if start.keep_every else start
-    ).trust_remote_code  # a cut model is of the teacher's kind
-    size = {"parameters": models.parameter_count(model), "bytes": model.get_memory_footprint()}
-    return {"start": began, "trust_remote_code": own_code, **size}
+    return facts | describe(run, arm, model, start) | learned_from

@@ -41,7 +41,7 @@ from palimpsest.measure.extraction import (
     verbatim_target,
 )
 from palimpsest.measure.generation import generate
-from palimpsest.measure.layers import keep_layers
+from palimpsest.measure.layers import block_influence, keep_layers
 from palimpsest.measure.lineage import origins, transferred
 from palimpsest.measure.membership_inference import (
     attack_rates,

@@ -3,7 +3,7 @@
 from transformers import PreTrainedConfig
 
 from palimpsest.errors import InputError
-from palimpsest.measure.layers import cut_config
+from palimpsest.measure.layers import cut_config, evenly
 from palimpsest.measure.models import (
     CannotLoadError,
     check_same_tokenizer,
@@ -25,7 +25,7 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 def check_models(study: Study) -> list[str]:
     """Whether the models that a study names can be trained and compared as it asks. Loads no weights.
 
-    Checked are models given by `path`: they are decoders, the students number tokens as the teacher does, `keep_every` is
+    Checked are models given by `path`: they are decoders, the students number tokens as the teacher does, `keep` is
     possible for the teacher's architecture, and no model changes its logits after its output layer.
 
     Returns:
@@ -55,12 +55,15 @@ def check_models(study: Study) -> list[str]:
     teacher = study.models.teacher
     for size, start in study.models.students.items():
         try:
-            if start.keep_every and teacher.scratch and teacher.scratch.layers < 2:
-                raise InputError("the teacher has 1 layer; wanted at least 2 for keep_every")
-            if start.keep_every and teacher.trust_remote_code:
-                notes.append(f"student {size!r}: whether keep_every fits the teacher's own code could not be checked")
-            elif start.keep_every and "teacher" in known:
-                cut_config(known["teacher"][0], start.keep_every)
+            if start.keep and teacher.scratch and teacher.scratch.layers <= start.keep:
+                raise InputError(
+                    f"the teacher has {teacher.scratch.layers} layer(s); wanted more than keep: {start.keep}"
+                )
+            if start.keep and teacher.trust_remote_code:
+                notes.append(f"student {size!r}: whether keep fits the teacher's own code could not be checked")
+            elif start.keep and "teacher" in known:
+                config = known["teacher"][0]
+                cut_config(config, evenly(getattr(config.get_text_config(), "num_hidden_layers", 0), start.keep))
             elif size in known and "teacher" in known:
                 check_same_tokenizer(known["teacher"][1], known[size][1], size)
         except InputError as error:

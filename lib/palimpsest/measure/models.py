@@ -254,5 +254,5 @@ def check_same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTo
         differing = min(set(a.items()) ^ set(b.items()), key=lambda item: item[1])
         raise InputError(
             f"teacher and student {size!r} have different tokenizers ({len(a)} and {len(b)} entries, first difference at "
-            f"{differing[0]!r} = {differing[1]}): take a student of the teacher's family, or cut one with keep_every"
+            f"{differing[0]!r} = {differing[1]}): take a student of the teacher's family, or cut one with keep"
         )

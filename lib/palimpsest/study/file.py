@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from palimpsest.errors import InputError
 from palimpsest.study.files import locate
@@ -48,12 +48,15 @@ class Study(Section):
     methods: list[str] = Field(min_length=1)
     pretrain: Training | None = None
     pretrain_by_size: dict[str, dict[str, Any]] = {}
+    heal: Training | None = None  # of models cut from the teacher's base: on public text, distilled from it whole
     teacher: Training
     student: Training
     by_size: dict[str, dict[str, Any]] = {}
     by_method: dict[str, dict[str, Any]] = {}
     by_arm: dict[str, dict[str, dict[str, Any]]] = {}  # size -> method -> settings, as tuned
     methods_by_size: dict[str, list[str]] = {}  # further methods, at one size only
+    replicates_by_size: dict[str, PositiveInt] = {}  # how many of the replicates have a size; all, if it isn't named
+    replicates_by_method: dict[str, PositiveInt] = {}  # the same of further methods
     tuning: Tuning | None = None
     shadows: Shadows | None = None
     teacher_text: TeacherText = TeacherText()
@@ -72,6 +75,12 @@ class Study(Section):
         starts = {"teacher": self.models.teacher, **self.models.students}
         if any(m.scratch for m in starts.values()) and not (self.pretrain and self.data.public):
             raise ValueError("models from scratch need a `pretrain` section and `data.public` records")
+        cut = any(m.keep for m in starts.values())
+        if (cut or self.heal) and not (cut and self.data.public):
+            raise ValueError(
+                "a model cut from the teacher's base (`keep`) is cut, and by `heal` trained, on public text: ask for `data.public` "
+                f"records; found {self.data.public} and {'a' if cut else 'no'} model with `keep`"
+            )
         if self.models.teacher.scratch and not self.tokenizer.vocabulary:
             raise ValueError("a teacher from scratch needs `tokenizer.vocabulary`")
         if self.tokenizer.vocabulary and any(m.path for m in starts.values()):
@@ -85,6 +94,8 @@ class Study(Section):
             ("methods_by_size", self.methods_by_size, self.models.students),
             ("shadows.size", [self.shadows.size] if self.shadows else [], self.models.students),
             ("pretrain_by_size", self.pretrain_by_size, starts),
+            ("replicates_by_size", self.replicates_by_size, self.models.students),
+            ("replicates_by_method", self.replicates_by_method, [m for m in known_here if m not in self.methods]),
             ("by_method", self.by_method, known_here),
             ("shadows.methods", self.shadows.methods if self.shadows else [], known_here),
             ("tuning.leave_out", self.tuning.leave_out if self.tuning else [], known_here),

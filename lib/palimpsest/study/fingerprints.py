@@ -22,6 +22,9 @@ LARGE = 1 << 26  # bytes; of a larger file in a model's folder, size and time of
 OF_DIVERGENCE = {"temperature", "cross_entropy_weight"}
 OF_SAMPLES = {"sampling_temperature", "max_new_tokens", "rollout_steps"}
 OF_GOLDFISH = {"goldfish_drop", "goldfish_context"}
+HEALED_BY = (
+    "fkl"  # the method that heals a cut model: of all that compare with a teacher on given text, the best quality
+)
 START = {"warm_start_epochs"}  # known by the stage that is begun from
 
 
@@ -48,9 +51,11 @@ def fingerprints(study: Study) -> dict[str, str]:
     )
     for size in ("teacher", *study.models.students):
         start = study.start(size)
-        parents = ("data", "models/base-teacher") if start.keep_every else ("data",)
+        parents = ("data", "models/base-teacher") if start.keep else ("data",)
         settings = relevant(study.pretraining(size), plain) if start.scratch else None
-        seed = first if start.scratch else None
+        if start.keep and study.heal:
+            settings = relevant(study.heal, METHODS[HEALED_BY])
+        seed = first if settings else None
         stage(f"models/base-{size}", start, _content(start.path), settings, seed, after=parents)
     stage("models/teacher", relevant(study.teacher, plain), watched, first, after=("models/base-teacher",))
     how = study.teacher_text

@@ -18,10 +18,25 @@ def parts_of(study: Study) -> dict[str, Study]:
     if study.replicate:
         return {}
     alone = {"tuning": None, "shadows": None, "replicates": 1, "measure": study.measure.model_copy(update=NOT_SHOWN)}
-    parts = {f"replicate{i}": study.model_copy(update={**alone, "replicate": i}) for i in range(1, study.replicates)}
+    parts = {
+        f"replicate{i}": study.model_copy(update={**alone, "replicate": i, **_still(study, i)})
+        for i in range(1, study.replicates)
+    }
     if study.tuning:
         parts["tuning"] = study.model_copy(update={**alone, "replicate": study.replicates, "tuning": study.tuning})
     return parts | {f"shadow{i}": _shadow(study, i) for i in range(study.shadows.models if study.shadows else 0)}
+
+
+def _still(study: Study, replicate: int) -> dict:
+    """The sizes and further methods that a replicate has."""
+    most = study.replicates_by_size
+    sizes = {name: start for name, start in study.models.students.items() if most.get(name, replicate + 1) > replicate}
+    most = study.replicates_by_method
+    further = {
+        size: [method for method in methods if most.get(method, replicate + 1) > replicate]
+        for size, methods in study.methods_by_size.items()
+    }
+    return {"models": study.models.model_copy(update={"students": sizes}), "methods_by_size": further}
 
 
 def is_tuning(study: Study) -> bool:

@@ -79,19 +79,20 @@ class Scratch(Section):
 
 
 class Start(Section):
-    """Where a model starts: exactly one of a folder or hub id, random weights, or layers kept from the teacher's base."""
+    """Where a model starts: exactly one of a folder or hub id, random weights, or layers kept from the teacher's base: so many, those
+    of most influence on public text (`layers.block_influence`)."""
 
     path: str | None = None
     scratch: Scratch | None = None
-    keep_every: int | None = Field(default=None, gt=1)
+    keep: PositiveInt | None = None
     revision: str | None = None  # of a hub id: branch, tag or commit
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
     def one_start(self):
-        given = [k for k in ("path", "scratch", "keep_every") if getattr(self, k) is not None]
+        given = [k for k in ("path", "scratch", "keep") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError(f"a model starts from exactly one of path, scratch, keep_every; found {given or 'none'}")
+            raise ValueError(f"a model starts from exactly one of path, scratch, keep; found {given or 'none'}")
         return self
 
 
@@ -111,7 +112,7 @@ class Models(Section):
 
     @model_validator(mode="after")
     def teacher_is_whole(self):
-        if self.teacher.keep_every:
+        if self.teacher.keep:
             raise ValueError("the teacher cannot be cut from itself: give it a path or scratch")
         return self
 
