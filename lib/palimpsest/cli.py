@@ -43,6 +43,20 @@ def parser() -> argparse.ArgumentParser:
         "check", help="is a study file valid, do its models fit, what disk does it take? Nothing is trained"
     )
     check.add_argument("study", help="a YAML file such as studies/smoke.yaml")
+    check.add_argument(
+        "--estimate",
+        action="store_true",
+        help="also measure this machine for a few seconds, and say what hours, memory and disk the study will take",
+    )
+    check.add_argument(
+        "--cores", type=int, metavar="N", help="with --estimate: cores the study is given (default: all of them)"
+    )
+    check.add_argument(
+        "--gpu-flops",
+        type=float,
+        metavar="F",
+        help="with --estimate: also the hours at F operations a second, such as 2e14",
+    )
     check.set_defaults(run=run_check)
     return top
 
@@ -52,7 +66,12 @@ def run_check(args: argparse.Namespace) -> int:
     from palimpsest.book.checks import check_study
     from palimpsest.study import open_run
 
-    print("\n".join(f"{args.study}: {line}" for line in check_study(open_run(args.study))))
+    run = open_run(args.study)
+    print("\n".join(f"{args.study}: {line}" for line in check_study(run)))
+    if args.estimate:
+        from palimpsest.book.estimate import estimate
+
+        print("\n".join(estimate(run, args.cores, args.gpu_flops)))
     return DONE
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from palimpsest.data.examples import Example
 from palimpsest.data.records import prompt_texts
@@ -35,19 +36,7 @@ def prepare_data(run: Run) -> pd.DataFrame:
     asked = {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}
     with run_once(run, "data", asked) as facts:
         if facts is not None:
-            check_models(study)  # what can be refused is refused before anything is trained
-            records = read_study_records(study)
-            if study.tokenizer.vocabulary:
-                # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
-                drawn = draw_splits(records, study)
-                public = drawn[drawn["split"] == "public"]
-                texts = prompt_texts(public) + "\n" + public["response"]
-                tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
-            else:
-                start = study.models.teacher
-                tokenizer = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
-            records = fit_lengths(records, study, tokenizer, smallest_context(study))
-            records = draw_splits(records, study)
+            records, tokenizer = draw_records(study)
             tokenizer.save_pretrained(run.data / "tokenizer")
             records.to_parquet(run.data / "records.parquet")
             target = "secret" if select(records)["secrets"].map(len).any() else "window"
@@ -60,6 +49,23 @@ def prepare_data(run: Run) -> pd.DataFrame:
                 "disjoint": records.attrs["disjoint"],
             }
     return load_records(run)
+
+
+def draw_records(study: Study) -> tuple[pd.DataFrame, PreTrainedTokenizerBase]:
+    """The study's records, checked, filtered and split, and its tokenizer; nothing is written."""
+    check_models(study)  # what can be refused is refused before anything is trained
+    records = read_study_records(study)
+    if study.tokenizer.vocabulary:
+        # An own vocabulary comes from public text only: one trained on the members would be a leak by itself.
+        drawn = draw_splits(records, study)
+        public = drawn[drawn["split"] == "public"]
+        texts = prompt_texts(public) + "\n" + public["response"]
+        tokenizer = models.train_tokenizer(texts, study.tokenizer.vocabulary)
+    else:
+        start = study.models.teacher
+        tokenizer = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
+    records = fit_lengths(records, study, tokenizer, smallest_context(study))
+    return draw_splits(records, study), tokenizer
 
 
 def smallest_context(study: Study) -> int:
