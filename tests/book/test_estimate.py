@@ -26,8 +26,8 @@ def test_every_model_of_the_study_and_its_parts_has_a_row(planned):
 def test_operations_are_those_of_parameters_and_tokens(planned):
     run, table, _ = planned
     rows = table[table["part"] == ""].set_index("stage")["training_flops"]
-    assert rows["small fkl"] > rows["small sft"]  # the teacher reads the text once
-    assert rows["small rkl_student"] > rows["small fkl"]  # and every sample
+    assert rows["small word_kd"] > rows["small sft"]  # the teacher reads the text once
+    assert rows["small rkl_student"] > rows["small word_kd"]  # and every sample
     epochs = load_study(SMOKE).training("small", "sft").epochs
     assert rows["small sft"] % epochs == 0
 

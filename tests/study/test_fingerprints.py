@@ -156,7 +156,8 @@ WARM = {
     "rkl_student": 1,
     "rkl_student_warm": 2,
 }  # begun after so many epochs of `sft`: the study's, and the method's own
-DIVERGENCE = {"word_kd", "fkl", "rkl", "fkl_student", "gkd", "fkl_dropped", *WARM, *HOT}
+ADAPTED = {"sft_lora", "fkl_lora"}  # whose adapters are
+DIVERGENCE = {"word_kd", "fkl_lora", "fkl", "rkl", "fkl_student", "gkd", "fkl_dropped", *WARM, *HOT}
 SAMPLING = {"fkl_student", "fkl_student_t2", "fkl_student_t4", "gkd", *WARM}
 LEAVING_OUT = {"sft_dropped": {"sft"}, "fkl_dropped": {"fkl", "sft"}}
 TEACHED = DIVERGENCE | {"seq_kd", *LEAVING_OUT}
@@ -226,6 +227,7 @@ def readers_of(key: str, sizes=SIZES) -> set[str]:
     kept = (
         {"sft_private"} if name in ("lora", "max_steps", "precision", "gradient_checkpointing") else set()
     )  # which says otherwise in `by_method`
+    kept |= ADAPTED if name == "lora" else set()
     kept |= ANNEALED if name in ("epochs", "schedule") else set()
     found = arms(set(METHODS) - kept, sizes) | (set() if name == "epochs" else warm(sizes))
     return found - ({"models/small-fkl-s0"} if name == "max_grad_norm" else set())  # its own stands in `by_arm`

@@ -85,7 +85,7 @@ def train_base(run: Run, size: str) -> Path:
     """
     study, arm = run.study, Arm(size, "none")
     start, folder, seed = study.start(size), run.model(arm.name), study.seed()
-    records = prepare_data(run)
+    prepare_data(run)
     if start.keep:
         train_base(run, "teacher")
     with run_once(run, f"models/{arm.name}", {"start": start.model_dump(), "seed": seed}) as facts:

@@ -178,7 +178,6 @@ def measure_speed(study: Study, size: str, records: pd.DataFrame, tokenizer) -> 
         tokens = sum(len(e.input_ids) for e in middle)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
         trained = _time(lambda: _step(model, optimizer, middle, settings))
-        del optimizer
         model.eval().to(models.torch_dtype(study.measure.precision))
         scored = _time(lambda: score(model, middle))
         prompts = [e.input_ids[: e.prompt_length] for e in middle]

@@ -20,11 +20,14 @@ from palimpsest.study.tables import TABLES
 
 OWN_HALF = ("recited_repeated", "recited_unrepeated", "auc", "exposure")
 OTHER_HALF = ("transferred_auc", "transferred_exposure")
+ADAPTED = [m for m, rule in METHODS.items() if rule.settings.get("lora")]
 DISTILLED = [
-    m for m, rule in METHODS.items() if rule.distilled and not rule.leave_out and not rule.settings.get("temperature")
+    m
+    for m, rule in METHODS.items()
+    if rule.distilled and not rule.leave_out and not rule.settings.get("temperature") and m not in ADAPTED
 ]
 ANNEALED = [m for m in METHODS if m.startswith("sft_annealed")]
-MITIGATED = [m for m, rule in METHODS.items() if not rule.distilled and m != "sft" and m not in ANNEALED]
+MITIGATED = [m for m, rule in METHODS.items() if not rule.distilled and m not in ("sft", *ANNEALED, *ADAPTED)]
 OF_PAPER = [first for first, second in PAPER if second == "sft"]
 OWN_TEXT = [m for m in DISTILLED if METHODS[m].samples]
 DISTANCES = ("nats above the best loss", "ROUGE-L below the best", "share of the tokens left unread")  # as `QUALITIES`
@@ -45,6 +48,7 @@ ASKED: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
         [(m, METHODS[m].leave_out if METHODS[m].distilled else "sft") for m in [*MITIGATED, "fkl_dropped"]],
         OWN_HALF,
     ),
+    "adapters": ([(m, m.removesuffix("_lora")) for m in ADAPTED], OWN_HALF + OTHER_HALF),
     "temperature": ([(m, m[:-3]) for m in METHODS if METHODS[m].settings.get("temperature")], OWN_HALF + OTHER_HALF),
     "transferred by own text": ([(m, "sft") for m in OWN_TEXT], OTHER_HALF),
     "transferred by given text": ([(m, "sft") for m in DISTILLED if m not in OWN_TEXT], OTHER_HALF),

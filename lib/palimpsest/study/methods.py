@@ -85,6 +85,11 @@ METHODS: dict[str, Method] = {
     "sft_annealed_4": Method(
         "references", "cross_entropy", 1.0, "SFT, annealed in 4 epochs", settings={"epochs": 4, "schedule": "cosine"}
     ),
+    # A thirtieth of the weights trained, or fewer: what of memorization is a matter of how much can change?
+    "sft_lora": Method("references", "cross_entropy", 1.0, "SFT, LoRA", settings={"lora": {"rank": 16, "alpha": 32}}),
+    "fkl_lora": Method(
+        "references", "forward_kl", 0.0, "forward KL, LoRA", settings={"lora": {"rank": 16, "alpha": 32}}
+    ),
     # Simpler ways of leaking less, to hold distillation against.
     "sft_dedup": Method("references", "cross_entropy", 1.0, "SFT, de-duplicated", once=True),
     "sft_goldfish": Method("references", "cross_entropy", 1.0, "SFT, goldfish loss", goldfish=True),
