@@ -32,7 +32,7 @@ study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import memorization, nearly
+from palimpsest.chapters import closely, memorization, nearly
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -78,6 +78,16 @@ memorization.plot_rates(tables.rates, "secret")
 say(*memorization.say_rates(tables.rates, data["target"], data["unit"]))
 
 # %% [markdown]
+# ## One record, token by token
+#
+# This is what a verdict is made of. Each token of a response is coloured by how sure the model was of it, given all the true text
+# before it. The first one that greedy decoding would get wrong is outlined; secrets are underlined. Pointing at a token tells
+# its probability.
+
+# %% tags=["csv:strips"]
+closely.show_strips(tables.strips)
+
+# %% [markdown]
 # ## The targets side by side
 #
 # A ratio without its target can't be compared with anything. The columns count the same models on the same members.
@@ -105,6 +115,9 @@ memorization.show_excess(tables.excess)
 
 # %% tags=["csv:by_prefix"] mystnb={"figure": {"caption": "Share of records whose next window is recited from the prompt and k response tokens. Colours: methods, on members; grey: the same models on non-members. Lines end where fewer than 20 records are left.", "name": "fig-curve"}}
 memorization.plot_by_prefix(tables.by_prefix)
+
+# %% tags=["csv:by_prefix"]
+closely.show_by_prefix(tables.by_prefix)
 
 # %% [markdown]
 # That curve mixes two things: more is given, and another target is asked for. The other design holds the target, a response's
@@ -155,6 +168,16 @@ nearly.show_near_misses(tables.near_misses) if decoded else None
 # %%
 off = "This study decodes no records from their prompts (`measure.approximate` is 0)."
 say(*(nearly.say_near_misses(tables.near_misses) if decoded else [off]))
+
+# %% [markdown]
+# ## Which records are at risk
+#
+# Every record that a model was fine-tuned on, those that most students recite first. *Teacher*, *fine-tuned* and *students* say how
+# many of its secrets the teacher recites, how many a fine-tuned student does, and how many distilled students recite any. *Samples*:
+# of so many plain samples from the prompt, one is expected to begin as the record does.
+
+# %% tags=["csv:at_risk"]
+closely.show_at_risk(tables.at_risk, data["unit"])
 
 # %% [markdown]
 # ## What each model is good for

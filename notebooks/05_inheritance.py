@@ -32,7 +32,7 @@ study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import inheritance, other_names, published_claims, transfer
+from palimpsest.chapters import closely, inheritance, other_names, published_claims, transfer
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -65,6 +65,12 @@ inheritance.show_origins(tables.origins)
 
 # %% tags=["csv:origins", "csv:origins_by_seed"] mystnb={"figure": {"caption": "Members by which of teacher, student and baseline recite them, mean over seeds. Red: inherited. Light grey: recited by the teacher alone. Members that none of the three recites are not drawn.", "name": "fig-sets"}}
 inheritance.plot_origins(tables.origins)
+
+# %% [markdown]
+# The records themselves, by who recites them, whatever the size and method:
+
+# %% tags=["csv:at_risk"]
+closely.show_sets(tables.at_risk)
 
 # %% [markdown]
 # The same sets of records that nobody was fine-tuned on say how much of this is chance or common wording.

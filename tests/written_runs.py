@@ -181,6 +181,7 @@ def _scored(example, row, number: int, kind: str, asked: int, nats: float, rng) 
     if row.split == "teacher_only":
         logprob += GAINS.get(kind, (0.0, 0.0))[asked] / length if row.kind == "canary" else READ.get(kind, 0.0)
     same = {"id": example.id, "prompt_length": example.prompt_length, "length": length, "token": example.response_ids}
+    same |= {"rank": np.where(hit, 0, 5), "margin": np.ones(length)}
     spread = {"mean_logprob": np.full(length, -3.0), "std_logprob": np.ones(length)}
     return {**same, "hit": hit, "logprob": np.minimum(logprob, 0), **spread}
 

@@ -6,18 +6,21 @@ Nothing is executed or computed here. Below every cell tagged `csv:NAME` stands 
 import copy
 import re
 import shutil
+from html import escape
 from pathlib import Path
 
 import nbformat
 import yaml
 
 from palimpsest.book import published
+from palimpsest.chapters.drawing import UNNAMED
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.tables import COLUMNS, TABLES
 
 TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 FIRST_HEADING = re.compile(r"^# .*$", re.MULTILINE)
+IMPORTS = re.compile(r"(from|import) \w")
 LISTED_HERE = "<!-- the tables and their columns -->"  # a place in the glossary
 
 
@@ -39,13 +42,15 @@ def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
         (out_dir / name).mkdir(exist_ok=True)
     for path in sorted((run.path / "notebooks").glob("*.ipynb")):
         nb = checked(path)
-        if path.stem == "00_intro":
-            hide_code(nb)
+        fold_code(nb, all_of_it=path.stem == "00_intro")
+        name_figures(nb)
         offer_tables(nb, run, out_dir, Arm("teacher", "sft"), path.stem)
         nbformat.write(nb, out_dir / "notebooks" / path.name)
     arms = [arm for arm in run.study.arms() if (run.path / "notebooks" / "runs" / f"{arm.name}.ipynb").exists()]
     for arm in arms:
         nb = as_page_of(arm, checked(run.path / "notebooks" / "runs" / f"{arm.name}.ipynb"))
+        fold_code(nb)
+        name_figures(nb)
         offer_tables(nb, run, out_dir, arm, arm.name)
         nbformat.write(nb, out_dir / "runs" / f"{arm.name}.ipynb")
     glossary = out_dir / "glossary.md"
@@ -103,11 +108,25 @@ def tables_listed() -> str:
     return f"{heads[0]}{tables}\n\n{heads[1]}{columns}"
 
 
-def hide_code(nb: nbformat.NotebookNode) -> None:
-    """Hide every code cell's source, the parameters that papermill injected among them: the first page is for readers."""
+def fold_code(nb: nbformat.NotebookNode, all_of_it: bool = False) -> None:
+    """Fold every code cell's source away; a reader may open it. Gone are parameters, those that the runner injected and imports, and
+    on the first page all of it."""
     for cell in nb.cells:
         if cell.cell_type == "code":
-            cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), "remove-input"})
+            tags = set(cell.metadata.get("tags", []))
+            plumbing = tags & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source)
+            cell.metadata["tags"] = sorted(tags | {"remove-input" if all_of_it or plumbing else "hide-input"})
+
+
+def name_figures(nb: nbformat.NotebookNode) -> None:
+    """Give every figure its caption as the words that are read out in its place."""
+    for cell in nb.cells:
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
+        for output in cell.get("outputs", []) if caption else []:
+            if html := output.get("data", {}).get("text/html"):
+                output["data"]["text/html"] = html.replace(
+                    f'aria-label="{UNNAMED}"', f'aria-label="{escape(caption)}"'
+                )
 
 
 def in_order(arms: list[Arm]) -> list[Arm]:

@@ -10,6 +10,7 @@ To add a chapter: 1. a module here with `tables(run)`, in `WITH_TABLES`; 2. its 
 from palimpsest.chapters import (
     attacks,
     claims,
+    closely,
     comparisons,
     dataset,
     front,
@@ -21,4 +22,4 @@ from palimpsest.chapters import (
 )
 
 # Chapters whose `tables(run)` the tables stage writes, in this order.
-WITH_TABLES = (dataset, memorization, inheritance, attacks, shadows, tradeoffs, comparisons)
+WITH_TABLES = (dataset, memorization, closely, inheritance, attacks, shadows, tradeoffs, comparisons)

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown
 
+from palimpsest.chapters import drawing
 from palimpsest.measure.statistics import interval
 from palimpsest.study.methods import METHODS
 
@@ -18,6 +19,9 @@ PALETTE = ["#bbbbbb", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#5
 PALETTE += ["#4b4b9b", "#c9b400", "#8c6d31", "#5a7d2a", "#111111"]
 PALETTE += sns.color_palette("husl", max(0, len(ORDER) - len(PALETTE))).as_hex()  # of methods added since
 COLORS = dict(zip(ORDER, PALETTE, strict=False))
+drawing.COLORS.update(
+    {color: f"m-{name}" for name, color in COLORS.items()}
+)  # a page may show them otherwise when it is dark
 MARKERS = dict(zip(ORDER, cycle("xosD^vP*X<>phd"), strict=False))
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 
@@ -30,6 +34,7 @@ def set_theme() -> None:
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.85)
     plt.rcParams.update({"figure.dpi": 110, "figure.constrained_layout.use": True, "axes.spines.top": False})
     plt.rcParams.update({"axes.spines.right": False, "legend.frameon": False, "grid.color": "#e8e8e8"})
+    drawing.show_inline()
     pd.set_option("display.precision", 3)
     pd.set_option("display.max_columns", 30)
     pd.set_option("display.max_rows", 200)  # a row per model, several seeds: none may be left out

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from palimpsest.errors import InputError
+from palimpsest.study.columns import COLUMNS, KNOWN
 from palimpsest.study.files import whole
 from palimpsest.study.runs import Run
 
 _MODEL, _GROUP = "model label size method role seed", "size method role"
 _RATE = "rate count total low high"
 _QUALITY = "validation_loss temperature validation_loss_calibrated rouge_l"
-_KNOWN = "member_loss recited_unrepeated from_prompt_unrepeated recited_repeated from_prompt_repeated auc exposure canaries_recited"
-_TRANSFERRED = " ".join(f"transferred_{name}" for name in _KNOWN.split())
+_TRANSFERRED = " ".join(f"transferred_{name}" for name in KNOWN.split())
 # Table -> its columns, in their order. Chapter by chapter.
 TABLES: dict[str, list[str]] = {
     name: columns.split()
@@ -28,7 +28,7 @@ TABLES: dict[str, list[str]] = {
         "planted": "read_by copies coin records",
         "lengths": "split prompt response",
         # while a model is trained
-        "trajectory": f"epoch step tokens precision {_QUALITY} {_KNOWN} {_TRANSFERRED}",
+        "trajectory": f"epoch step tokens precision {_QUALITY} {KNOWN} {_TRANSFERRED}",
         "groups": "epoch step tokens split kind copies records loss secrets recited from_prompt exposure",
         # how much is memorized
         "rates": f"{_MODEL} split target {_RATE}",
@@ -39,6 +39,8 @@ TABLES: dict[str, list[str]] = {
         "near_misses": f"{_GROUP} split {_RATE} near_only rouge_l rouge_l_low rouge_l_high edit_similarity "
         "edit_similarity_low edit_similarity_high",
         "near_ties": f"label dtype {_RATE}",
+        "strips": f"{_MODEL} id split copies place token probability guess margin hit secret",
+        "at_risk": "id split copies text asked teacher baseline students samples",
         "quality": f"{_MODEL} test_loss records rouge1 rouge2 rougeL rouge1_error rouge2_error rougeL_error",
         # what a student inherits
         "origins": f"size method split set seeds {_RATE}",
@@ -57,8 +59,8 @@ TABLES: dict[str, list[str]] = {
         "exposure": f"{_MODEL} id copies teacher_only logprob rank twins exposure recited",
         "doses": f"{_GROUP} teacher_only copies canaries exposure exposure_low exposure_high chance ceiling {_RATE}",
         # what memorization buys
-        "trajectories": f"{_MODEL} replicate epoch step tokens {_QUALITY} {_KNOWN} {_TRANSFERRED}",
-        "stopped": f"{_MODEL} replicate epoch step tokens {_QUALITY} {_KNOWN} {_TRANSFERRED}",
+        "trajectories": f"{_MODEL} replicate epoch step tokens {_QUALITY} {KNOWN} {_TRANSFERRED}",
+        "stopped": f"{_MODEL} replicate epoch step tokens {_QUALITY} {KNOWN} {_TRANSFERRED}",
         "by_dose": f"{_MODEL} replicate when epoch split kind copies records loss secrets recited from_prompt exposure",
         "costs": f"{_MODEL} parameters bytes training_flops seconds peak_memory_bytes decode_tokens_per_second",
         # comparisons of methods, over replicates
@@ -72,162 +74,6 @@ TABLES: dict[str, list[str]] = {
     }.items()
 }
 _TYPES = {"str": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
-_DECLARED = """
-model: str: its name, a folder of the run
-label: str: what figures call it
-size: str: student size as the study names it; "teacher" for the teacher and its base
-method: str: method of training; "none" before fine-tuning, "sft" for the teacher
-role: str: base, teacher, baseline (sft), student (distilled) or mitigated (fine-tuned another way)
-seed: float: seed of a student; empty for the teacher and bases
-seeds: int: how many seeds a number is made of
-split: str: member, teacher_only (the half that only the teacher read), non_member, validation, test, twin or public; of rates, member is one copy, repeated more
-kind: str: record, canary or twin
-prompt_characters: float: mean length of the prompts
-response_characters: float: mean length of the responses
-secrets_per_record: float: mean number of marked secrets
-training_rows: int: rows of training text, copies counted
-secret_kind: str: what a secret is, as the data says
-characters: float: mean length of the secrets
-prompt: int: tokens of the prompt, the template's own among them
-response: int: tokens of the response, end-of-text among them
-prompts: int: prompts that occur whole among the members
-responses: int: responses that do, secrets replaced by their kind
-runs_1: float: share of their words that occur in the members' responses
-runs_3: float: share of their runs of three words that do
-runs_5: float: share of their runs of five words that do
-runs_8: float: share of their runs of eight words that do
-read_by: str: who is trained on it
-target: str: what is to be recited: window, whole, next_window (tokens 50 to 100 from the first 50) or secret
-rate: float: count over total, or a difference of two such rates
-count: float: records or secrets counted; the mean over seeds where these are together
-total: float: records or secrets asked about
-low: float: lower end of the 95 % interval of what stands before it
-high: float: upper end of that interval
-k: float: response tokens given besides the prompt; in the left-truncated design, tokens given at all (inf: all)
-design: str: left-truncated (a fixed target) or right-growing (the target moves on with k)
-sampling: str: way of sampling; "greedy" is decoding once
-n: int: samples
-near_only: float: nearly verbatim records that are not verbatim
-dtype: str: data type of the logits
-rouge_l: float: ROUGE-L F-measure of the greedy text, mean over records
-rouge_l_low: float: lower end of its 95 % interval
-rouge_l_high: float: upper end
-edit_similarity: float: 1 - Levenshtein distance over the longer length, mean over records
-edit_similarity_low: float: lower end of its 95 % interval
-edit_similarity_high: float: upper end
-test_loss: float: loss on the test records, nats per response token
-records: int: records a number is made of
-rouge1: float: ROUGE-1 F-measure on the test prompts, mean
-rouge2: float: ROUGE-2
-rougeL: float: ROUGE-L
-rouge1_error: float: half-width of its 95 % normal interval over records
-rouge2_error: float: the same of ROUGE-2
-rougeL_error: float: the same of ROUGE-L
-id: str: the record's id
-set: str: which of teacher, student and baseline recite a record: inherited, easy, teacher_only, ...
-student: float: rate of the student
-other: float: rate of the model it is compared with
-against: str: the model it is compared with: baseline or teacher
-difference: float: first minus second
-ratio: float: first over second
-ratio_low: float: lower end of its 95 % interval
-ratio_high: float: upper end
-p: float: p-value
-p_lowest: float: smallest exact McNemar p-value of a seed
-p_highest: float: largest one
-canaries: int: canaries
-twins: int: their unseen twins
-controls: int: unseen ones that the records are compared with: twins, or non-members
-coin: bool: whether a fair coin decided between training on it once and not at all
-recited: float: share recited, or canaries recited, or whether this one is
-auc: float: area under the ROC curve
-auc_low: float: lower end of its 95 % interval
-auc_high: float: upper end
-replicate: int: which replicate: everything random drawn anew
-when: str: at the lowest calibrated validation loss (best) or at the end of training (end)
-epoch: float: epochs trained
-step: int: optimizer steps trained
-tokens: int: tokens of training text read so far, prompts and repetitions counted
-validation_loss: float: loss on validation records, nats per response token
-temperature: float: of the temperatures fitted on validation, the best
-validation_loss_calibrated: float: validation loss under it
-member_loss: float: loss on the letters of the half the students read, nats per response token
-recited_unrepeated: float: share of secrets of letters with one copy recited from the true text before them
-from_prompt_unrepeated: float: the same from the prompt alone
-recited_repeated: float: share of secrets of letters with several copies recited from the true text before them
-from_prompt_repeated: float: the same from the prompt alone
-canaries_recited: float: share of canaries recited
-loss: float: nats per response token
-precision: str: data type it was computed in
-secrets: int: secrets asked about, or marked
-note: str: why there is no number; empty where there is one
-removed: float: records given a probability of one half or more
-removed_share: float: their share
-weight_zlib_bytes: float: standardized coefficient of the size after zlib
-weight_teacher_loss: float: of the teacher's loss
-weight_baseline_loss: float: of the baseline's loss
-weight_divergence: float: of the divergence between teacher and baseline
-share_left_out: float: share of members left out, likeliest to be recited first
-share_avoided: float: share of recited records among them
-claim: str: what is claimed
-theirs: str: their number
-ours: float: our number
-outcome: str: agrees, weaker, disagrees, undecided or not measurable
-attack: str: membership attack
-fpr: float: false positive rate
-tpr: float: true positive rate
-members: int: members with a score
-non_members: int: non-members with a score
-left_out: int: records without a score
-warning: str: what is wrong with the groups; empty where nothing is
-copies: int: copies in the training text
-teacher_only: bool: whether only the teacher was fine-tuned on it
-logprob: float: log-probability of the secret, nats
-rank: int: place among its twins, 1 = likeliest
-exposure: float: exposure in bits
-exposure_low: float: lower end of its 95 % interval
-exposure_high: float: upper end
-chance: float: mean exposure of a canary never seen
-ceiling: float: most exposure that this many twins can show
-parameters: int: parameters, tied ones once
-bytes: int: size in memory
-training_flops: float: floating-point operations of its fine-tuning
-seconds: float: seconds of its fine-tuning
-peak_memory_bytes: int: peak memory of the device that trained it
-decode_tokens_per_second: float: new tokens per second when decoding
-first: str: methods on the first side
-second: str: methods on the second side
-family: str: questions whose p-values are corrected together
-measure: str: AUC or TPR (true positive rate) of an attack; of a claim, the column compared
-quality: str: the meaning of quality that is held equal; none at the end of training
-replicates: int: independent replicates
-estimate: float: first minus second, mean over replicates
-distance: float: from the worse of two best qualities: nats, ROUGE-L, or a share of the tokens
-null_largest: float: largest difference of a method from itself in another replicate, by the same estimator
-p_holm: float: p-value of the t-test over replicates, corrected over the family (Holm)
-because: str: why it is undecided; empty where it is not
-learning_rate: float: highest learning rate
-chosen: bool: whether this point of the grid has the best validation quality of its arm
-given: str: the name that is asked after: own or another
-from_prompt: float: share of secrets recited from the prompt alone
-models: int: models that were each attacked with the others as shadows
-coins: int: records a fair coin put in or out
-guesses: int: of them that were guessed
-correct: int: right guesses
-epsilon_low: float: lower 95 % confidence bound on epsilon
-epsilon_promised: float: what DP-SGD guarantees; empty without it
-delta: float: its delta
-verdict: str: less, more or undecided
-"""
-_DECLARED += "".join(
-    f"transferred_{line}; of the half only the teacher read\n"
-    for line in _DECLARED.splitlines()
-    if line.split(":")[0] in _KNOWN.split()
-)
-# Column -> its type (str, float, int or bool) and its meaning.
-COLUMNS: dict[str, tuple[str, str]] = {
-    name: (kind, meaning) for name, kind, meaning in (line.split(": ", 2) for line in _DECLARED.strip().splitlines())
-}
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

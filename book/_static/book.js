@@ -1,0 +1,54 @@
+// Pieces of a page that can be played with (lib/palimpsest/chapters/closely.py). Each is complete without this script.
+document.addEventListener("DOMContentLoaded", () => {
+  const all = (root, what) => [...root.querySelectorAll(what)];
+  all(document, ".play").forEach((control) => (control.hidden = false));
+
+  all(document, ".strips").forEach((box) => {
+    const still = box.dataset.still.split(" ");
+    const chosen = Object.fromEntries(all(box, "select").map((select) => [select.dataset.of, select]));
+    const show = () =>
+      all(box, ".strip").forEach((strip) => {
+        const model = chosen.model.value;
+        const right = model ? strip.dataset.model === model : still.includes(strip.dataset.model);
+        strip.hidden = !(right && strip.dataset.record === chosen.record.value);
+      });
+    Object.values(chosen).forEach((select) => select.addEventListener("change", show));
+  });
+
+  all(document, ".prefix-bars").forEach((box) => {
+    const steps = box.dataset.steps.split(","), slider = box.querySelector("input");
+    slider.addEventListener("input", () => {
+      box.querySelector(".given").textContent = steps[slider.value];
+      slider.setAttribute("aria-valuetext", `${steps[slider.value]} tokens`);
+      all(box, ".bar").forEach((bar) => {
+        const share = bar.dataset.values.split(",")[slider.value];
+        bar.querySelector("b").style.width = `${100 * share}%`;
+        bar.querySelector("output").textContent = share === "" ? "too few" : `${Math.round(100 * share)}%`;
+      });
+    });
+  });
+
+  all(document, ".records").forEach((box) => {
+    const body = box.querySelector("tbody"), rows = [...body.rows];
+    const search = box.querySelector("input"), found = box.querySelector(".found");
+    search.addEventListener("input", () => {
+      const words = search.value.toLowerCase().split(/\s+/);
+      rows.forEach((row) => (row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word))));
+      found.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+    });
+    all(box, "th").forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const up = head.getAttribute("aria-sort") === "descending";
+        all(box, "th").forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const value = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent;
+        const compare = (a, b) => (isNaN(a) || isNaN(b) ? String(a).localeCompare(b) : a - b);
+        body.append(...[...rows].sort((a, b) => (up ? 1 : -1) * compare(value(a), value(b))));
+      });
+    });
+  });
+});

@@ -1,0 +1,239 @@
+"""Chapter 04, single records: token by token, by how much is given, and who recites which.
+
+What a page shows here can be played with: `book/_static/book.js` finds these pieces by their classes. Without it, and in JupyterLab,
+the same pieces stand there still and say the same. Text of the data is masked here, in the tables, where the study doesn't show it.
+"""
+
+from html import escape as attribute
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from palimpsest.chapters.figures import COLORS, LABELS
+from palimpsest.data.masking import BLOCK, escape, mask
+from palimpsest.data.splits import load_records
+from palimpsest.measure import extraction
+from palimpsest.measure.finished import examples_of, load_scores
+from palimpsest.measure.models import load_tokenizer
+from palimpsest.study import Run
+
+SHOWN = (
+    ("member", 1),
+    ("member", 4),
+    ("member", 16),
+    ("teacher_only", 16),
+    ("non_member", 0),
+)  # split, copies: a record of each
+FIRST = 60  # characters of a record's prompt that name it
+HIDDEN = BLOCK * 3  # a masked token: its length would be a clue
+SETS = {"teacher_only": "the teacher's own half", "member": "members", "non_member": "non-members"}
+
+
+def tables(run: Run) -> dict[str, pd.DataFrame]:
+    """`strips`: a few records, token by token, under every model of the first seed; `at_risk`: every record the models were fine-tuned on,
+    and who recites it."""
+    records = load_records(run)
+    records = records[(records["kind"] == "letter") & records["split"].isin(SETS)]
+    tokenizer, show = load_tokenizer(run.data / "tokenizer"), run.study.show_secrets
+    examples = {e.id: e for e in examples_of(run.study, records, tokenizer)}
+    arms = [arm for arm in run.measured() if arm.seed in (None, run.study.seeds[0])]
+    scores = {arm: load_scores(run, arm.name).set_index("id") for arm in arms}
+    chosen = _chosen(records)
+    strips = [
+        _strip(arm.columns(), row, scores[arm].loc[row.id], examples[row.id], tokenizer if show else None)
+        for row in chosen.itertuples()
+        for arm in arms
+    ]
+    trained = records[records["split"] != "non_member"].reset_index(drop=True)
+    return {"strips": pd.concat(strips, ignore_index=True), "at_risk": _at_risk(run, trained, examples, scores, show)}
+
+
+def _chosen(records: pd.DataFrame) -> pd.DataFrame:
+    """The first record of each of `SHOWN` that the study has."""
+    parts = [records[(records["split"] == split) & (records["copies"] == copies)].head(1) for split, copies in SHOWN]
+    return pd.concat(parts)
+
+
+def _strip(who: dict, row, scored: pd.Series, example, tokenizer) -> pd.DataFrame:
+    words = (
+        [tokenizer.decode([token]) for token in example.response_ids] if tokenizer else [HIDDEN] * len(scored["hit"])
+    )
+    return pd.DataFrame(
+        {
+            **{name: [value] * len(words) for name, value in who.items()},
+            **{"id": row.id, "split": row.split, "copies": row.copies, "place": range(len(words)), "token": words},
+            "probability": np.exp(np.asarray(scored["logprob"], dtype=float)),
+            **{"guess": scored["rank"], "margin": np.asarray(scored["margin"], dtype=float), "hit": scored["hit"]},
+            "secret": list(example.secret),
+        }
+    )
+
+
+def _at_risk(run: Run, records: pd.DataFrame, examples: dict, scores: dict, show: bool) -> pd.DataFrame:
+    unit, ids = run.require("data")["unit"], records["id"]
+    recited, needed = {}, []
+    for arm, table in scores.items():
+        asked = table.loc[ids].reset_index()
+        if unit == "secrets":
+            found = extraction.secrets(asked, [examples[i] for i in ids]).groupby("id")["recited"].sum()
+        else:
+            found = extraction.verbatim_target(asked, "window", run.study.measure.window).astype(float)
+        recited[arm] = found.reindex(ids).fillna(0).to_numpy(int)
+        if arm.role not in ("base", "teacher"):
+            needed.append(extraction.samples_needed(extraction.log_probability(asked, 0, run.study.measure.window)))
+    by_role = {role: [recited[a] for a in scores if a.role == role] for role in ("teacher", "baseline", "student")}
+    texts = [text[:FIRST] if show else mask(text) for text in records["instruction"]]
+    most = {role: np.max(by_role[role], axis=0) if by_role[role] else 0 for role in ("teacher", "baseline")}
+    others = [found > 0 for found in by_role["student"]]
+    table = records[["id", "split", "copies"]].assign(
+        text=texts, asked=records["secrets"].map(len) if unit == "secrets" else 1, **most
+    )
+    table["students"] = np.sum(others, axis=0) if others else 0
+    table["samples"] = np.min(needed, axis=0) if needed else np.nan
+    order = ["students", "baseline", "teacher", "samples"]
+    return table.sort_values(order, ascending=[False, False, False, True], kind="stable")
+
+
+# ---------------------------------------------------------------- shown
+
+
+def show_strips(strips: pd.DataFrame) -> HTML:
+    """Records token by token, a strip per model: the deeper its colour, the surer the model was of the token; underlined: a secret;
+    outlined: the first token that greedy decoding gets wrong. Script lets a reader choose record and model; without it, one record
+    is shown under the teacher, a baseline and a distilled student."""
+    parts, records = [], list(dict.fromkeys(strips["id"]))
+    models = strips.drop_duplicates("model")
+    still = [
+        models[models["role"] == role]["model"].iloc[0]
+        for role in ("teacher", "baseline", "student")
+        if (models["role"] == role).any()
+    ]
+    for record in records:
+        for model, part in strips[strips["id"] == record].groupby("model", sort=False):
+            shown = record == records[0] and model in still
+            parts.append(_strip_html(part, records.index(record), shown))
+    names = "".join(
+        f'<option value="{i}">{attribute(_record_name(strips, record))}</option>' for i, record in enumerate(records)
+    )
+    choices = "".join(
+        f'<option value="{attribute(m)}">{attribute(label)}</option>'
+        for m, label in zip(models["model"], _names(models), strict=True)
+    )
+    control = f'<p class="play" hidden><label>record <select data-of="record">{names}</select></label> <label>model <select data-of="model"><option value="">three models</option>{choices}</select></label></p>'
+    return HTML(f'<div class="strips" data-still="{attribute(" ".join(still))}">{control}{"".join(parts)}</div>')
+
+
+def _names(models: pd.DataFrame) -> list[str]:
+    return [
+        f"{size} {LABELS[method]}" if size != "teacher" else "teacher" + (" before" if method == "none" else "")
+        for size, method in zip(models["size"], models["method"], strict=True)
+    ]
+
+
+def _record_name(strips: pd.DataFrame, record: str) -> str:
+    row = strips[strips["id"] == record].iloc[0]
+    return (
+        f"{SETS[row['split']]}, {row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
+        if row["copies"]
+        else SETS[row["split"]]
+    )
+
+
+def _strip_html(part: pd.DataFrame, number: int, shown: bool) -> str:
+    """One model's strip of one record."""
+    who, missed = part.iloc[0], False
+    spans = []
+    for row in part.itertuples():
+        kinds = ["secret"] * bool(row.secret) + ["miss"] * (not row.hit and not missed)
+        missed = missed or not row.hit
+        said = f"{row.probability:.0%}, guess {row.guess + 1}, margin {row.margin:.1f}"
+        name = f' class="{" ".join(kinds)}"' if kinds else ""
+        spans.append(f'<span{name} style="--p:{row.probability:.2f}" title="{said}">{escape(row.token)}</span>')
+    right = int(part["hit"].cumprod().sum())
+    label = f"{_names(part.head(1))[0]}: the first {right} of {len(part)} tokens recited from the prompt"
+    hidden = "" if shown else " hidden"
+    return (
+        f'<figure class="strip" data-record="{number}" data-model="{attribute(who["model"])}"{hidden}><figcaption>{attribute(label)}</figcaption>'
+        f'<p class="heat" tabindex="0">{"".join(spans)}</p></figure>'
+    )
+
+
+def show_by_prefix(by_prefix: pd.DataFrame, at: int = 10) -> HTML:
+    """How much of the members each model recites when k tokens of the response are given: bars that a slider moves; without script, those
+    at one k."""
+    members = by_prefix[by_prefix["split"] == "member"]
+    members = members[members["total"] >= 0.5 * members["total"].max()]
+    steps = sorted(members["k"].unique())
+    at = min(steps, key=lambda k: abs(k - at))
+    rows = []
+    for _, part in members.groupby("model", sort=False):
+        who, values = part.iloc[0], part.set_index("k")["rate"].reindex(steps).round(3)
+        now = values[at]
+        color = COLORS[who["method"]]
+        rows.append(
+            f'<div class="bar" data-values="{",".join("" if pd.isna(v) else f"{v:g}" for v in values)}"><span>{attribute(_names(part.head(1))[0])}</span>'
+            f'<i><b style="width:{now:.1%};background:var(--c-m-{who["method"]},{color})"></b></i><output>{now:.0%}</output></div>'
+        )
+    control = f'<label class="play" hidden>tokens given: <input type="range" min="0" max="{len(steps) - 1}" value="{steps.index(at)}" aria-label="tokens of the response that are given"></label>'
+    given = f'<p>Given the prompt and <strong class="given">{at:g}</strong> tokens of the response:</p>'
+    return HTML(
+        f'<div class="prefix-bars" data-steps="{",".join(f"{k:g}" for k in steps)}">{control}{given}{"".join(rows)}</div>'
+    )
+
+
+def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
+    """Every record that was trained on, the most at risk first; with script it can be searched and sorted."""
+    heads = ("record", "half", "copies", unit, "teacher", "fine-tuned", "students", "samples")
+    columns = ("text", "split", "copies", "asked", "teacher", "baseline", "students", "samples")
+    body = []
+    for row in at_risk.itertuples():
+        cells = []
+        for column in columns:
+            value = getattr(row, column)
+            text = SETS[value] if column == "split" else _samples(value) if column == "samples" else str(value)
+            number = "" if isinstance(value, str) else f' data-v="{value}"'
+            cells.append(f"<td{number}>{escape(text)}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    control = '<p class="play" hidden><label>search <input type="search" aria-label="search the records"></label> <span class="found" role="status"></span></p>'
+    table = f'<table class="dataframe sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+    return HTML(
+        f'<div class="records">{control}<div class="table-frame tall" role="region" tabindex="0" aria-label="records, most at risk first">{table}</div></div>'
+    )
+
+
+def _samples(value: float) -> str:
+    return "never" if not np.isfinite(value) else f"{value:,.0f}" if value < 1e7 else f"{value:.0e}"
+
+
+def show_sets(at_risk: pd.DataFrame) -> HTML:
+    """Where a memory came from, at a glance: records by who recites them, each set opened by a click."""
+    recite = {name: at_risk[name] > 0 for name in ("teacher", "baseline", "students")}
+    own = at_risk["split"] == "member"
+    sets = {
+        "teacher, fine-tuned student and a distilled one: easy for all": own
+        & recite["teacher"]
+        & recite["baseline"]
+        & recite["students"],
+        "teacher and a distilled student alone: inherited": own
+        & recite["teacher"]
+        & ~recite["baseline"]
+        & recite["students"],
+        "teacher and fine-tuned student, no distilled one: shed": own
+        & recite["teacher"]
+        & recite["baseline"]
+        & ~recite["students"],
+        "the teacher alone": own & recite["teacher"] & ~recite["baseline"] & ~recite["students"],
+        "students without the teacher": own & ~recite["teacher"] & (recite["baseline"] | recite["students"]),
+        "the teacher's own half, by a student that never read it": ~own & (recite["students"] | recite["baseline"]),
+    }
+    parts = []
+    for name, holds in sets.items():
+        found = at_risk[holds]
+        items = "".join(
+            f"<li>{escape(text)} ({copies} cop{'y' if copies == 1 else 'ies'})</li>"
+            for text, copies in zip(found["text"], found["copies"], strict=True)
+        )
+        parts.append(f'<details class="set"><summary><b>{len(found)}</b> {name}</summary><ul>{items}</ul></details>')
+    return HTML(f'<div class="sets">{"".join(parts)}</div>')
