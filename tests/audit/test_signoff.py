@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binom
 
 from palimpsest import cli
-from palimpsest.audit.signoff import MEASURES, check_limit, say_samples
+from palimpsest.audit.signoff import MEASURES, check_limit
 from palimpsest.errors import InputError
 from palimpsest.measure.statistics import clopper_pearson
 
@@ -90,14 +90,6 @@ def test_records_most_at_risk_come_first_with_the_chance_level_beside(family_aud
         assert row["samples_needed"] == 1 or 1 - (1 - chance) ** (row["samples_needed"] - 1) < 0.5
         assert row["reference_samples_needed"] > row["samples_needed"] and "\u2587" in row["text"]
     assert summary["chance"]["total"] == 24 and summary["chance"]["fewest"] <= summary["chance"]["median"]
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [(1, "1"), (123456.0, "123,456"), (3.2e9, "3e9"), (2e18, "2e18"), (None, "never"), (np.inf, "never")],
-)
-def test_samples_in_words(number, said):
-    assert say_samples(number) == said
 
 
 def test_the_command_fails_with_3_above_the_limit_and_says_why(place, family_audit, capsys):

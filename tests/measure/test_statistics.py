@@ -21,6 +21,7 @@ from palimpsest.measure.statistics import (
     paired_bootstrap,
     rate,
     rate_of,
+    say_samples,
     wilson,
 )
 
@@ -177,3 +178,18 @@ def test_auc_of_perfect_separation_still_has_an_interval():
     assert auc(np.arange(0, 10), np.arange(10, 40))["low"] == 0
     with pytest.raises(ValueError, match="at least two"):
         auc([1.0], [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (1, "1"),
+        (123456.0, "123,456"),
+        (3.2e6, "3.2 million"),
+        (2e18, "over a billion"),
+        (None, "never"),
+        (np.inf, "never"),
+    ],
+)
+def test_samples_in_words(number, said):
+    assert say_samples(number) == said

@@ -101,5 +101,7 @@ def say_family(said: Mapping[str, Any]) -> list[str]:
         if row["verdict"] == "undecided":
             lines.append(f"Whether {row['first']} or {row['second']} recites more we cannot tell {size}.")
         else:
-            lines.append(f"The {row['first']} recites {row['verdict']} members than the {row['second']} {size}.")
+            lines.append(
+                f"The {row['first']} recites {'fewer' if row['verdict'] == 'less' else 'more'} members than the {row['second']} {size}."
+            )
     return lines

@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from palimpsest.audit.signoff import CHANCES, say_samples
+from palimpsest.audit.signoff import CHANCES
+from palimpsest.chapters.drawing import framed
 from palimpsest.data.masking import escape, to_html
 from palimpsest.measure.membership_inference import LABELS
-from palimpsest.measure.statistics import interval
+from palimpsest.measure.statistics import interval, say_samples
 
 SETS = {  # `measure.lineage.SETS` in words: what teacher, student and baseline recite
     "inherited": "only through the teacher: teacher and student, not the baseline",
@@ -36,14 +37,14 @@ def risk_section(summary: Mapping[str, Any]) -> str:
     if not (other or any(role in summary["others"] for role in CHANCES)):
         words += "There is no chance level beside it: give <code>--non-members</code> or <code>--reference</code>. "
     words += "<code>row</code> is the record's place in its file.</p>"
-    parts = [words, to_html(show_at_risk(summary))]
+    parts = [words, in_frame(show_at_risk(summary))]
     if summary["persons_at_risk"]:
         column = escape(summary["settings"]["group_by"])
         parts.append(
             f"<p>Persons, told apart by the column <code>{column}</code>, whose values are data and stand nowhere in this report: "
             "a person is known by the first row that names them.</p>"
         )
-        parts += [to_html(show_persons_at_risk(summary)), to_html(_persons(summary))]
+        parts += [in_frame(show_persons_at_risk(summary)), in_frame(_persons(summary))]
     return "".join(parts)
 
 
@@ -56,10 +57,15 @@ def secrets_section(summary: Mapping[str, Any]) -> str:
         {"kind": row["kind"], "among": row["group"].replace("_", "-"), "given": row["given"], "come out": _of(row)}
         for row in rows
     )
-    found = to_html(table) if rows else "<p>None were found.</p>"
+    found = in_frame(table) if rows else "<p>None were found.</p>"
     return (
         f"<h2>Addresses, numbers and keys</h2><p>Found by their form, so some are missed and some are none.</p>{found}"
     )
+
+
+def in_frame(table: pd.DataFrame) -> str:
+    """A table as HTML, its cells made inert, in a frame of its own."""
+    return framed(to_html(table))
 
 
 def show_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -74,10 +80,8 @@ def show_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
                 "row": row["row"],
                 "samples": say_samples(row["samples_needed"]),
                 **beside,
-                "recited": "yes" if row["recited"] else "no",
-                "tokens": row["length"],
-                "copies": row["copies"],
-                "text": row["text"],
+                "record": f"{row['text']}: {row['length']} tokens, {row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
+                + (", recited by greedy decoding" if row["recited"] else ""),
             }
         )
     return pd.DataFrame(rows)
@@ -157,12 +161,12 @@ def family_section(summary: Mapping[str, Any]) -> str:
     parts = [
         "<h2>Teacher, student, baseline</h2><p>The student is the audited model. Every model was given the same tokens of the same "
         "records; a record counts as recited if it follows from the prompt alone.</p>",
-        to_html(_sets(said, "name")),
+        in_frame(_sets(said, "name")),
     ]
     if any(row["set"] for row in said["sets"]):
-        parts += ["<p>Every record is in one of eight sets:</p>", to_html(_sets(said, "set"))]
+        parts += ["<p>Every record is in one of eight sets:</p>", in_frame(_sets(said, "set"))]
     parts.append("<p>On the same members, the first minus the second (McNemar's exact test, Holm over the rows):</p>")
-    parts.append(to_html(show_comparisons(said["comparisons"])))
+    parts.append(in_frame(show_comparisons(said["comparisons"])))
     if said["through_teacher"]:
         parts.append("<p>Known only through the teacher, the likeliest first; samples needed by each:</p>")
         rows = [
@@ -172,7 +176,7 @@ def family_section(summary: Mapping[str, Any]) -> str:
             }
             for row in said["through_teacher"]
         ]
-        parts.append(to_html(pd.DataFrame(rows)))
+        parts.append(in_frame(pd.DataFrame(rows)))
     return "".join(parts)
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from palimpsest.audit import first_page
 from palimpsest.audit.drawings import LOOK, STYLES, plot_by_prefix, plot_distributions, plot_roc
 from palimpsest.audit.layout import facts_of_tokens
-from palimpsest.data.masking import escape, to_html
+from palimpsest.data.masking import escape
 from palimpsest.errors import InputError
 from palimpsest.measure.membership_inference import LABELS
 from palimpsest.measure.near_verbatim import NEAR
@@ -47,7 +47,13 @@ def report(folder: str | Path) -> Path:
     (folder / "figures").mkdir(exist_ok=True)
 
     def rates(measure: str, *setting: str) -> str:
-        return to_html(show_rates(summary, measure, *setting))
+        same, table = same_throughout(show_rates(summary, measure, *setting), setting)
+        beside = show_others(summary, measure, *setting)
+        return (
+            (f"<p>Throughout: {escape(same)}.</p>" if same else "")
+            + first_page.in_frame(table)
+            + ("<p>The other models, given the same tokens:</p>" + first_page.in_frame(beside) if len(beside) else "")
+        )
 
     def figure(name: str, alt: str, drawn: Figure) -> str:
         file = folder / "figures" / f"{name}.png"
@@ -58,12 +64,12 @@ def report(folder: str | Path) -> Path:
         parts = {
             "headline": _listed(summary["headline"]),
             "warnings": "<p>Read with it:</p>" + _listed(summary["warnings"]) if summary["warnings"] else "",
-            "facts": to_html(show_facts(summary)),
-            "files": to_html(show_files(summary)),
+            "facts": first_page.in_frame(show_facts(summary)),
+            "files": first_page.in_frame(show_files(summary)),
             "verbatim": rates("verbatim", "k", "m", "end_token"),
             "verbatim_figure": figure("verbatim", ALTS[0], plot_by_prefix(summary)),
             "distributions_figure": figure("distributions", ALTS[1], plot_distributions(path, summary)),
-            "means": to_html(show_means(summary)),
+            "means": first_page.in_frame(show_means(summary)),
             "left_truncated": "<p>Not measured (<code>--left-truncated</code>).</p>",
             "discoverable": rates("discoverable", "sampling", "n", "p", "m", "end_token"),
             "near": NEAR,
@@ -72,18 +78,21 @@ def report(folder: str | Path) -> Path:
             "roc_figure": "",
             "blind": _said_of_texts(summary["blind"]) if summary["blind"] else "",
             "at_risk": first_page.risk_section(summary),
-            "tested": to_html(first_page.show_tested(summary)),
+            "tested": first_page.in_frame(first_page.show_tested(summary)),
             "family": first_page.family_section(summary),
             "secrets": first_page.secrets_section(summary),
             "near_ties": rates("near-tie", "m"),
-            "versions": to_html(show_versions(summary)),
+            "versions": first_page.in_frame(show_versions(summary)),
         }
         if settings["left_truncated"]:
             parts["left_truncated"] = rates("left-truncated", "k", "m", "end_token")
         if settings["approximate"]:
             parts["nearly_verbatim"] = rates("nearly verbatim")
         if summary["membership"]:
-            parts |= {"attacks": to_html(show_attacks(summary)), "roc_figure": figure("roc", ALTS[2], plot_roc(path))}
+            parts |= {
+                "attacks": first_page.in_frame(show_attacks(summary)),
+                "roc_figure": figure("roc", ALTS[2], plot_roc(path)),
+            }
     page = folder / "report.unfinished"
     page.write_text(Template(PAGE.read_text(encoding="utf-8")).substitute(parts), encoding="utf-8")
     return page.replace(folder / "report.html")
@@ -97,17 +106,36 @@ def _listed(lines: Sequence[str]) -> str:
 
 
 def show_rates(summary: Mapping[str, Any], measure: str, *setting: str) -> pd.DataFrame:
-    """The rates of one measure as text: a row per setting, a column per group and model, and members minus non-members."""
-    rates, more = ([row for row in summary[name] if row["measure"] == measure] for name in ("rates", "excess"))
-    rows = [
-        {**r, "label": STYLES[r["group"], r["model"]][2], "text": f"{interval(*_limits(r, 'rate'))}, n = {r['total']}"}
-        for r in rates
-    ]
-    for row in (row for row in more if row["model"] == "model"):
+    """The rates of one measure by the audited model, as text: a row per setting, a column per group, and members minus non-members."""
+    rows = [row for row in _said_rates(summary, measure) if row["model"] == "model"]
+    for row in (row for row in summary["excess"] if (row["measure"], row["model"]) == (measure, "model")):
         apart, low, high = (100 * v for v in _limits(row, "excess"))
         text = f"{apart:+.1f} points ({low:.1f} to {high:.1f})"
         rows.append({**row, "label": "members minus non-members", "text": text})
-    return _wide(rows, ["measure", *setting])
+    return _wide(rows, list(setting) or ["measure"])
+
+
+def show_others(summary: Mapping[str, Any], measure: str, *setting: str) -> pd.DataFrame:
+    """The same rates by the other models, where they were measured; the end of a response is not asked for."""
+    rows = [
+        row for row in _said_rates(summary, measure) if row["model"] != "model" and row.get("end_token") != "required"
+    ]
+    return _wide(rows, ["model", *(name for name in setting if name != "end_token")]) if rows else pd.DataFrame()
+
+
+def _said_rates(summary: Mapping[str, Any], measure: str) -> list[dict[str, Any]]:
+    return [
+        {**r, "label": r["group"].replace("_", "-"), "text": f"{interval(*_limits(r, 'rate'))}, n = {r['total']}"}
+        for r in summary["rates"]
+        if r["measure"] == measure
+    ]
+
+
+def same_throughout(table: pd.DataFrame, setting: Sequence[str]) -> tuple[str, pd.DataFrame]:
+    """The settings that no row changes, in words, and the table without their columns."""
+    same = [name for name in setting if name in table and len(table) > 1 and table[name].nunique() == 1]
+    said = ", ".join(f"{name.replace('_', ' ')} = {table[name].iloc[0]}" for name in same)
+    return said, table.drop(columns=same).rename(columns=lambda name: name.replace("_", " "))
 
 
 def show_means(summary: Mapping[str, Any]) -> pd.DataFrame:

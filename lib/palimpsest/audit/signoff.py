@@ -16,7 +16,7 @@ from palimpsest.measure import extraction
 from palimpsest.measure.extraction import PROBABILITY, SAMPLES
 from palimpsest.measure.near_verbatim import NEAR
 from palimpsest.measure.score_file import pick
-from palimpsest.measure.statistics import clopper_pearson
+from palimpsest.measure.statistics import clopper_pearson, say_samples
 
 SHOWN = 10  # records, and persons, listed as most at risk
 CHANCES = {
@@ -182,13 +182,6 @@ def check_limit(summary: Mapping[str, Any], name: str, limit: float) -> tuple[bo
         needed = math.ceil(math.log(0.025) / math.log1p(-limit))
         said += f". None was found, but fewer than {needed:,} {unit} can't show that it holds"
     return True, said
-
-
-def say_samples(number: float | None) -> str:
-    """A number of samples in few characters; what no number of samples gives is "never"."""
-    if number is None or not math.isfinite(number):
-        return "never"
-    return f"{int(number):,}" if number < 1e6 else f"{number:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def say_at_risk(summary: Mapping[str, Any]) -> Sequence[str]:

@@ -16,6 +16,7 @@ from palimpsest.data.splits import load_records
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.statistics import say_samples
 from palimpsest.study import Run
 
 SHOWN = (
@@ -191,7 +192,7 @@ def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
         cells = []
         for column in columns:
             value = getattr(row, column)
-            text = SETS[value] if column == "split" else _samples(value) if column == "samples" else str(value)
+            text = SETS[value] if column == "split" else say_samples(value) if column == "samples" else str(value)
             number = "" if isinstance(value, str) else f' data-v="{value}"'
             cells.append(f"<td{number}>{escape(text)}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
@@ -201,10 +202,6 @@ def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
     return HTML(
         f'<div class="records">{control}<div class="table-frame tall" role="region" tabindex="0" aria-label="records, most at risk first">{table}</div></div>'
     )
-
-
-def _samples(value: float) -> str:
-    return "never" if not np.isfinite(value) else f"{value:,.0f}" if value < 1e7 else f"{value:.0e}"
 
 
 def show_sets(at_risk: pd.DataFrame) -> HTML:

@@ -23,7 +23,7 @@ PAPER = "#ffffff"
 LEAST = 0.8  # a panel is drawn no smaller than this share of its own size, if the page has room for it
 UNNAMED = "figure"  # until the book puts the caption there
 WIDTH = re.compile(r"max-width:(\d+)px")
-INTERVAL = re.compile(r"(?<=<td>)([^<(]*\d[^<(]*?) (\([^)<]*\d to [^)<]*\))")
+INTERVAL = re.compile(r"(?<=<td>)([^<(]*\d[^<(]*?) (\([^)<]*\d to [^)<]*\)(?:, n = \d+)?)")
 _COUNTER = itertools.count()
 
 
@@ -49,10 +49,14 @@ def as_html(figure: plt.Figure) -> str:
 
 
 def table_as_html(frame: pd.DataFrame) -> str:
-    """A table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still too
-    wide is scrolled within its own frame, by keyboard as well."""
-    cells = frame.to_html(border=0, max_rows=pd.get_option("display.max_rows"))
-    cells = INTERVAL.sub(r"\1 <small>\2</small>", cells)
+    """A table in its frame (`framed`)."""
+    return framed(frame.to_html(border=0, max_rows=pd.get_option("display.max_rows")))
+
+
+def framed(table: str) -> str:
+    """An HTML table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still
+    too wide is scrolled within its own frame, by keyboard as well."""
+    cells = INTERVAL.sub(r"\1 <small>\2</small>", table)
     return f'<div class="table-frame" role="region" tabindex="0" aria-label="table">{cells}</div>'
 
 

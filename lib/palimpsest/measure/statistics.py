@@ -191,6 +191,15 @@ def interval(rate: float, low: float, high: float) -> str:
     return "not measurable" if pd.isna(rate) else f"{100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def say_samples(number: float | None) -> str:
+    """A number of samples in words; beyond a billion only that, and what no number of samples gives is "never"."""
+    if number is None or not np.isfinite(number):
+        return "never"
+    if number < 1e6:
+        return f"{int(number):,}"
+    return f"{number / 1e6:.3g} million" if number < 1e9 else "over a billion"
+
+
 def percent(row, name: str = "rate", total: str = "total") -> str:
     """A rate with its count and interval, as running text: "27.6 % (n = 337; 95 % interval 23.1 to 32.6)"."""
     low, high = (row["low"], row["high"]) if name == "rate" else (row[f"{name}_low"], row[f"{name}_high"])
