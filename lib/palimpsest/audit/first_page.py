@@ -81,7 +81,7 @@ def show_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
                 "samples": say_samples(row["samples_needed"]),
                 **beside,
                 "record": f"{row['text']}: {row['length']} tokens, {row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
-                + (", recited by greedy decoding" if row["recited"] else ""),
+                + (", recited" if row["recited"] else ""),
             }
         )
     return pd.DataFrame(rows)
