@@ -186,7 +186,7 @@ def test_auc_of_perfect_separation_still_has_an_interval():
         (1, "1"),
         (123456.0, "123,456"),
         (3.2e6, "3.2 million"),
-        (2e18, "over a billion"),
+        (2e18, "more than a billion"),
         (None, "never"),
         (np.inf, "never"),
     ],

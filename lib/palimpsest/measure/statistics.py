@@ -197,7 +197,7 @@ def say_samples(number: float | None) -> str:
         return "never"
     if number < 1e6:
         return f"{int(number):,}"
-    return f"{number / 1e6:.3g} million" if number < 1e9 else "over a billion"
+    return f"{number / 1e6:.3g} million" if number < 1e9 else "more than a billion"
 
 
 def percent(row, name: str = "rate", total: str = "total") -> str:
