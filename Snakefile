@@ -63,7 +63,9 @@ def shell_line(line, log):
     Snakemake sets the thread variables of every numerical library to the rule's threads."""
     log = shlex.quote(f"{RUN}/logs/{log}.txt")
     logs = shlex.quote(f"{RUN}/logs")
-    return f"mkdir -p {logs}; {PYTHON} -m palimpsest.book.launch {line} > {log} 2>&1 || (tail -n 15 {log}; exit 1)"
+    run = f"{PYTHON} -m palimpsest.book.launch"
+    left = f"{run} progress --study {shlex.quote(STUDY)} --run-dir {shlex.quote(RUN)} --cores {workflow.cores or 1}"
+    return f"mkdir -p {logs}; ({run} {line} > {log} 2>&1 || (tail -n 15 {log}; exit 1)) && ({left} || true)"
 
 
 def notebook(name, log, **parameters):
@@ -129,7 +131,7 @@ rule teacher:
     output:
         f"{RUN}/notebooks/02_teacher.ipynb",
     params:
-        fingerprint=[PRINTS["models/teacher"], PRINTS["scores/teacher"], PRINTS["teacher_text"] if "seq_kd" in S.methods else ""],
+        fingerprint=[PRINTS["models/teacher"], PRINTS["scores/teacher"], PRINTS["teacher_text"] if "seq_kd" in S.every_method() else ""],
     priority: 20
     threads: left_by(BESIDE_TEACHER)
     resources:
@@ -161,8 +163,9 @@ rule student:
         f"{RUN}/notebooks/runs/{{arm}}.ipynb",
     params:
         fingerprint=lambda w: [PRINTS[f"models/{w.arm}"], PRINTS[f"scores/{w.arm}"]],
-    # the longest arms first, so that no core is left alone with one at the end
-    priority: lambda w: 5 if METHODS[ARMS[w.arm].method].samples else 0
+    # The longest arms first, so that no core is left alone with one at the end; in a study of several sittings they come last, for
+    # they are what can be done without where hours run out.
+    priority: lambda w: (1 if PARTS else 5) if METHODS[ARMS[w.arm].method].samples else 4 if PARTS else 0
     threads: EACH
     resources:
         gpu=GPU,

@@ -96,7 +96,7 @@ say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 # its reference must therefore be read beside every result of such a method.
 
 # %%
-if any(METHODS[method].text == "teacher" for method in study.methods):
+if any(METHODS[method].text == "teacher" for method in study.every_method()):
     stages.prepare_teacher_text(run)
 say(training.say_teacher_text(run))
 

@@ -6,20 +6,20 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import changed, tiny, write
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest.book import bases, stages
-from palimpsest.data.records import read_records, training_rows
+from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
-from palimpsest.measure import finished, models
+from palimpsest.measure import finished
 from palimpsest.measure.finished import load_scores
-from palimpsest.study import METHODS, Arm, Run, load_study, open_run
+from palimpsest.study import METHODS, Arm, Run, open_run
 from palimpsest.study.files import root
 
 
@@ -135,6 +135,22 @@ def test_warm_start_begins_from_the_students_own_sft(tmp_path):
 # ---------------------------------------------------------------- what is stale
 
 
+def test_a_student_measured_in_bf16_is_kept_in_bf16_and_what_others_begin_from_in_fp32(tmp_path):
+    run = changed(tiny(tmp_path, "sft, rkl_student_warm"), measure={"precision": "bf16"})
+    stages.train_teacher(run)
+    for arm in run.study.arms():
+        stages.train_student(run, arm)
+    kept = {p.parent.name: {w.dtype for w in load_file(p).values()} for p in run.path.glob("models/*/*.safetensors")}
+    narrow = {arm.name for arm in run.study.arms()}
+    assert len(kept) == 6 and all(t == {torch.bfloat16 if m in narrow else torch.float32} for m, t in kept.items())
+    last = pd.read_csv(run.model("small-sft-s0") / "trajectory.csv").iloc[-1]
+    scores = load_scores(run, "small-sft-s0").set_index("id")
+    letters = load_records(run).query("split == 'member' and kind == 'letter'")["id"]
+    assert -np.concatenate(list(scores.loc[letters, "logprob"])).mean() == pytest.approx(
+        last["member_loss"], abs=0.01
+    )  # other batches
+
+
 def test_checkpoints_of_other_settings_are_not_resumed(tmp_path):
     """After a divergence or a kill, the settings are changed: nothing of the former attempt may be gone on with."""
     run = tiny(tmp_path, "sft", "by_size: {small: {learning_rate: 1.0e+30, max_grad_norm: 1.0e+30, epochs: 4}}\n")
@@ -195,114 +211,6 @@ def test_somebody_elses_folder_is_not_emptied(tmp_path):
     with pytest.raises(InputError, match="holds thesis.txt, which no stage of a run has written"):
         bases.prepare_data(run)
     assert (run.data / "thesis.txt").exists()
-
-
-def llama(folder, tokenizer, layers=4, width=32):
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        max_position_embeddings=192,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-OWN = """
-extends: {smoke}
-name: own
-tokenizer: {{vocabulary: null}}
-pretrain: null
-methods: [sft, fkl]
-data: {{source: {data}, annotations: [], public: 12, members: 8, non_members: 8, test: 3, canaries: {{}}, coins: 0, twins: 0, halves: false, validation: 0}}
-models:
-  teacher: {{path: {teacher}}}
-  students: {{{students}}}
-teacher: {{epochs: 1}}
-student: {{epochs: 1, {more}}}
-"""
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A study of the user's own models and file, in place of hub ids."""
-    records = read_records(root() / "data" / "helpdesk" / "records.jsonl").head(40)
-    records[["instruction", "context", "response"]].to_csv(tmp_path / "mine.csv", index=False)
-    tokenizer = models.train_tokenizer(records["response"], 300)
-    llama(tmp_path / "teacher", tokenizer)
-
-    def write(students, more="batch_size: 4"):
-        path = tmp_path / "own.yaml"
-        smoke = root() / "studies" / "smoke.yaml"
-        path.write_text(
-            OWN.format(
-                smoke=smoke, data=tmp_path / "mine.csv", teacher=tmp_path / "teacher", students=students, more=more
-            )
-        )
-        return open_run(load_study(path), tmp_path / "run")
-
-    return write
-
-
-def test_own_models_and_a_student_of_the_layers_of_most_influence(own, tmp_path):
-    run = own("half: {keep: 2}")
-    stages.train_teacher(run)
-    stages.train_student(run, Arm("half", "fkl", 0))
-    teacher, half = (
-        load_file(tmp_path / "run" / "models" / n / "model.safetensors") for n in ("base-teacher", "base-half")
-    )
-    facts = run.facts(Arm("half", "none"))
-    assert facts["kept"] == sorted(sorted(range(4), key=lambda i: -facts["influence"][i])[:2])
-    for place, layer in enumerate(facts["kept"]):
-        name = "model.layers.{}.mlp.up_proj.weight"
-        assert torch.equal(half[name.format(place)], teacher[name.format(layer)])
-    assert run.facts(Arm("half", "fkl", 0))["steps"] == 2 and "test_loss_healed" not in facts
-
-
-def test_a_cut_student_is_healed_on_public_text_alone_by_the_model_it_was_cut_from(own, tmp_path):
-    run = own(
-        "half: {keep: 2}", "batch_size: 4}\nheal: {epochs: 8, batch_size: 4, learning_rate: 1.0e-2, precision: fp32"
-    )
-    bases.train_base(run, "half")
-    facts = run.facts(Arm("half", "none"))
-    assert facts["method"] == "fkl" and facts["examples_per_epoch"] == 12
-    whole, cut, healed = (facts[f"test_loss_{name}"] for name in ("whole", "cut", "healed"))
-    assert abs(healed - whole) < abs(cut - whole)
-    records = bases.prepare_data(run)
-    public, private = (records[records["split"].eq("public") == is_public] for is_public in (True, False))
-    assert len(public) == 12 and not set(public["id"]) & set(private["id"])
-
-
-def test_lora_trains_and_is_merged_and_missing_layers_are_named(own, tmp_path):
-    run = own("half: {keep: 2}", "batch_size: 4, lora: {rank: 2, targets: [q_proj]}")
-    stages.train_teacher(run)
-    stages.train_student(run, Arm("half", "fkl", 0))
-    weights = load_file(tmp_path / "run" / "models" / "half-fkl-s0" / "model.safetensors")
-    assert not any("lora" in name for name in weights)
-    run = own("half: {keep: 2}", "batch_size: 4, lora: {targets: [c_attn]}")
-    with pytest.raises(InputError, match=r"LoRA targets \['c_attn'\] do not fit: .*This model has .*q_proj"):
-        stages.train_student(run, Arm("half", "fkl", 0))
-
-
-def test_other_tokenizers_are_refused(own, tmp_path):
-    other = models.train_tokenizer(["completely other text, 123"] * 9, 280)
-    llama(tmp_path / "student", other, layers=2)
-    run = own(f"other: {{path: {tmp_path / 'student'}}}")
-    with pytest.raises(
-        InputError, match=r"teacher and student 'other' have different tokenizers \(300 and 2\d\d entries"
-    ):
-        bases.train_base(run, "other")
-
-
-def test_hub_ids_without_network(own, tmp_path):
-    run = own("far: {path: nobody/nothing-of-this-name}")
-    with pytest.raises(InputError, match="cannot load 'nobody/nothing-of-this-name'.*give a local folder"):
-        bases.train_base(run, "far")
 
 
 SCRIPT = "import sys; from palimpsest.study import Arm, open_run; from palimpsest.book import bases, stages; stages.train_student(open_run(sys.argv[1], sys.argv[2]), Arm('small', sys.argv[3], 0))"

@@ -35,9 +35,11 @@ def test_demo_is_the_whole_comparison():
     study = load_study("studies/demo.yaml")
     assert len(study.models.students) == 2 and len(study.methods) == 8 and len(study.arms()) == 16
     more = load_study("studies/demo-replicates.yaml")
-    assert more.methods_of("small") == [*more.methods, *more.methods_by_size["small"]] and set(METHODS) == set(
-        more.methods_of("small")
-    )
+    assert more.methods_of("small") == [*more.methods, *more.methods_by_size["small"]]
+    assert set(METHODS) - set(more.methods_of("small")) == {
+        "sft_lora",
+        "fkl_lora",
+    }  # for models of a width worth adapting
     assert more.methods_of("medium") == more.methods and set(study.methods) < set(more.methods)
     for arm in study.arms():  # replicate 0 is the demo's
         assert more.training(arm.size, arm.method) == study.training(arm.size, arm.method)

@@ -13,6 +13,7 @@ from palimpsest.data.examples import Example
 from palimpsest.data.records import prompt_texts
 from palimpsest.data.splits import draw_splits, fit_lengths, load_records, read_study_records, select
 from palimpsest.measure import models
+from palimpsest.measure.checkpoints import find_checkpoint
 from palimpsest.measure.compatibility import check_models
 from palimpsest.measure.finished import examples_of, load_trained, measure_model
 from palimpsest.measure.layers import block_influence, keep_layers
@@ -104,10 +105,12 @@ def train_base(run: Run, size: str) -> Path:
                 )
                 own = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
                 models.check_same_tokenizer(tokenizer, own, size)
+                found = find_checkpoint(start.path, start.revision)
+                facts |= {**found.facts, "notes": found.notes}
                 model.save_pretrained(folder)
                 tokenizer.save_pretrained(folder)
             began = start.path or ("layers kept" if start.keep else "scratch")
-            facts |= about(arm) | describe(run, arm, model, began)
+            facts |= about(arm) | describe_model(run, arm, model, began)
     measure_model(run, arm.name)
     return folder
 
@@ -117,7 +120,7 @@ def _cut(run: Run, keep: int, tokenizer, folder: Path) -> tuple[Any, dict]:
     distilled from the base it was cut from, on public text.
 
     Facts: `kept` and `influence` of the layers; on the test records `test_loss_whole`, `test_loss_cut` and, healed,
-    `test_loss_healed` (nats per response token).
+    `test_loss_healed` (nats per response token) and `healed_by` (a method).
     """
     study, records = run.study, prepare_data(run)
     whole, _ = load_trained(run, "base-teacher")
@@ -134,7 +137,7 @@ def _cut(run: Run, keep: int, tokenizer, folder: Path) -> tuple[Any, dict]:
         return model, facts
     teacher, _ = load_trained(run, "base-teacher", dtype=study.heal.precision)
     facts |= _learn_public(run, model, tokenizer, study.heal, folder, teacher)
-    return model, facts | {"test_loss_healed": _loss(model, test)}
+    return model, facts | {"test_loss_healed": _loss(model, test), "healed_by": HEALED_BY}
 
 
 def _learn_public(run: Run, model, tokenizer, settings, folder: Path, teacher=None) -> dict:
@@ -162,7 +165,8 @@ def about(arm: Arm) -> dict:
     return {"size": arm.size, "method": arm.method, "role": arm.role}
 
 
-def describe(run: Run, arm: Arm, model, began: str) -> dict:
+def describe_model(run: Run, arm: Arm, model, began: str) -> dict:
+    """Facts for `run.json` of a model just made: `start`, what it began from; `trust_remote_code`; `parameters`; `bytes` in memory."""
     start = run.study.start(arm.size)
     own_code = (
         run.study.models.teacher if start.keep else start

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from palimpsest.book.bases import draw_records
 from palimpsest.book.checks import disk
+from palimpsest.book.progress import STARTING
 from palimpsest.book.stages import WATCHED
 from palimpsest.data.examples import Example
 from palimpsest.data.records import training_rows
@@ -33,7 +34,6 @@ from palimpsest.study.sections import Training
 from palimpsest.train.batches import completion_batch
 from palimpsest.train.losses import Divergence, summed_loss
 
-STARTING = 12.0  # seconds until a stage has imported what it needs and loaded its models
 TRIED = 6  # records that speed is measured on, of the middle of the lengths
 COLUMNS = ["part", "stage", "training_flops", "measuring_flops", "seconds"]
 

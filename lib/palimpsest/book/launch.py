@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from palimpsest.book.progress import say_progress
 from palimpsest.errors import InputError
 from palimpsest.study import locate, near, open_run
 
@@ -43,11 +44,12 @@ STAGES = {
     "part": "carry out a part of a study: another replicate, the tuning, a shadow model",
     "tables": "write everything that the chapters read",
     "pages": "put the sources of the book together",
+    "progress": "say what is done and how long the rest will take",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m palimpsest.book.launch notebook | base | teacher-text | part | tables | pages ...`; exit code 2 for bad input, 1 for a
+    """`python -m palimpsest.book.launch notebook | base | teacher-text | part | tables | pages | progress ...`; exit code 2 for bad input, 1 for a
     failed cell."""
     parser = argparse.ArgumentParser(prog="palimpsest.book.launch", description="Run one stage of a study.")
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -65,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "part":
             stage.add_argument("--part", required=True, help="replicate1, ..., tuning, shadow0, ...")
             stage.add_argument("--what", required=True, help="teacher, or a student size")
+        if name == "progress":
+            stage.add_argument("--cores", type=int, required=True)
         if name == "pages":
             stage.add_argument("--out", type=Path, required=True, help="folder to write; emptied first")
     given = parser.parse_args(arguments)
@@ -86,10 +90,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_stage(given: argparse.Namespace) -> None:
     """One of `STAGES`."""
+    run = open_run(given.study, given.run_dir)
+    if given.kind == "progress":  # apart, for the rest takes seconds to import
+        print(say_progress(run, given.cores))
+        return
     from palimpsest.book import assembly, bases, stages
     from palimpsest.book.carry_out import carry_out
 
-    run = open_run(given.study, given.run_dir)
     if given.kind == "base":
         bases.train_base(run, given.size)
     elif given.kind == "teacher-text":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from palimpsest.book.bases import about, describe, train_base
+from palimpsest.book.bases import about, describe_model, train_base
 from palimpsest.data.examples import Example
 from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
@@ -190,6 +190,7 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, witho
         ),
         teacher=teacher,
         cache=cache,
+        keep_in=how.precision if name == arm.name and arm.seed is not None else "fp32",  # others are begun from
     )
     learned_from = {"teacher_parameters": models.parameter_count(teacher) if teacher else 0}
-    return facts | describe(run, arm, model, start) | learned_from
+    return facts | describe_model(run, arm, model, start) | learned_from

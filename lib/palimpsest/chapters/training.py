@@ -135,7 +135,7 @@ def say_trajectory(path: pd.DataFrame, unit: str) -> list[str]:
 
 def say_teacher_text(run: Run) -> str:
     """How much of the text that the teacher wrote is the reference itself."""
-    if not any(METHODS[method].text == "teacher" for method in run.study.methods):
+    if not any(METHODS[method].text == "teacher" for method in run.study.every_method()):
         return "No method of this study trains on text that the teacher wrote, so it wrote none."
     facts = run.require("teacher_text")
     same = rate_text(rate_of(facts["same_as_reference"], facts["records"]))

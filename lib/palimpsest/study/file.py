@@ -87,7 +87,7 @@ class Study(Section):
             raise ValueError("a model given by `path` brings its own tokenizer: leave `tokenizer.vocabulary` out")
         for more in self.methods_by_size.values():
             check_methods([*self.methods, *more])
-        known_here = list(dict.fromkeys(m for size in self.models.students for m in self.methods_of(size)))
+        known_here = self.every_method()
         for where, given, known in (
             ("by_size", self.by_size, self.models.students),
             ("by_arm", self.by_arm, self.models.students),
@@ -126,6 +126,10 @@ class Study(Section):
     def methods_of(self, size: str) -> list[str]:
         """The methods a size is trained by."""
         return [*self.methods, *self.methods_by_size.get(size, [])]
+
+    def every_method(self) -> list[str]:
+        """The methods that any size is trained by."""
+        return list(dict.fromkeys(m for size in self.models.students for m in self.methods_of(size)))
 
     def everyone(self) -> list["Arm"]:
         """All models of the study in reading order: those before fine-tuning, the teacher, the students."""

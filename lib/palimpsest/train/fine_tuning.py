@@ -14,7 +14,7 @@ from trl import SFTConfig
 
 from palimpsest.data.examples import Example, goldfish
 from palimpsest.errors import InputError
-from palimpsest.measure.models import default_device, detect_precision
+from palimpsest.measure.models import default_device, detect_precision, torch_dtype
 from palimpsest.study.files import remove
 from palimpsest.study.methods import METHODS, Method
 from palimpsest.study.sections import Lora, Training
@@ -86,6 +86,7 @@ def fine_tune(
     watch: Callable[..., Trajectory] | None = None,
     teacher: PreTrainedModel | None = None,
     cache: Path | None = None,
+    keep_in: str = "fp32",
 ) -> dict[str, Any]:
     """Train, resuming from the last whole checkpoint in `folder`; write model, tokenizer and trajectory there.
 
@@ -94,6 +95,7 @@ def fine_tune(
         watch: makes the trajectory, from the folder and the optimizer steps of an epoch (`functools.partial` of `Trajectory`).
         teacher: needed by the methods that compare with its distribution; used and cached in the dtype it was loaded in.
         cache: folder with the teacher's hidden states on `examples` (methods on reference text).
+        keep_in: precision of the written weights: half the disk in bf16, for a model that is only measured, and in bf16.
 
     Returns:
         Facts for `run.json`, of what was done: `method`, `batches_per_epoch`, `examples_per_epoch`, `tokens_per_epoch`,
@@ -137,7 +139,7 @@ def fine_tune(
     facts |= {"devices": {"type": device, "count": 1}, "peak_memory_bytes": peak}
     trained = trainable.merge_and_unload() if settings.lora else trainable
     trained.config.use_cache = True
-    trained.save_pretrained(folder)
+    trained.to(torch_dtype(keep_in)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     remove(checkpoints)
     return facts
