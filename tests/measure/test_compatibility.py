@@ -50,7 +50,7 @@ def check(tmp_path):
         }
         tree = {
             **{"name": "own", "title": "own", "methods": ["sft", "fkl"], "models": starts},
-            **{"data": {"source": "d.jsonl", "members": 1, "non_members": 1, "test": 1}},
+            **{"data": {"source": "d.jsonl", "public": 1, "members": 1, "non_members": 1, "test": 1}},
             **{"teacher": TRAINED, "student": TRAINED},
         }
         (tmp_path / "own.yaml").write_text(yaml.safe_dump(tree))
