@@ -211,7 +211,7 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
         out.append(summary["blind"]["warning"])
     uniform = math.log(summary["model"]["vocabulary"])
     loss = next(row["mean"] for row in summary["means"] if row["measure"] == "loss")  # the members' come first
-    if loss > uniform:
+    if loss > uniform and not any("worse than guessing" in line for line in out):  # the self-check saw it first
         out.append(
             f"The model does worse than guessing ({loss:.2f} nats per token; a uniform guess has {uniform:.2f}): its tokenizer "
             "or the prompt template may be another than in training."

@@ -275,11 +275,15 @@ def show_quality(quality: pd.DataFrame) -> pd.DataFrame:
     """A row per model: test loss, and ROUGE with half the width of its interval."""
     shown = {"test loss": quality["test_loss"].round(2)}
     for name, title in (("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("rougeL", "ROUGE-L")):
-        shown[title] = [f"{m:.3f} ± {e:.3f}" for m, e in quality[[name, f"{name}_error"]].to_numpy(float)]
+        pairs = quality[[name, f"{name}_error"]].to_numpy(float)
+        shown[title] = ["not applicable" if np.isnan(m) else f"{m:.3f} ± {e:.3f}" for m, e in pairs]
     return pd.DataFrame({**shown, "records": quality["records"]}).set_index(figures.label_seeds(quality)["label"])
 
 
 def say_quality(quality: pd.DataFrame) -> str:
     """The best student at the end of training."""
     best = quality[quality["role"].isin(["student", "baseline"])].sort_values("test_loss").iloc[0]
-    return f"The lowest test loss of a student at the end is that of {best['label']}: {best['test_loss']:.2f} nats per token."
+    said = f"The lowest test loss of a student at the end is that of {best['label']}: {best['test_loss']:.2f} nats per token."
+    if quality["rougeL"].isna().all():
+        said += " ROUGE does not apply: its tokenizer knows the letters a to z only, and these records are written in others."
+    return said

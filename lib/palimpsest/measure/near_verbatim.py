@@ -111,7 +111,7 @@ def similarity(text: str, reference: str) -> dict[str, float]:
         letters a-z and digits, in lower case, so NaN where more than half of the reference's letters are others). `edit_similarity`: 1 - Levenshtein distance / length of the longer
         text, in characters, 0 to 1. `longest_common`: the longest run of characters found in both, in characters.
     """
-    readable = _in_rouge_script(reference)
+    readable = in_rouge_script(reference)
     if text == reference:
         return {"rouge_l": 1.0 if readable else np.nan, "edit_similarity": 1.0, "longest_common": len(text)}
     return {
@@ -121,7 +121,7 @@ def similarity(text: str, reference: str) -> dict[str, float]:
     }
 
 
-def _in_rouge_script(reference: str) -> bool:
+def in_rouge_script(reference: str) -> bool:
     """Whether ROUGE's tokenizer, which knows a-z and digits only, keeps half or more of a text's letters."""
     letters = [c for c in reference.lower() if c.isalpha()]
     return 2 * sum(c.isascii() for c in letters) >= len(letters)

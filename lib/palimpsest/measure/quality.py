@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from palimpsest.data.examples import Example, ends_of
 from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
+from palimpsest.measure.near_verbatim import in_rouge_script
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 SLACK = 1.5  # a text may run half as long again as the longest reference before it is stopped
@@ -48,7 +50,11 @@ def generate_and_compare(
 
 
 def rouge(texts: Sequence[str], references: Sequence[str]) -> dict[str, list[float]]:
-    """ROUGE-1, ROUGE-2 and ROUGE-L F-measures of each text against its reference, in [0, 1]."""
+    """ROUGE-1, ROUGE-2 and ROUGE-L F-measures of each text against its reference, in [0, 1]; NaN where its tokenizer, which
+    keeps the letters a-z and digits, drops most letters of the reference: a perfect answer would have 0."""
     scorer = RougeScorer(list(ROUGE), use_stemmer=False)
-    rows = [scorer.score(reference, text) for text, reference in zip(texts, references, strict=True)]
-    return {name: [row[name].fmeasure for row in rows] for name in ROUGE}
+    rows = [
+        scorer.score(reference, text) if in_rouge_script(reference) else None
+        for text, reference in zip(texts, references, strict=True)
+    ]
+    return {name: [np.nan if row is None else row[name].fmeasure for row in rows] for name in ROUGE}

@@ -60,7 +60,7 @@ edit_similarity_low: float: lower end of its 95 % interval
 edit_similarity_high: float: upper end
 test_loss: float: loss on the test records, nats per response token
 records: int: records a number is made of
-rouge1: float: ROUGE-1 F-measure on the test prompts, mean
+rouge1: float: ROUGE-1 F-measure on the test prompts, mean over records in letters that its tokenizer knows
 rouge2: float: ROUGE-2
 rougeL: float: ROUGE-L
 rouge1_error: float: half-width of its 95 % normal interval over records
