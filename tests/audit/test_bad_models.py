@@ -10,11 +10,12 @@ import pytest
 import torch
 from audits import write
 from ggufs import write_gguf
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palimpsest import cli
-from palimpsest.measure.models import train_tokenizer
+from palimpsest.measure.models import load_model, train_tokenizer
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
 WORDS = train_tokenizer(["Who has the key? Ann has it."] * 9, 280)
@@ -162,9 +163,13 @@ FOLDERS = {
         "is an adapter on '/nowhere/base', which can't be had .* --base",
     ),
     "adapter without weights": (lambda f: adapter(f, str(f.parent / "m")), "adapter_model.safetensors is missing"),
+    "weights of another program": (
+        lambda f: (pickled(f), (f / "pytorch_model.bin").rename(f / "model.pt")),
+        "as model.pt, a pickle.* Load it with the code that wrote it",
+    ),
     "adapter pickled": (
         lambda f: (adapter(f, str(f.parent / "m")), torch.save({}, f / "adapter_model.bin")),
-        "as adapter_model.bin, a pickle",
+        "as adapter_model.bin, a pickle.* convert it: python -c",
     ),
     "adapter damaged": (lambda f: (adapter(f), cut(f / "adapter_config.json")), "adapter_config.json is damaged"),
     "adapter of a kind unknown": (
@@ -219,6 +224,27 @@ def test_folders(good, tmp_path, capsys, case):
     spoil(tmp_path / "bad")
     refused(capsys, audit(good, tmp_path / "bad", tmp_path / "out"), said)
     assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def pickled_adapter(folder):
+    """Weights of a LoRA adapter on the model beside it, as a pickle."""
+    adapter(folder, str(folder.parent / "m"))
+    kept = get_peft_model(
+        load_model(folder.parent / "m"), LoraConfig(**{k: v for k, v in ADAPTER.items() if k != "peft_type"})
+    )
+    torch.save(get_peft_model_state_dict(kept), folder / "adapter_model.bin")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("spoil", [pickled, pickled_adapter])
+def test_the_command_that_a_message_names_mends_a_pickle(good, tmp_path, capsys, spoil):
+    for name in ("m", "bad"):
+        shutil.copytree(good / "m", tmp_path / name)
+    spoil(tmp_path / "bad")
+    assert audit(good, tmp_path / "bad", tmp_path / "out") == 2
+    [program] = re.findall(r'convert it: python -c "(.*)"', capsys.readouterr().err)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert audit(good, tmp_path / "bad", tmp_path / "out") == 0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ def test_rouge_is_the_librarys_and_empty_in_scripts_that_its_tokenizer_drops():
     wanted = scorer.score("the code of ten", "a code of ten")
     for name in ROUGE:
         assert found[name][0] == pytest.approx(wanted[name].fmeasure) and np.isnan(found[name][1])
-    assert scorer.score("Ο κωδικός είναι δέκα", "Ο κωδικός είναι δέκα")["rougeL"].fmeasure == 0  # what it would be told
+    assert (
+        scorer.score("Ο κωδικός είναι δέκα", "Ο κωδικός είναι δέκα")["rougeL"].fmeasure == 0
+    )  # what it would be told
 
 
 def test_where_no_record_is_in_its_letters_the_chapter_says_so():

@@ -240,12 +240,25 @@ def check_files(found: Checkpoint) -> None:
     if pickled := [p.name for p in files if p.suffix in PICKLED and p.name != "training_args.bin"]:
         raise CannotLoadError(
             f"{name!r} has its weights as {pickled[0]}, a pickle, which can run code when it is read; only safetensors are "
-            f'loaded. If you trust it, convert it: python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{name}').save_pretrained('{name}')\""
+            f"loaded. {_converted(folder, pickled[0])}"
         )
     raise CannotLoadError(
         f"{name!r} has a configuration and no weights: {wanted} is missing; copy or download it again"
     )
+
+
+def _converted(folder: Path, file: str) -> str:
+    """How to make safetensors of a pickle."""
+    if file.startswith("adapter_model"):  # the library's own saving fails on such a folder
+        program = (
+            f"import torch; from safetensors.torch import save_file; save_file(torch.load(r'{folder / file}', "
+            f"weights_only=True), r'{folder / ADAPTER_WEIGHTS}')"
+        )
+    elif file.startswith("pytorch_model"):
+        program = f"from transformers import AutoModelForCausalLM as M; M.from_pretrained(r'{folder}').save_pretrained(r'{folder}')"
+    else:
+        return "Load it with the code that wrote it, and write the model with its save_pretrained"
+    return f'If you trust it, convert it: python -c "{program}"'
 
 
 def _instead_of_a_model(folder: Path, files: list[Path]) -> str:
