@@ -1,8 +1,11 @@
 """Shards: together the same as one audit, to the last digit; a missing, foreign or empty one is refused by name."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -94,12 +97,27 @@ def test_merge_on_the_command_line(parts, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_workflow_runs_the_shards_and_merges(place, tmp_path):
-    data = write(tmp_path / "m.jsonl", people(2_100, 1))
+def test_the_workflow_goes_on_after_a_kill_and_its_shards_are_one_audit(place, tmp_path):
+    data = write(tmp_path / "m.jsonl", people(8_100, 1))  # five pieces, so that two shards have two
+    whole_, out = audited(place / "tuned", data, tmp_path / "whole", approximate=False), tmp_path / "out"
     options = f"--model {place / 'tuned'} --data {data} --no-approximate"
-    command = [sys.executable, "-m", "snakemake", "-s", str(shards.WORKFLOW), "--cores", "1", "--config", "shards=2"]
-    done = subprocess.run(
-        [*command, f"out={tmp_path / 'out'}", f"options={options}"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["data"]["members"]["records"] == 2_100
+    command = [sys.executable, "-m", "snakemake", "-s", str(shards.WORKFLOW), "--cores", "2", "--config", "shards=3"]
+    command += [f"out={out}", f"options={options}"]
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with subprocess.Popen(command, **quiet) as running:
+        while not (scored := list(out.glob("shards/*/partial/*/members/*.parquet"))) and running.poll() is None:
+            time.sleep(0.01)
+        os.killpg(running.pid, signal.SIGKILL)
+    times = [piece.stat().st_mtime_ns for piece in scored]
+    assert times and not (out / "summary.json").exists() and len(list(out.glob("shards/*/shard/shard.json"))) < 3
+    for more in (["--unlock"], ["--rerun-incomplete"]):
+        again = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+    kept = [out / "shards" / piece.parts[-5] / "shard" / "members" / piece.name for piece in scored]
+    assert [piece.stat().st_mtime_ns for piece in kept] == times  # not scored again
+    merged = json.loads((out / "summary.json").read_text())
+    assert {k: v for k, v in merged.items() if k not in OWN} == {
+        k: v for k, v in json.loads(json.dumps(whole_)).items() if k not in OWN
+    }
+    both = [pd.read_parquet(folder / "records.parquet") for folder in (tmp_path / "whole", out)]
+    pd.testing.assert_frame_equal(*both, check_exact=True)

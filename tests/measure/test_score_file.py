@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from palimpsest.data.examples import Example
+from palimpsest.measure import score_file
 from palimpsest.measure.score_file import ROUNDED, windows, write_scores
 
 
@@ -50,3 +52,15 @@ def test_a_score_file_is_about_half_as_large_and_no_verdict_changes(tmp_path):
         assert (np.abs(other) <= np.abs(one)).all() and np.allclose(one, other, rtol=1 / 32_000, atol=0)
     write_scores(back, tmp_path / "again.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "again.parquet"), back, check_exact=True)
+
+
+def test_tables_are_gathered_in_order_until_they_are_large_enough(monkeypatch):
+    tables = [pa.table({"n": [3 * i, 3 * i + 1, 3 * i + 2]}) for i in range(5)]
+    monkeypatch.setattr(score_file, "ROWS", 6)
+    assert [one["n"].to_pylist() for one in score_file.gathered(tables)] == [
+        list(range(6)),
+        list(range(6, 12)),
+        [12, 13, 14],
+    ]
+    monkeypatch.setattr(score_file, "BYTES", 1)
+    assert len(list(score_file.gathered(iter(tables)))) == 5 and not list(score_file.gathered([]))

@@ -26,12 +26,18 @@ def write_persons(reading: Reading, path: Path) -> None:
     """
     if "person" not in reading.facts["columns"]:
         return
-    parts = [table.select(["id", "row", "person"]).to_pandas() for table in row_groups(reading.path)]
-    names = np.concatenate([pd.util.hash_array(part["person"].to_numpy(object), categorize=False) for part in parts])
-    nobody = np.concatenate([(part["person"] == "").to_numpy() for part in parts])
+    frames = (table.select(["id", "row", "person"]).to_pandas() for table in row_groups(reading.path))
+    parts = [
+        (
+            pd.util.hash_array(part["person"].to_numpy(object), categorize=False),
+            (part["person"] == "").to_numpy(),
+            part["row"].to_numpy(),
+            _numbers(part["id"]),
+        )
+        for part in frames  # of each some bytes a row stay in memory, and no name
+    ]
+    names, nobody, rows, records = (np.concatenate(one) for one in zip(*parts, strict=True))
     reading.facts["unnamed"] = int(nobody.sum())
-    rows = np.concatenate([part["row"].to_numpy() for part in parts])
-    records = np.concatenate([_numbers(part["id"]) for part in parts])
     _, first, whose = np.unique(names, return_index=True, return_inverse=True)
     table = pd.DataFrame({"record": records, "person": np.where(nobody, rows, rows[first][whose])})
     write_parquet(table.drop_duplicates(ignore_index=True), path)

@@ -19,17 +19,12 @@ from palimpsest.data.reading import TEXTS
 from palimpsest.errors import InputError
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.near_verbatim import SIMILARITIES
-from palimpsest.measure.score_file import row_groups, smaller
+from palimpsest.measure.score_file import gathered, row_groups, smaller
 
 FACTS = b"palimpsest"  # key in the Parquet schema
 CONTINUATION = {"first_miss": "Int64", "continuation": "string", **dict.fromkeys(SIMILARITIES, float)}
 NO_END = "_no_end"  # ends the name of a column about the text of responses alone, the token that closes them left out
-ABOUT_OTHERS = (
-    "verbatim_",
-    "extraction_strength",
-    "loss",
-    "logprob_window",
-)  # of other models' numbers, those kept per record
+ABOUT_OTHERS = ("verbatim_", "extraction_strength", "loss", "logprob_window")  # of other models, kept per record
 NUMBERS = b"pieces"  # key in the Parquet schema
 
 
@@ -161,7 +156,8 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
     """
     settings, writer, curves = summary["settings"], None, {}
     hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself
-    for group, records in groups.items():
+
+    def blocks(group: str, records: Records) -> Iterator[pa.Table]:
         measured = summary["data"][group]["measured"]
         for table, numbers, others, closing in _pieces(records, measured, summary):
             for model, one in {"model": table, **others}.items():
@@ -174,9 +170,12 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
             if "secrets" in whole:  # a piece without one would have a type of its own
                 place, values = block.column_names.index("secrets"), pa.array(whole["secrets"], RECITED)
                 block = block.set_column(place, "secrets", values)
-            block, options = smaller(block)
-            writer = writer or pq.ParquetWriter(path.with_suffix(".unfinished"), block.schema, **options)
-            writer.write_table(block.cast(writer.schema))
+            yield block
+
+    for block in (block for one in groups.items() for block in gathered(blocks(*one))):
+        block, options = smaller(block)
+        writer = writer or pq.ParquetWriter(path.with_suffix(".unfinished"), block.schema, **options)
+        writer.write_table(block.cast(writer.schema))
     writer.close()
     path.with_suffix(".unfinished").replace(path)
     return curves

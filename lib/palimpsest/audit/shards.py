@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -157,12 +158,12 @@ def _joined(group: str, parts: Sequence[Path], work: Path) -> Records:
     places = sorted((number, part, piece) for part, one in enumerate(own) for piece, number in enumerate(one.numbers))
     joined = Records(work / f"{group}.records")
     joined.path.with_suffix("").mkdir()
-    files = [pq.ParquetFile(one.path) for one in own]
+    files, outcomes = [pq.ParquetFile(one.path) for one in own], [_made(one) for one in own]
     with pq.ParquetWriter(joined.path, files[0].schema_arrow.remove_metadata()) as writer:
         for piece, (_, part, there) in enumerate(places):
             writer.write_table(files[part].read_row_group(there))
-            for made in own[part].path.with_suffix("").glob(f"{there:06d}.*"):
-                _link(made, joined.path.with_suffix("") / f"{piece:06d}{made.name[6:]}")
+            for made in outcomes[part][there]:
+                _link(made, joined.path.with_suffix("") / f"{piece:06d}.{made.name.partition('.')[2]}")
         facts = [one.facts for one in own]
         summed = {name: sum(fact[name] for fact in facts) for name in ("long", "records")}
         largest = {name: max(fact[name] for fact in facts) for name in ("longest", "highest_id")}
@@ -171,6 +172,14 @@ def _joined(group: str, parts: Sequence[Path], work: Path) -> Records:
     if (persons := own[0].path.with_suffix(".people")).exists():
         _link(persons, joined.path.with_suffix(".people"))
     return joined
+
+
+def _made(records: Records) -> dict[int, list[Path]]:
+    """What was made of each piece: of a hundred million records, a folder of so many files that it is listed once."""
+    found = defaultdict(list)
+    for path in records.path.with_suffix("").iterdir():
+        found[int(path.name.partition(".")[0])].append(path)
+    return found
 
 
 def _link(source: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from palimpsest.errors import InputError
 from palimpsest.study.files import whole
 
 METADATA = b"palimpsest"  # key in the Parquet schema
+ROWS, BYTES = 50_000, 1 << 26  # of a row group of many pieces
 ROUNDED = ("margin", "mean_logprob", "std_logprob")  # kept to 16 binary digits
 
 
@@ -200,6 +201,19 @@ def row_groups(path: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group)
+
+
+def gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in fewer tables of about `ROWS` rows or `BYTES` bytes, each to be a row group: what a file says of every
+    column of every row group is read with every column."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table.cast(held[0].schema) if held else table)
+        if sum(one.num_rows for one in held) >= ROWS or sum(one.nbytes for one in held) >= BYTES:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
 
 
 def pick(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
