@@ -33,7 +33,19 @@ def test_the_same_records_are_compared_one_by_one(two, tmp_path, capsys):
         int((b & ~a).sum()),
         "more",
     )
+    table = pd.read_parquet(two / "tuned" / "records.parquet")
+    name = "verbatim_0_no_end" if "verbatim_0_no_end" in table else "verbatim_0"
+    a, b = (pd.read_parquet(two / one / "records.parquet")[name].astype(bool) for one in ("tuned", "base"))
+    assert found["differ"] == {"only_first": table["row"][a & ~b].tolist()[:20], "only_second": []} and (a & ~b).any()
     assert "the first recites" in said and "verbatim_whole" in said and "tuned" in said
+
+
+def test_a_page_to_read_loads_nothing_and_names_whose_verdict_changed(two, tmp_path):
+    assert cli.main(["compare", str(two / "tuned"), str(two / "base"), "--out", str(tmp_path / "c.html")]) == 0
+    page, found = (tmp_path / "c.html").read_text(), compare_audits(two / "tuned", two / "base")
+    assert page.startswith("<!DOCTYPE html>") and page.endswith("</html>") and "<script" not in page
+    assert f"not by the second: {', '.join(map(str, found['differ']['only_first']))}<" in page
+    assert found["first"]["weights"] in page and "verbatim_whole" in page and "<title>Two audits compared" in page
 
 
 def test_other_records_and_other_settings_are_refused_by_name(place, two, tmp_path):

@@ -116,7 +116,9 @@ def add_parser(commands) -> None:
     compare = commands.add_parser("compare", help="two finished audits of the same records: whose verdicts differ?")
     compare.set_defaults(run=run_compare)
     compare.add_argument("audits", nargs=2, metavar="DIR", help="the --out folders of two audits")
-    compare.add_argument("--out", metavar="FILE", help="write the comparison to this JSON file too")
+    compare.add_argument(
+        "--out", metavar="FILE", help="write the comparison to this file too: a page if it ends in .html, else JSON"
+    )
 
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:

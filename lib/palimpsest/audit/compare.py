@@ -9,10 +9,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palimpsest.audit.family import compared
-from palimpsest.audit.records import column
+from palimpsest.audit.page import PAGE
+from palimpsest.audit.records import column, no_end
 from palimpsest.audit.shards import differing
+from palimpsest.data.masking import to_html
 from palimpsest.errors import InputError
-from palimpsest.study.files import write_json
+from palimpsest.study.files import whole, write_json
+
+LISTED = 20  # records listed whose verdicts differ
 
 # What verdicts are about, besides the model: two audits that are compared must have the same.
 SAME = ("tokenizer", "model.dtype", "data.*.sha256", "data.*.columns.*", "data.*.records")
@@ -28,10 +32,11 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
     Args:
         one, other: folders of finished audits of the same records under the same settings, of any two models that share a
             tokenizer.
-        out: a JSON file for the result.
+        out: a file for the result, a page to read where it ends in `.html`, else JSON.
 
     Returns:
-        `first`, `second` (folders and models), `rows`: per group and verbatim measure `first`, `second` (rates), `difference`
+        `first`, `second` (folders, models and `weights`), `differ` (of members, the rows that only the first, and only the second,
+        recites from the prompt alone, at most `LISTED` each: `only_first`, `only_second`), `rows`: per group and verbatim measure `first`, `second` (rates), `difference`
         (first minus second) with `low`, `high` (95 %), `only_first`, `only_second`, `total`, `p` (McNemar, exact), `p_holm`
         over all rows, `verdict` (the first recites less, more, or undecided).
 
@@ -68,10 +73,18 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
         for row in compared(pairs)
     ]
     about = [
-        {"folder": str(folder), "model": said["model"]["model"]} for folder, said in zip(folders, (a, b), strict=True)
+        {"folder": str(folder), **{key: said["model"][key] for key in ("model", "weights")}}
+        for folder, said in zip(folders, (a, b), strict=True)
     ]
+    one, other = pairs["members", no_end(paths[0], f"verbatim_{min(a['settings']['prefix_lengths'])}")]
+    place = column(paths[0], "members", "row").to_numpy()
+    differ = {"only_first": place[one & ~other], "only_second": place[other & ~one]}
     found = {"first": about[0], "second": about[1], "rows": rows}
-    if out:
+    found["differ"] = {name: where[:LISTED].tolist() for name, where in differ.items()}
+    if out and str(out).endswith(".html"):
+        with whole(Path(out).expanduser()) as draft:
+            draft.write_text(compared_page(found), encoding="utf-8")
+    elif out:
         write_json(Path(out).expanduser(), found)
     return found
 
@@ -87,8 +100,40 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 def show_compared(found: dict[str, Any]) -> str:
     """The comparison as a table for a terminal."""
+    lines = [f"{name + ':':8}{found[name]['model']} ({found[name]['folder']})" for name in ("first", "second")]
+    return "\n".join([*lines, "", compared_table(found).to_string(index=False)])
+
+
+def compared_page(found: dict[str, Any]) -> str:
+    """The comparison as an HTML page that loads nothing from elsewhere, looking like an audit's report."""
+    head = (
+        PAGE.read_text(encoding="utf-8").partition("</head>")[0].replace("Memorization audit", "Two audits compared")
+    )
+    sides = pd.DataFrame([{"": name, **found[name]} for name in ("first", "second")])
+    lines = {
+        "only_first": "Recited by the first and not by the second",
+        "only_second": "Recited by the second and not by the first",
+    }
+    listed = [
+        f"<li>{said}: {', '.join(map(str, found['differ'][name])) or 'none'}</li>" for name, said in lines.items()
+    ]
+    return "\n".join(
+        [
+            f"{head}</head><body><h1>Two audits compared</h1>",
+            "<p>The same records, verdict by verdict. Differences are the first's rate minus the second's with 95 % intervals; "
+            "<code>p</code> is McNemar's exact test, by Holm's method over all rows. Where it is 0.05 or more, we cannot tell.</p>",
+            to_html(sides),
+            to_html(compared_table(found)),
+            f"<h2>Whose verdict changed</h2><p>Rows of the members' file, given the prompt alone; at most {LISTED} each.</p>",
+            f"<ul>{''.join(listed)}</ul></body></html>",
+        ]
+    )
+
+
+def compared_table(found: dict[str, Any]) -> pd.DataFrame:
+    """A row per group and measure, rates and differences as text."""
     table = pd.DataFrame(found["rows"])
-    said = pd.DataFrame(
+    return pd.DataFrame(
         {
             "group": table["group"].str.replace("_", "-"),
             "measure": table["measure"],
@@ -105,6 +150,3 @@ def show_compared(found: dict[str, Any]) -> str:
             "the first recites": table["verdict"],
         }
     )
-    lines = [f"first:  {found['first']['model']} ({found['first']['folder']})"]
-    lines.append(f"second: {found['second']['model']} ({found['second']['folder']})")
-    return "\n".join([*lines, "", said.to_string(index=False)])
