@@ -20,7 +20,6 @@ TESTED_ELSEWHERE = {
     "study/files": "whole-or-absent files: study/test_runs",
     "data/examples": "padding and order: train/test_trainer, measure/test_scoring",
     "measure/prediction": "with what it predicts: measure/test_lineage",
-    "measure/quality": "with the stage that calls it: measure/test_finished",
     "measure/token_stats": "with the table it fills: measure/test_scoring",
     "train/batches": "with the trainer that reads them: train/test_trainer",
     "train/private": "trained, killed and resumed: book/test_stages, train/test_fine_tuning",

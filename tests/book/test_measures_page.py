@@ -17,7 +17,7 @@ OTHERS = {
     "extraction": {"left_truncated_examples", "secret_flags", "verbatim_at_every_prefix", "without_end"},
     "lineage": {"across_seeds", "count_sets", "recites", "sorted_into_sets"},
     "membership_inference": {"lowercased", "rated"},
-    "near_verbatim": {"continuations", "first_miss"},
+    "near_verbatim": {"continuations", "first_miss", "in_rouge_script"},
     "prediction": {"Prediction", "avoided", "features", "two_way_divergence"},
     "privacy_audit": set(),
     "shadow_attacks": {"confidence_logit", "rates_by_target"},

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from palimpsest.audit.family import compared
 from palimpsest.audit.page import PAGE
+from palimpsest.audit.people import record_hashes
 from palimpsest.audit.records import column, no_end
 from palimpsest.audit.shards import differing
 from palimpsest.data.masking import to_html
@@ -55,8 +56,7 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
     names = [name for name in pq.read_schema(paths[0]).names if name.startswith("verbatim_") and name in known[1]]
     pairs = {}
     for group in a["data"]:
-        ids = [column(path, group, "id") for path in paths]
-        if not ids[0].equals(ids[1]):
+        if not np.array_equal(*(record_hashes(path, group) for path in paths)):
             raise InputError(
                 f"{folders[0]} and {folders[1]}: their {group.replace('_', '-')} are not the same records in the same order"
             )

@@ -78,7 +78,7 @@ def plot_distributions(path: Path, summary: Mapping[str, Any]) -> Figure:
 def plot_roc(path: Path) -> Figure:
     """Receiver operating characteristic of every attack in a `records.parquet`, on log axes from one false positive upwards."""
     figure, (ax,) = _axes(1, 5, 4)
-    least = 1 / max(1, len(column(path, "non_members", "id")))
+    least = 1 / max(1, len(column(path, "non_members", "row")))
     known = pq.read_schema(path).names
     for attack in (a for a in LABELS if a in known):
         sides = [side[~np.isnan(side)] for side in attack_scores(path, attack)]

@@ -47,6 +47,13 @@ def _numbers(ids: pd.Series) -> np.ndarray:
     return np.array([int(i, 16) for i in ids], np.uint64)
 
 
+def record_hashes(path: Path, group: str) -> np.ndarray:
+    """The ids of a group's records in an audit's `records.parquet` as eight bytes each, never all of them as text."""
+    with pq.ParquetFile(path) as file:
+        parts = (batch.to_pandas() for batch in file.iter_batches(columns=["id", "group"]))
+        return np.concatenate([_numbers(part["id"][part["group"] == group]) for part in parts])
+
+
 def by_person(path: Path, group: str, records: Records, settings: Mapping[str, Any]) -> pd.DataFrame:
     """What an audit's `records.parquet` says of each person of a group, the one most at risk first; indexed by `person`.
 
@@ -59,7 +66,7 @@ def by_person(path: Path, group: str, records: Records, settings: Mapping[str, A
     verdicts = {
         name: name.removesuffix(first) for name in known if name.endswith(first)
     }  # ours, and the other models'
-    of = pd.DataFrame({"record": _numbers(column(path, group, "id")), "row": column(path, group, "row")})
+    of = pd.DataFrame({"record": record_hashes(path, group), "row": column(path, group, "row")})
     for name, role in verdicts.items():
         of[f"{role}recited"] = column(path, group, no_end(path, name)).fillna(False).astype(bool)
     of["log_probability"] = best_log_probability(path, group).fillna(-np.inf)
