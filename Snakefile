@@ -13,10 +13,12 @@ from pathlib import Path
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, locate, open_run
 from palimpsest.study.fingerprints import read_first
+from palimpsest.study.sections import check_logging
 
 STUDY = str(config.get("study", "studies/demo.yaml"))
 try:
     S = open_run(STUDY).study
+    check_logging(S.train)
     R = open_run(S, Path(config.get("runs", "runs")) / S.name)
     PRINTS = R.fingerprints
 except InputError as error:

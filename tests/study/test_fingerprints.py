@@ -81,6 +81,7 @@ FULL = {  # every key there is, written out
     "pretrain": PLAIN,
     "pretrain_by_size": {"small": {"epochs": 2.0}},
     "heal": PLAIN,
+    "train": {"log_to": []},
     "teacher": PLAIN,
     "student": TRAINING,
     "by_size": {"small": {"weight_decay": 0.02}},
@@ -326,7 +327,12 @@ def keys_of(section: type[Section]) -> set[tuple[str, str]]:
 KEYS = [(key, False) for key, value in leaves(FULL).items() if value is not None or key.rsplit(".")[-1] in INSTEAD]
 KEYS += [(key, True) for key in leaves(HUB["models"]) if "scratch" not in key]
 KEYS = [(f"models.{key}" if hub else key, hub) for key, hub in KEYS]
-SPECIAL = {"seeds", "methods", "data.columns.response"}  # tests of their own, or no other value to give
+SPECIAL = {
+    "seeds",
+    "methods",
+    "data.columns.response",
+    "train.log_to",
+}  # tests of their own, or no other value to give
 # DP-SGD takes no other value of these.
 SPECIAL |= {f"by_method.sft_private.{key}" for key in ("lora", "max_steps", "precision", "gradient_checkpointing")}
 
@@ -368,6 +374,10 @@ def test_seeds_and_methods_make_stages_of_their_own():
     assert other["data"] == before["data"] and other["models/teacher"] != before["models/teacher"]
     fewer = fingerprints(Study(**{**FULL, "methods": ["sft", "fkl"], "by_method": {}, "tuning": None}))
     assert fewer["models/small-fkl-s0"] == before["models/small-fkl-s0"]
+
+
+def test_where_curves_are_logged_changes_nothing():
+    assert fingerprints(Study(**{**FULL, "train": {"log_to": ["tensorboard"]}})) == fingerprints(Study(**FULL))
 
 
 def test_parts_are_stages_of_their_own_and_only_tables_read_them():

@@ -20,6 +20,7 @@ from palimpsest.measure.layers import block_influence, keep_layers
 from palimpsest.measure.scoring import flatten, score
 from palimpsest.study import Arm, Run, Study, run_once
 from palimpsest.study.fingerprints import HEALED_BY
+from palimpsest.study.sections import check_logging
 
 UNITS = {"secret": "secrets", "window": "records"}
 INFLUENTIAL = 64  # public records that the influence of layers is measured on: it is stable from a few on
@@ -34,6 +35,7 @@ def prepare_data(run: Run) -> pd.DataFrame:
     Returns the records, also when they were prepared before.
     """
     study = run.study
+    check_logging(study.train)
     asked = {"data": study.data.model_dump(), "tokenizer": study.tokenizer.model_dump()}
     with run_once(run, "data", asked) as facts:
         if facts is not None:
@@ -147,7 +149,9 @@ def _learn_public(run: Run, model, tokenizer, settings, folder: Path, teacher=No
     records = prepare_data(run)
     examples = _whole_texts(run, records[records["split"] == "public"], tokenizer, model)
     given = {"method": HEALED_BY, "teacher": teacher, "cache": run.path / "cache" / "base-teacher"} if teacher else {}
-    return fine_tune(model, tokenizer, examples, settings, folder, seed=run.study.seed(), **given)
+    return fine_tune(
+        model, tokenizer, examples, settings, folder, seed=run.study.seed(), log_to=run.study.train.log_to, **given
+    )
 
 
 def _whole_texts(run: Run, records: pd.DataFrame, tokenizer, model) -> list[Example]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from palimpsest.study import Run
 from palimpsest.study.files import locate
-from palimpsest.study.sections import Scratch
+from palimpsest.study.sections import Scratch, check_logging
 
 FP32 = 4  # bytes of a number
 TRAINING = (
@@ -19,9 +19,10 @@ def check_study(run: Run) -> list[str]:
     Configurations and tokenizers are looked at only where the study names models by `path`.
 
     Raises:
-        InputError: a model does not fit; every fault is listed.
+        InputError: a model does not fit, and every fault is listed; or what the study logs to is not installed.
     """
     study, lines = run.study, []
+    check_logging(study.train)
     lines.append(f"study {study.name!r} is valid, {len(study.arms())} arms")
     if any(start.path for start in (study.models.teacher, *study.models.students.values())):
         from palimpsest.measure.compatibility import check_models  # transformers takes seconds to import

@@ -191,6 +191,7 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, witho
         teacher=teacher,
         cache=cache,
         keep_in=how.precision if name == arm.name and arm.seed is not None else "fp32",  # others are begun from
+        log_to=study.train.log_to,
     )
     learned_from = {"teacher_parameters": models.parameter_count(teacher) if teacher else 0}
     return facts | describe_model(run, arm, model, start) | learned_from

@@ -24,6 +24,7 @@ from palimpsest.study.sections import (
     Start,
     TeacherText,
     Tokenizer,
+    Train,
     Training,
     Tuning,
     check_private_settings,
@@ -49,6 +50,7 @@ class Study(Section):
     pretrain: Training | None = None
     pretrain_by_size: dict[str, dict[str, Any]] = {}
     heal: Training | None = None  # of models cut from the teacher's base: on public text, distilled from it whole
+    train: Train = Train()
     teacher: Training
     student: Training
     by_size: dict[str, dict[str, Any]] = {}

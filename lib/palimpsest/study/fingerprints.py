@@ -92,7 +92,7 @@ def fingerprints(study: Study) -> dict[str, str]:
     ]
     measured = tuple(f"scores/{a.name}" for a in everyone)
     stage("tables", [a.columns() for a in everyone], study.measure.window, beside, after=measured)
-    stage("pages", study, after=("tables",))
+    stage("pages", study.model_dump(exclude={"train"}), after=("tables",))
     return done
 
 

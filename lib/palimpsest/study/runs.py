@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -134,7 +135,7 @@ def run_once(run: Run, stage: str, parameters: dict[str, Any] | None = None) -> 
             return
         if _read(folder / "begun.json").get("fingerprint") != wanted:
             _empty(folder)
-            write_json(folder / "begun.json", {"fingerprint": wanted})
+            write_json(folder / "begun.json", {"fingerprint": wanted, "time": _now()})
         (folder / "run.json").unlink(missing_ok=True)
         facts: dict[str, Any] = {}
         began = time.perf_counter()
@@ -142,6 +143,7 @@ def run_once(run: Run, stage: str, parameters: dict[str, Any] | None = None) -> 
         seconds = round(time.perf_counter() - began, 3)
         peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
         about = {"fingerprint": wanted, "stage": stage, "parameters": parameters or {}}
+        about |= {"began": _read(folder / "begun.json").get("time"), "ended": _now()}
         write_json(folder / "run.json", {**about, "seconds": seconds, **peak, **facts, **provenance()})
 
 
@@ -155,6 +157,10 @@ def _empty(folder: Path) -> None:
         )
     for path in left:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The sections of a study file, each with its defaults and the reason for its limits."""
 
+from importlib.util import find_spec
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -182,6 +183,21 @@ def check_private_settings(settings: Training) -> None:
         raise InputError(
             f"DP-SGD is computed in fp32, for whole epochs, on all weights, without gradient checkpointing; found "
             f"{', '.join(asked)}: leave that out of this method's settings (by_method)"
+        )
+
+
+class Train(Section):
+    """What goes for every training of the study and changes no result."""
+
+    log_to: list[Literal["tensorboard"]] = []  # where a training's curves are also written, on this machine
+
+
+def check_logging(train: Train) -> None:
+    """Raise `InputError`, with the command to type, if what `log_to` names is not installed."""
+    if missing := [name for name in train.log_to if find_spec(name) is None]:
+        raise InputError(
+            f"train.log_to asks for {', '.join(missing)}, which is not installed, so nothing was started. Install it: pip install "
+            "'palimpsest[log]'; or leave log_to out of the study"
         )
 
 

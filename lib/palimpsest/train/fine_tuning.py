@@ -4,7 +4,7 @@ import json
 import math
 import resource
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from palimpsest.measure.models import default_device, detect_precision, torch_dt
 from palimpsest.study.files import remove
 from palimpsest.study.methods import METHODS, Method
 from palimpsest.study.sections import Lora, Training
+from palimpsest.train.curves import Curves
 from palimpsest.train.trainer import FineTuner, highest_rate
 from palimpsest.train.trajectory import Trajectory
 
@@ -87,6 +88,7 @@ def fine_tune(
     teacher: PreTrainedModel | None = None,
     cache: Path | None = None,
     keep_in: str = "fp32",
+    log_to: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train, resuming from the last whole checkpoint in `folder`; write model, tokenizer and trajectory there.
 
@@ -96,6 +98,7 @@ def fine_tune(
         teacher: needed by the methods that compare with its distribution; used and cached in the dtype it was loaded in.
         cache: folder with the teacher's hidden states on `examples` (methods on reference text).
         keep_in: precision of the written weights: half the disk in bf16, for a model that is only measured, and in bf16.
+        log_to: "tensorboard" writes the curves into the folder `tensorboard` of this one, too; a private method's are not.
 
     Returns:
         Facts for `run.json`, of what was done: `method`, `batches_per_epoch`, `examples_per_epoch`, `tokens_per_epoch`,
@@ -132,6 +135,8 @@ def fine_tune(
         pad_id = tokenizer.eos_token_id
         facts |= train_private(trainable, pad_id, examples, settings, checkpoints, seed, *callbacks)
     else:
+        if "tensorboard" in log_to:
+            callbacks.append(Curves(folder / "tensorboard", *callbacks))
         facts |= _train(trainable, tokenizer, examples, rule, settings, checkpoints, seed, teacher, cache, callbacks)
     device = model.device.type
     on_cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
