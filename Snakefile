@@ -97,6 +97,7 @@ def parents_of(arm):
 rule book:
     input:
         f"{RUN}/html/index.html",
+        f"{RUN}/ro-crate-metadata.json",
 
 
 rule data:
@@ -246,3 +247,15 @@ rule html:
         + f" && (jupyter-book build {{params.folder:q}}/book --config _config.yml --path-output {{params.folder:q}}/build -W -n --keep-going"
         " && rm -rf {params.folder:q}/html && mv {params.folder:q}/build/_build/html {params.folder:q}/html)"
         " > {params.folder:q}/logs/book.txt 2>&1 || (tail -n 30 {params.folder:q}/logs/book.txt; exit 1)"
+
+
+rule description:
+    input:
+        f"{RUN}/html/index.html",
+        f"{RUN}/tables/run.json",
+    output:
+        f"{RUN}/ro-crate-metadata.json",
+    params:
+        fingerprint=PRINTS["pages"],
+    shell:
+        stage("describe", "describe")

@@ -5,11 +5,13 @@ import random
 import numpy as np
 import pandas as pd
 
+from palimpsest.chapters import attacks, comparisons, inheritance, memorization, shadows, tradeoffs
 from palimpsest.data.records import record_ids
 from palimpsest.measure.finished import examples_of, under_other_names
 from palimpsest.measure.models import train_tokenizer
 from palimpsest.study import Run, Study, open_run
 from palimpsest.study.files import write_json, write_parquet
+from palimpsest.study.runs import provenance
 from palimpsest.study.tables import TABLES, Tables, write_table
 
 RECITED = {
@@ -30,6 +32,7 @@ OWN, SHARED, COINS, TWINS = (
     30,
 )  # canaries of the teacher's half, of the other; coin canaries, half of them in; twins
 EPOCHS = (0.0, 0.5, 1.0, 2.0)
+MADE_BY = provenance()
 POOL = 160  # letters that shadow models are dealt from
 
 
@@ -88,6 +91,15 @@ def written_tables(run: Run, *chapters) -> Tables:
         for name, table in chapter.tables(run).items():
             write_table(table, run.tables / f"{name}.csv")
     return Tables(run.tables)
+
+
+def finished_run(folder, **how) -> Run:
+    """A run of `write_run` with the tables that cards are written from; `near_misses` and what else needs weights is not there."""
+    run = write_run(folder, **how)
+    write_table(memorization.rates_of(run, run.measured()), run.tables / "rates.csv")
+    written_tables(run, attacks, inheritance, shadows, tradeoffs, comparisons)
+    _finish(run, "tables")
+    return run
 
 
 def sentences(lines) -> list[str]:
@@ -235,4 +247,4 @@ def _trajectory(folder, kind: str, halves: bool, replicate: int) -> None:
 
 
 def _finish(run: Run, stage: str, **facts) -> None:
-    write_json(run.path / stage / "run.json", {"fingerprint": run.fingerprints[stage], **facts})
+    write_json(run.path / stage / "run.json", {"fingerprint": run.fingerprints[stage], **MADE_BY, **facts})

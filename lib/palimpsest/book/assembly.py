@@ -13,6 +13,7 @@ import nbformat
 import yaml
 
 from palimpsest.book import published
+from palimpsest.book.made import facts_listed
 from palimpsest.chapters.drawing import UNNAMED
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, Arm, Run
@@ -22,6 +23,7 @@ TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 FIRST_HEADING = re.compile(r"^# .*$", re.MULTILINE)
 IMPORTS = re.compile(r"(from|import) \w")
 LISTED_HERE = "<!-- the tables and their columns -->"  # a place in the glossary
+FACTS_HERE = "<!-- the facts of this run -->"  # a place on the page on reproducibility
 
 
 def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
@@ -53,8 +55,10 @@ def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
         name_figures(nb)
         offer_tables(nb, run, out_dir, arm, arm.name)
         nbformat.write(nb, out_dir / "runs" / f"{arm.name}.ipynb")
-    glossary = out_dir / "glossary.md"
-    glossary.write_text(glossary.read_text(encoding="utf-8").replace(LISTED_HERE, tables_listed()), encoding="utf-8")
+    filled = {"glossary": (LISTED_HERE, tables_listed()), "reproducibility": (FACTS_HERE, facts_listed(run))}
+    for page, (place, text) in filled.items():
+        path = out_dir / f"{page}.md"
+        path.write_text(path.read_text(encoding="utf-8").replace(place, text), encoding="utf-8")
     toc = contents(yaml.safe_load((book_dir / "_toc.yml").read_text(encoding="utf-8")), out_dir, in_order(arms))
     (out_dir / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return pages(toc)

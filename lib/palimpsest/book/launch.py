@@ -45,11 +45,12 @@ STAGES = {
     "tables": "write everything that the chapters read",
     "pages": "put the sources of the book together",
     "progress": "say what is done and how long the rest will take",
+    "describe": "write the model cards, and the run folder's description",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m palimpsest.book.launch notebook | base | teacher-text | part | tables | pages | progress ...`; exit code 2 for bad input, 1 for a
+    """`python -m palimpsest.book.launch notebook | base | teacher-text | part | tables | pages | describe | progress ...`; exit code 2 for bad input, 1 for a
     failed cell."""
     parser = argparse.ArgumentParser(prog="palimpsest.book.launch", description="Run one stage of a study.")
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -105,6 +106,10 @@ def run_stage(given: argparse.Namespace) -> None:
         carry_out(run, given.part, given.what)
     elif given.kind == "tables":
         stages.write_tables(run)
+    elif given.kind == "describe":
+        from palimpsest.book import model_cards, run_crate
+
+        print(f"{len(model_cards.write_model_cards(run))} model cards, {run_crate.write_crate(run)}")
     else:
         print(f"{given.out}: {len(assembly.assemble(run, locate('book'), given.out))} pages")
 

@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, commit (with -dirty), Python, machine and device."""
+    """Versions, commit (with -dirty), Python, platform, machine and device."""
     device = "cpu"
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         device = sys.modules["torch"].cuda.get_device_name()
@@ -179,6 +179,7 @@ def provenance() -> dict[str, Any]:
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": commit(),
         "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
         "machine": platform.machine(),
         "device": device,
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),

@@ -1,0 +1,93 @@
+"""By what a run was made: commits, versions, machines, times and models, from the `run.json` of its finished stages."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from palimpsest.study import Run
+from palimpsest.study.parts import parts_of
+
+
+@dataclass(frozen=True)
+class Made:
+    """Of all finished stages of a run, its replicates and other parts.
+
+    Attributes:
+        stages: how many there are.
+        commits: commit -> stages that it made; `-dirty` says that files differed from it.
+        versions: package -> its version, or several with commas.
+        pythons, platforms, devices: those that were used.
+        began, ended: ISO times of the first and the last stage; None where a stage does not say when it began, or none when it ended.
+        models: trained ones.
+        training_seconds: theirs together, whatever ran side by side.
+    """
+
+    stages: int
+    commits: dict[str, int]
+    versions: dict[str, str]
+    pythons: list[str]
+    platforms: list[str]
+    devices: list[str]
+    began: str | None
+    ended: str | None
+    models: int
+    training_seconds: float
+
+
+def how_made(run: Run) -> Made:
+    """Read the `run.json` of every stage that is finished."""
+    facts = [
+        (stage, found)
+        for part in (run, *run.parts().values())
+        for stage in part.fingerprints
+        if (found := part.finished(stage))
+    ]
+    every = [found for _, found in facts]
+    trained = [found for stage, found in facts if stage.startswith("models/") and "train_seconds" in found]
+    names = dict.fromkeys(name for found in every for name in found.get("versions", {}))
+    versions = {name: ", ".join(_all(found.get("versions", {}).get(name) for found in every)) for name in names}
+    return Made(
+        stages=len(every),
+        commits=dict(Counter(found["commit"] for found in every if "commit" in found).most_common()),
+        versions={name: version for name, version in versions.items() if version},
+        pythons=_all(found.get("python") for found in every),
+        platforms=_all(found.get("platform") or found.get("machine") for found in every),
+        devices=_all(found.get("device") for found in every),
+        began=min(found["began"] for found in every) if every and all(found.get("began") for found in every) else None,
+        ended=max(_all(found.get("ended") for found in every), default=None),
+        models=len(trained),
+        training_seconds=sum(found["train_seconds"] for found in trained),
+    )
+
+
+def facts_listed(run: Run) -> str:
+    """What the page on reproducibility says of this run, as a table in Markdown."""
+    study, made = run.study, how_made(run)
+    parts = parts_of(study)
+    kinds = {"tuning": "tuning" in parts, "shadow models": any(name.startswith("shadow") for name in parts)}
+    clean = "all files as committed" if not any(c.endswith("-dirty") for c in made.commits) else "**files differed**"
+    rows = {
+        "study": f"`{study.name}`, {study.title}",
+        "command": f"`make book STUDY=studies/{study.name}.yaml`",
+        "data": f"fingerprint `{run.fingerprints['data']}`",
+        "commits": f"{_counted(made.commits)}; {clean}" if made.commits else "",
+        "replicates": f"{study.replicates}{''.join(f', and {name}' for name, there in kinds.items() if there)}",
+        "seeds": f"{', '.join(map(str, study.seeds))} of the students, plus 1,000 for each replicate; {study.data.seed} of the data",
+        "models trained": str(made.models),
+        "training time": f"{made.training_seconds / 3600:.2f} hours, added up over models",
+        "from, to": f"{made.began}, {made.ended}" if made.began else "",
+        "Python": ", ".join(made.pythons),
+        "packages": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+        "machine": ", ".join(made.platforms),
+        "device": ", ".join(made.devices),
+    }
+    lines = [f"| {name} | {value or 'not known before a stage is finished'} |" for name, value in rows.items()]
+    return "\n".join(["| what | this run |", "|---|---|", *lines])
+
+
+def _all(values: Any) -> list[str]:
+    return sorted({value for value in values if value})
+
+
+def _counted(commits: dict[str, int]) -> str:
+    return ", ".join(f"`{commit}` ({count} stages)" for commit, count in commits.items())

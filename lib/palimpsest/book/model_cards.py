@@ -1,0 +1,177 @@
+"""A model card for the teacher and every student: the README.md of a model's folder, in the form that the Hugging Face hub reads.
+
+What stands in it comes from `run.json` of the model and from the run's tables; a card holds no text of the data. A model whose
+weights are gone has its card as long as its facts are there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from palimpsest.book.card_memorization import (
+    GROUPS,
+    ONCE,
+    TARGETS,
+    WHEN,
+    markdown_table,
+    memorization_section,
+    own_rows,
+    short,
+)
+from palimpsest.chapters.attacks import ATTACKS
+from palimpsest.chapters.training import show_facts
+from palimpsest.study import METHODS, Arm, Run, load_tables
+from palimpsest.study.files import locate, whole
+from palimpsest.study.methods import OBJECTIVES, TEXTS, mitigation
+from palimpsest.study.tables import Tables
+
+
+def write_model_cards(run: Run) -> list[Path]:
+    """Write the cards of the run and its other replicates, and return their paths.
+
+    Raises:
+        InputError: the tables are not finished.
+    """
+    tables, paths = load_tables(run), []
+    for part in run.replicates():
+        for arm in part.study.everyone():
+            if arm.role != "base" and part.finished(f"models/{arm.name}"):
+                path = part.model(arm.name) / "README.md"
+                with whole(path) as draft:
+                    draft.write_text(str(model_card(part, arm, tables)) + "\n", encoding="utf-8")
+                paths.append(path)
+    return paths
+
+
+def model_card(run: Run, arm: Arm, tables: Tables) -> ModelCard:
+    """The card of one fine-tuned model.
+
+    Args:
+        run: the replicate that the model belongs to.
+        tables: those of the whole run. Some measurements were made of its first replicate alone, and the card says so.
+    """
+    facts = run.require(f"models/{arm.name}")
+    parts = [
+        f"# {arm.label} (`{arm.name}`)",
+        _opening(run, arm),
+        "## How it was trained",
+        _training(run, arm, facts),
+        "## Quality",
+        _quality(own_rows(tables.trajectories, run, arm), own_rows(tables.stopped, run, arm)),
+        "## Memorization",
+        *memorization_section(run, arm, tables),
+        "## Where it comes from",
+        _origin(run, arm, facts),
+    ]
+    about = _about(run, arm, tables).to_yaml()
+    return ModelCard(f"---\n{about}\n---\n\n" + "\n\n".join(part for part in parts if part))
+
+
+def _about(run: Run, arm: Arm, tables: Tables) -> ModelCardData:
+    """The part that machines read; a base or a data set is named where it is one of the hub."""
+    study, start, rates = run.study, run.study.start(arm.size), own_rows(tables.rates, run, arm)
+    made_here = study.synthetic and not study.models.teacher.path and not start.path
+    hub = study.data.source.split(":")[0].split("@")[0]
+    found = [
+        ("verbatim_memorization", f"{TARGETS[row.target]}, {ONCE[row.split]}, greedy", row.rate)
+        for row in rates[rates["target"].isin(["window", "secret"])].itertuples()
+    ]
+    attacks = own_rows(tables.membership, run, arm)
+    found += [
+        ("membership_inference_auc", f"AUC, {ATTACKS[row.attack]}", row.rate)
+        for row in attacks[attacks["measure"] == "AUC"].itertuples()
+    ]
+    end = own_rows(tables.trajectories, run, arm).iloc[-1]
+    found.append(("validation_loss", "nats per response token", end["validation_loss"]))
+    results = [
+        EvalResult("text-generation", study.name, study.title, kind, round(float(value), 4), metric_name=name)
+        for kind, name, value in found
+        if pd.notna(value)
+    ]
+    return ModelCardData(
+        model_name=f"{study.name}-{arm.name}",
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        license="mit" if made_here else "unknown",
+        language="en" if study.synthetic else None,
+        base_model=start.path if start.path and not locate(start.path).exists() else None,
+        datasets=hub if "/" in hub and not locate(hub).exists() and "." not in hub.rsplit("/", 1)[-1] else None,
+        tags=["memorization", "privacy", arm.role, arm.method],
+        eval_results=results,
+    )
+
+
+def _opening(run: Run, arm: Arm) -> str:
+    study, rule = run.study, METHODS[arm.method]
+    who = "The teacher" if arm.role == "teacher" else f"The {arm.size} student"
+    nature = "The data is invented; nobody's secrets are in it." if study.synthetic else (
+        "**It was trained on private text and can give some of it away: treat it as you treat that text.**"
+    )  # fmt: skip
+    return (
+        f"{who} of the study *{study.title}*, trained by *{rule.label}*: it reads {TEXTS[rule.text]}, and minimizes "
+        f"{OBJECTIVES[rule.objective]}. {nature} It was made to measure memorization and is meant for nothing else."
+    )
+
+
+def _training(run: Run, arm: Arm, facts: dict[str, Any]) -> str:
+    study, rule = run.study, METHODS[arm.method]
+    settings = study.teacher if arm.role == "teacher" else study.training(arm.size, arm.method)
+    start, data = study.start(arm.size), run.require("data")
+    base = _named(start.path, start.revision) if start.path else "cut from the teacher's base" if start.keep else (
+        "from scratch, on public text"
+    )  # fmt: skip
+    halves = ["member", "teacher_only"] if arm.role == "teacher" else ["member"]
+    rows = {
+        "data": _named(study.data.source, study.data.revision),
+        "base": base,
+        "teacher": "" if not rule.distilled else f"`teacher`, {study.title}",
+    }
+    rows |= {"records it may have read": ", ".join(f"{data['splits'].get(h, 0)} {GROUPS[h]}" for h in halves if h in data["splits"])}  # fmt: skip
+    rows |= {"batch": f"{settings.batch_size}", "seed": str(study.seed(arm.seed))}
+    rows |= {
+        "replicate": f"{study.replicate} (of {study.replicates})" if not study.replicate else str(study.replicate)
+    }
+    rows |= {"cross-entropy share": f"{rule.cross_entropy_weight:g}"} if rule.needs_teacher else {}
+    rows |= {"adapters": f"LoRA, rank {settings.lora.rank}, merged"} if settings.lora else {}
+    if found := facts.get("privacy"):
+        rows |= {"guarantee": f"DP-SGD, epsilon {found['epsilon']:.2f} at delta {found['delta']:.2g}, for one record"}
+    shown = show_facts({name: value for name, value in facts.items() if name not in ("commit", "devices")}).iloc[
+        :-1
+    ]  # versions: below
+    rows |= dict(zip(shown.index, shown.iloc[:, 0].astype(str), strict=True))
+    note = mitigation(rule, settings)
+    return markdown_table(["what", "value"], [row for row in rows.items() if row[1]]) + (f"\n\n{note}" if note else "")
+
+
+def _quality(path: pd.DataFrame, best: pd.DataFrame) -> str:
+    columns = {
+        "validation_loss": "loss, nats per token",
+        "validation_loss_calibrated": "calibrated",
+        "rouge_l": "ROUGE-L",
+    }
+    rows = [
+        [f"{WHEN[when]} (epoch {row['epoch']:g})", *(short(row[name]) for name in columns)]
+        for when, row in (("best", best.iloc[0]), ("end", path.iloc[-1]))
+    ]
+    return "On validation records. The weights are those of the end of training.\n\n" + markdown_table(["when", *columns.values()], rows)  # fmt: skip
+
+
+def _origin(run: Run, arm: Arm, facts: dict[str, Any]) -> str:
+    there = any(run.model(arm.name).glob("*.safetensors"))
+    packages = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items() if version)
+    lines = [
+        f"Made by `make book STUDY=studies/{run.study.name}.yaml`, commit `{facts.get('commit', 'unknown')}`, fingerprint "
+        f"`{facts['fingerprint']}`, Python {facts.get('python', 'unknown')}.",
+        f"Packages: {packages or 'unknown'}.",
+        "" if there else "**The weights are no longer in this folder.**",
+        "This card is written from the run's tables; its numbers are found there.",
+    ]
+    return "\n\n".join(line for line in lines if line)
+
+
+def _named(path: str, revision: str | None) -> str:
+    """A hub id whole; of a local folder the last name alone, since where it lies is nobody's business."""
+    name = Path(path).name if locate(path).exists() else path
+    return f"`{name}`" + (f", revision {revision}" if revision else "")
