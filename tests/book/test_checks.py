@@ -1,9 +1,13 @@
 """What `palimpsest check` says of a study before it runs."""
 
-import pytest
-from tiny import tiny
+import sys
 
-from palimpsest.book import checks
+import pytest
+from tiny import tiny, write
+
+from palimpsest.book import bases, checks
+from palimpsest.cli import main
+from palimpsest.errors import InputError
 from palimpsest.measure.models import build_model, parameter_count, train_tokenizer
 from palimpsest.study import open_run
 from palimpsest.study.sections import Scratch
@@ -30,3 +34,15 @@ def test_disk_and_arms_are_said(tmp_path):
 def test_a_hub_models_size_is_not_known_before_it_is_there():
     lines = checks.check_study(open_run("studies/paper.yaml"))
     assert "not known before it is there" in lines[-1] and any("could not be checked" in line for line in lines)
+
+
+def test_what_a_study_logs_to_must_be_installed(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path, "sft", "train: {log_to: [tensorboard]}\n")
+    assert main(["check", str(path)]) == 0
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as where it is not installed
+    assert main(["check", str(path)]) == 2
+    assert "so nothing was started. Install it: pip install 'palimpsest[log]'" in capsys.readouterr().err
+    run = open_run(path, tmp_path / "run")
+    with pytest.raises(InputError, match="log_to asks for tensorboard, which is not installed"):
+        bases.train_base(run, "teacher")
+    assert not run.path.exists()

@@ -30,9 +30,7 @@ def test_other_commits_and_versions_are_all_named(run):
     versions = {"torch": "9.9.9", "trl": None}
     changed(run, "models/teacher", commit="abc1234-dirty", versions=versions, device="NVIDIA")
     made = how_made(run)
-    assert made.commits["abc1234-dirty"] == 1 and made.versions["torch"].startswith(
-        made.versions["torch"].split(",")[0]
-    )
+    assert made.commits["abc1234-dirty"] == 1
     assert "9.9.9" in made.versions["torch"] and made.devices == ["NVIDIA", "cpu"]
     assert "`abc1234-dirty` (1 stages); **files differed**" in facts_listed(run)
 

@@ -1,7 +1,5 @@
 """A card for every fine-tuned model: what it says is in the tables, the hub reads it, and it holds no text of the data."""
 
-import shutil
-
 import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
@@ -9,7 +7,7 @@ from huggingface_hub import ModelCard
 from palimpsest.book.model_cards import write_model_cards
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
-from palimpsest.study import open_run, write_table
+from palimpsest.study import open_run
 from palimpsest.study.tables import Tables
 
 
@@ -38,32 +36,11 @@ def test_the_hub_reads_it(run):
     assert data.library_name == "transformers" and data.license == "unknown" and "word_kd" in data.tags
 
 
-def test_its_rates_are_the_tables_with_counts_and_intervals(run):
-    text = card(run, "small-word_kd-s0")
-    for section in ("## Memorization", "### At equal quality", "### What was not tested"):
-        assert section in text
-    rates = Tables(run.tables).rates
-    for _, row in rates[(rates["model"] == "small-word_kd-s0") & (rates["total"] > 0)].iterrows():
-        shown = f"{row['count']:.0f} of {row['total']:.0f}: {100 * row['rate']:.1f} % ({100 * row['low']:.1f} to "
-        assert shown + f"{100 * row['high']:.1f})" in text
-    assert "we cannot tell: fewer than five replicates" in text
-    assert "Members are told from non-members with an AUC of 1.00" in text
-    assert "epsilon 8.00 at delta 0.004" in card(run, "small-sft_private-s0")
-
-
-def test_nothing_found_is_no_all_clear(run, tmp_path):
-    copy = open_run(run.study, shutil.copytree(run.path, tmp_path / "copy"))
-    write_table(Tables(copy.tables).by_dose.assign(recited=0.0), copy.tables / "by_dose.csv")
-    write_model_cards(copy)
-    line = "- It recites 0 of 10 secrets of members that stand once in its training text: 0.0 % (0.0 to 27.8). Up to 27.8 % cannot"
-    assert line in card(copy, "small-sft-s0")
-
-
-def test_other_replicates_say_what_was_measured_of_the_first_alone(run):
+def test_it_says_how_the_model_was_trained(run):
     text = card(run, "small-word_kd-s0", "replicate1")
-    assert "Attacks were rated on the models of the first replicate" in text
-    assert "Membership attacks on this model: they were rated on the first replicate." in text
-    assert "### By copies in the training text" in text
+    for row in ("| seed | 1000 |", "| replicate | 1 |", "| cross-entropy share | 0.5 |", "| optimizer steps | 80 |"):
+        assert row in text
+    assert "epsilon 8.00 at delta 0.004" in card(run, "small-sft_private-s0")
 
 
 def test_deleted_weights_leave_a_card_that_says_so(run):

@@ -10,31 +10,31 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from palimpsest.book.model_cards import write_model_cards
-from palimpsest.book.run_crate import PROFILE, _data, write_crate
+from palimpsest.book.run_crate import PROFILE, write_crate
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
-from palimpsest.study import fingerprint, load_study, open_run
+from palimpsest.study import Run, fingerprint, load_study, open_run
 from palimpsest.study.files import write_json
+
+
+def as_if_made_from(finished, folder, **data) -> Run:
+    """A copy of the finished run in `folder` whose study has this data section, every stage of it finished."""
+    study = finished.study.model_copy(update={"data": finished.study.data.model_copy(update=data)})
+    run = open_run(study, shutil.copytree(finished.path, folder / "run"))
+    for part, old in zip((run, *run.parts().values()), (finished, *finished.parts().values()), strict=True):
+        for stage in (s for s in part.fingerprints if old.finished(s)):
+            facts = {"fingerprint": part.fingerprints[stage], "began": "2026-01-01T00:00:00+00:00"}
+            write_json(part.path / stage / "run.json", {**old.finished(stage), **facts})
+    return run
 
 
 @pytest.fixture(scope="module")
 def run(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("crate")
     (folder / "d.jsonl").write_text('{"instruction": "Whose?", "response": "Ada Elby\'s, 555-0101."}\n')
-    study = finished.study.model_copy(
-        update={"data": finished.study.data.model_copy(update={"source": str(folder / "d.jsonl")})}
-    )
-    run = open_run(study, shutil.copytree(finished.path, folder / "run"))
-    for part, old in zip((run, *run.parts().values()), (finished, *finished.parts().values()), strict=True):
-        for stage in (s for s in part.fingerprints if old.finished(s)):  # as if made from that file
-            facts = {
-                **old.finished(stage),
-                "fingerprint": part.fingerprints[stage],
-                "began": "2026-01-01T00:00:00+00:00",
-            }
-            write_json(part.path / stage / "run.json", facts)
-    for folder in ("html", "notebooks"):
-        (run.path / folder).mkdir()
+    run = as_if_made_from(finished, folder, source=str(folder / "d.jsonl"))
+    for name in ("html", "notebooks"):
+        (run.path / name).mkdir()
     write_model_cards(run)
     write_crate(run)
     return run
@@ -117,10 +117,10 @@ def test_no_text_of_the_data_and_no_place_of_it_stands_in_it(run):
     assert not any(name in written for name in ("records.parquet", "safetensors"))
 
 
-def test_a_hub_data_set_is_named_with_its_revision(run):
-    data = run.study.data.model_copy(update={"source": "owner/letters", "revision": "v2"})
-    hub = open_run(run.study.model_copy(update={"data": data}), run.path)
-    [found] = _data(ROCrate(version="1.2"), hub)
+def test_a_hub_data_set_is_named_with_its_revision(finished, tmp_path):
+    hub = as_if_made_from(finished, tmp_path, source="owner/letters", revision="v2")
+    write_crate(hub)
+    [found] = [e for e in ROCrate(hub.path).dereference("#run")["object"] if e.id == "#data"]
     assert (found["name"], found["version"], found.type) == ("owner/letters", "v2", "Dataset")
 
 
@@ -132,3 +132,13 @@ def test_tables_are_wanted_first(run, tmp_path):
 def test_descriptions_of_tables_are_their_columns(run):
     found = graph(run)["tables/rates.csv"]["description"]
     assert found.removeprefix("columns: ").split(", ") == list(pd.read_csv(run.tables / "rates.csv"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("smoke")
+def test_the_smoke_run_describes_itself(smoke_run):
+    crate = ROCrate(smoke_run)
+    assert [e.id for e in crate.data_entities if not (smoke_run / e.id).exists()] == []
+    assert {"html/", "notebooks/", "smoke.yaml", "#data/records.jsonl"} <= {e.id for e in crate.get_entities()}
+    assert len(list(smoke_run.rglob("models/*/README.md"))) == 2 * 5
+    assert crate.root_dataset["mentions"]["startTime"] < crate.root_dataset["mentions"]["endTime"]

@@ -132,6 +132,13 @@ def test_warm_start_begins_from_the_students_own_sft(tmp_path):
     assert start["member_loss"].item() == pytest.approx(warm["member_loss"].item(), abs=1e-5)
 
 
+def test_curves_are_logged_where_a_study_asks_for_them(tmp_path):
+    run = tiny(tmp_path, "sft", "train: {log_to: [tensorboard]}\n")
+    stages.train_teacher(run)
+    for name in ("base-teacher", "teacher"):
+        assert list((run.model(name) / "tensorboard").glob("events*")), name
+
+
 # ---------------------------------------------------------------- what is stale
 
 
