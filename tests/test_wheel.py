@@ -27,6 +27,8 @@ EXTRAS = (
     "papermill",
     "jupyter_book",
     "seaborn",
+    "rocrate",
+    "tensorboard",
     "gguf",
     "IPython",
 )

@@ -1,4 +1,5 @@
-"""The run folder described for machines: `ro-crate-metadata.json`, an RO-Crate 1.2 that follows the Process Run Crate profile 0.5.
+"""The run folder described for machines: `ro-crate-metadata.json`, an RO-Crate 1.1 that follows the Process Run Crate profile 0.5, which
+builds on that version.
 
 Inputs are named with their hashes, outputs listed, and the run is one action between them. What holds text of the data, such as
 records, scores and weights, is not among the outputs; no text of it stands in the description.
@@ -8,6 +9,7 @@ import hashlib
 import mimetypes
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def write_crate(run: Run) -> Path:
     """
     run.require("tables")
     now, made = datetime.now(UTC).isoformat(timespec="seconds"), how_made(run)
-    crate = ROCrate(version="1.2")
+    crate = ROCrate(version="1.1")
     crate.metadata.extra_contexts.append(TERMS)
     profile = _add(crate, PROFILE, "CreativeWork", name="Process Run Crate", version="0.5")
     root, study = crate.root_dataset, run.study
@@ -64,7 +66,7 @@ def write_crate(run: Run) -> Path:
     if made.began:
         action["startTime"] = made.began
     action["endTime"] = now
-    action["actionStatus"] = {"@id": "http://schema.org/CompletedActionStatus"}
+    action["actionStatus"] = "http://schema.org/CompletedActionStatus"
     action["instrument"] = _software(crate, made)
     action["object"] = [_study_file(crate, run), *_data(crate, run), *_models(crate, run)]
     action["result"] = list(_results(crate, run))
@@ -80,26 +82,27 @@ def _add(crate: ROCrate, identifier: str, kind: str, /, **properties: Any) -> En
 
 def _licence(crate: ROCrate, invented: bool) -> Entity:
     if invented:
-        return _add(crate, "https://spdx.org/licenses/MIT", "CreativeWork", name="MIT License")
+        what = "Use it for anything; no warranty."
+        return _add(crate, "https://spdx.org/licenses/MIT", "CreativeWork", name="MIT License", description=what)
     terms = "Not stated. What was made from data and models of others stands under the terms of these."
     return _add(crate, "#licence", "CreativeWork", name="Terms of the data and models", description=terms)
 
 
 def _software(crate: ROCrate, made: Made) -> list[Entity]:
     """Palimpsest once for every commit that made a stage, and what it ran on."""
-    needed = {**{f"Python {version}": ("Python", version) for version in made.pythons}}
-    needed |= {f"{name} {v}": (name, v) for name, v in made.versions.items() if name != "palimpsest"}
+    needed = [("Python", version, "https://www.python.org") for version in made.pythons]
+    needed += [(name, v, _home(name)) for name, v in made.versions.items() if name != "palimpsest"]
     environment = [
-        _add(crate, "#" + key.replace(" ", "-").replace(",", ""), "SoftwareApplication", name=name, softwareVersion=version)
-        for key, (name, version) in needed.items()
-    ]  # fmt: skip
+        _add(crate, f"#{name}-{v.replace(', ', '-')}", "SoftwareApplication", name=name, version=v, url=url)
+        for name, v, url in needed
+    ]
     return [
         _add(
             crate,
             f"#palimpsest-{commit}",
             "SoftwareApplication",
             name="Palimpsest",
-            softwareVersion=f"{made.versions.get('palimpsest', 'unknown')}+{commit}",
+            version=f"{made.versions.get('palimpsest', 'unknown')}+{commit}",
             description=f"commit {commit}, which made {count} of {made.stages} stages",
             operatingSystem=", ".join(made.platforms),
             processorRequirements=", ".join(made.devices),
@@ -107,6 +110,19 @@ def _software(crate: ROCrate, made: Made) -> list[Entity]:
         )
         for commit, count in made.commits.items()
     ]
+
+
+def _home(package: str) -> str:
+    """The page that an installed package names as its own, which the standard demands of software."""
+    try:
+        found = metadata(package)
+    except PackageNotFoundError:
+        return ""
+    urls = {
+        label.strip().lower(): url.strip()
+        for label, url in (u.split(",", 1) for u in found.get_all("Project-URL") or [])
+    }
+    return found["Home-page"] or urls.get("homepage") or next(iter(urls.values()), "")
 
 
 def _study_file(crate: ROCrate, run: Run) -> Entity:
@@ -132,9 +148,9 @@ def _data(crate: ROCrate, run: Run) -> Iterable[Entity]:
     for path in files:
         name = path.relative_to(here).as_posix() if here.is_dir() else path.name
         why = "what the records were read from; not in this folder"
-        yield _add(crate, f"#data/{name}", "File", name=name, description=why, **_content(path))
+        yield _add(crate, f"#data/{name}", "CreativeWork", name=name, description=why, **_content(path))
     if not files:
-        yield _add(crate, "#data", "Dataset", name=source, **({"version": revision} if revision else {}))
+        yield _add(crate, "#data", "CreativeWork", name=source, **({"version": revision} if revision else {}))
 
 
 def _models(crate: ROCrate, run: Run) -> Iterable[Entity]:
