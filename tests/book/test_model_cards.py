@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
-from palimpsest.book.model_cards import write_model_cards
+from palimpsest.book.model_cards import _named, write_model_cards
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
 from palimpsest.study import open_run
@@ -64,3 +64,14 @@ def test_no_text_of_the_data_stands_in_it(run):
 def test_tables_come_first(run, tmp_path):
     with pytest.raises(InputError, match="tables is not finished"):
         write_model_cards(open_run(run.study, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [("owner/letters:en@v2", "`owner/letters:en@v2`"), ("{}/private/s0.jsonl", "`s0.jsonl`"), ("{}/private/s*.jsonl", "`s*.jsonl`"),
+     ("{}/private", "`private`"), ("/gone/private/s.jsonl", "`s.jsonl`")],
+)  # fmt: skip
+def test_where_data_lies_is_nobodys_business(source, shown, tmp_path):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "s0.jsonl").write_text("{}")
+    assert _named(source.format(tmp_path), None) == shown

@@ -35,14 +35,20 @@ def memorization_section(run: Run, arm: Arm, tables: Tables) -> Iterable[str]:
     """
     unit = run.require("data")["unit"]
     doses, attacks = own_rows(tables.by_dose, run, arm), own_rows(tables.membership, run, arm)
-    yield _first(doses, attacks, unit)
+    given = "given the true text before them" if unit == "secrets" else "given the prompt"
+    yield f"At the end of training, {given}:\n\n{_first(doses, attacks, unit)}"
+    for row in own_rows(tables.privacy_audit, run, arm).itertuples():
+        said = (
+            f"Who guesses from it how {row.coins} coins fell, guesses {row.guesses} and is right {row.correct} times. "
+        )
+        bound = f"So its training is not private below epsilon {row.epsilon_low:.2f} (95 % bound)."
+        yield said + (bound if row.epsilon_low > 0 else "That proves no leak, and excludes none.")
     if doses["epoch"].nunique() == 1:  # it is best at the end
         doses = doses[doses["when"] == "end"]
     rows = [
         [WHEN[row.when], GROUPS[row.split], row.kind, row.copies, row.records, *_recited(row), short(row.exposure)]
         for row in doses.itertuples()
     ]
-    given = "given the true text before them" if unit == "secrets" else "given the prompt"
     heads = [
         "when",
         "whose",
@@ -106,7 +112,7 @@ def _first(doses: pd.DataFrame, attacks: pd.DataFrame, unit: str) -> str:
         told.append(
             f"- Members are told from non-members with an AUC of {area} by the best attack, *{ATTACKS[best['attack']]}*."
         )
-    return "At the end of training:\n\n" + "\n".join(told or ["- No member was asked about, so nothing is known."])
+    return "\n".join(told or ["- No member was asked about, so nothing is known."])
 
 
 def _recited(row: Any) -> list[str]:

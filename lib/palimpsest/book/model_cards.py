@@ -23,7 +23,7 @@ from palimpsest.book.card_memorization import (
 from palimpsest.chapters.attacks import ATTACKS
 from palimpsest.chapters.training import show_facts
 from palimpsest.study import METHODS, Arm, Run, load_tables
-from palimpsest.study.files import locate, whole
+from palimpsest.study.files import locate, matching, whole
 from palimpsest.study.methods import OBJECTIVES, TEXTS, mitigation
 from palimpsest.study.tables import Tables
 
@@ -73,7 +73,6 @@ def _about(run: Run, arm: Arm, tables: Tables) -> ModelCardData:
     """The part that machines read; a base or a data set is named where it is one of the hub."""
     study, start, rates = run.study, run.study.start(arm.size), own_rows(tables.rates, run, arm)
     made_here = study.synthetic and not study.models.teacher.path and not start.path
-    hub = study.data.source.split(":")[0].split("@")[0]
     found = [
         ("verbatim_memorization", f"{TARGETS[row.target]}, {ONCE[row.split]}, greedy", row.rate)
         for row in rates[rates["target"].isin(["window", "secret"])].itertuples()
@@ -96,8 +95,8 @@ def _about(run: Run, arm: Arm, tables: Tables) -> ModelCardData:
         pipeline_tag="text-generation",
         license="mit" if made_here else "unknown",
         language="en" if study.synthetic else None,
-        base_model=start.path if start.path and not locate(start.path).exists() else None,
-        datasets=hub if "/" in hub and not locate(hub).exists() and "." not in hub.rsplit("/", 1)[-1] else None,
+        base_model=start.path if _of_hub(start.path) else None,
+        datasets=study.data.source.split(":")[0].split("@")[0] if _of_hub(study.data.source) else None,
         tags=["memorization", "privacy", arm.role, arm.method],
         eval_results=results,
     )
@@ -116,31 +115,27 @@ def _opening(run: Run, arm: Arm) -> str:
 
 
 def _training(run: Run, arm: Arm, facts: dict[str, Any]) -> str:
-    study, rule = run.study, METHODS[arm.method]
+    study, rule, data = run.study, METHODS[arm.method], run.require("data")
     settings = study.teacher if arm.role == "teacher" else study.training(arm.size, arm.method)
-    start, data = study.start(arm.size), run.require("data")
-    base = _named(start.path, start.revision) if start.path else "cut from the teacher's base" if start.keep else (
-        "from scratch, on public text"
-    )  # fmt: skip
-    halves = ["member", "teacher_only"] if arm.role == "teacher" else ["member"]
+    start = study.start(arm.size)
+    base = "cut from the teacher's base" if start.keep else "from scratch, on public text"
+    halves = [half for half in ("member", "teacher_only") if half in data["splits"]]
+    read = halves if arm.role == "teacher" else halves[:1]
     rows = {
         "data": _named(study.data.source, study.data.revision),
-        "base": base,
-        "teacher": "" if not rule.distilled else f"`teacher`, {study.title}",
+        "base": _named(start.path, start.revision) if start.path else base,
+        "teacher": f"`teacher`, {study.title}" if rule.distilled else "",
+        "records it may have read": ", ".join(f"{data['splits'][half]} {GROUPS[half]}" for half in read),
+        "batch": str(settings.batch_size),
+        "seed": str(study.seed(arm.seed)),
+        "replicate": str(study.replicate),
+        "cross-entropy share": f"{rule.cross_entropy_weight:g}" if rule.needs_teacher else "",
+        "adapters": f"LoRA, rank {settings.lora.rank}, merged" if settings.lora else "",
     }
-    rows |= {"records it may have read": ", ".join(f"{data['splits'].get(h, 0)} {GROUPS[h]}" for h in halves if h in data["splits"])}  # fmt: skip
-    rows |= {"batch": f"{settings.batch_size}", "seed": str(study.seed(arm.seed))}
-    rows |= {
-        "replicate": f"{study.replicate} (of {study.replicates})" if not study.replicate else str(study.replicate)
-    }
-    rows |= {"cross-entropy share": f"{rule.cross_entropy_weight:g}"} if rule.needs_teacher else {}
-    rows |= {"adapters": f"LoRA, rank {settings.lora.rank}, merged"} if settings.lora else {}
     if found := facts.get("privacy"):
-        rows |= {"guarantee": f"DP-SGD, epsilon {found['epsilon']:.2f} at delta {found['delta']:.2g}, for one record"}
-    shown = show_facts({name: value for name, value in facts.items() if name not in ("commit", "devices")}).iloc[
-        :-1
-    ]  # versions: below
-    rows |= dict(zip(shown.index, shown.iloc[:, 0].astype(str), strict=True))
+        rows["guarantee"] = f"DP-SGD, epsilon {found['epsilon']:.2f} at delta {found['delta']:.2g}, for one record"
+    shown = show_facts({name: value for name, value in facts.items() if name not in ("commit", "devices")})
+    rows |= shown.iloc[:-1, 0].astype(str).to_dict()  # the last are versions, which stand below
     note = mitigation(rule, settings)
     return markdown_table(["what", "value"], [row for row in rows.items() if row[1]]) + (f"\n\n{note}" if note else "")
 
@@ -172,6 +167,10 @@ def _origin(run: Run, arm: Arm, facts: dict[str, Any]) -> str:
 
 
 def _named(path: str, revision: str | None) -> str:
-    """A hub id whole; of a local folder the last name alone, since where it lies is nobody's business."""
-    name = Path(path).name if locate(path).exists() else path
-    return f"`{name}`" + (f", revision {revision}" if revision else "")
+    """A hub id whole; of what is here the last name alone, since where it lies is nobody's business."""
+    return f"`{path if _of_hub(path) else Path(path).name}`" + (f", revision {revision}" if revision else "")
+
+
+def _of_hub(path: str | None) -> bool:
+    """Whether a model or data set is an id of the hub: neither a file or folder nor a pattern of some."""
+    return bool(path) and not locate(path).exists() and not matching(path) and not Path(path).is_absolute()
