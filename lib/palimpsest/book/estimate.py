@@ -2,7 +2,7 @@
 
 What each stage reads and writes is counted from the study's own records; what this machine does in a second is measured on models of
 the study's shapes, with random weights, for a few seconds. Good to a factor of two: texts that students write are taken to be as
-long as the references, and what other programs do on the machine meanwhile isn't known.
+long as the references, and on a CPU the hours are those of cores that nothing else uses meanwhile.
 """
 
 import math
@@ -54,6 +54,7 @@ class _Reads:
 
     public: int
     rows: dict[str, int]  # role -> tokens of an epoch
+    answers: int  # of them, those of the responses that a student reads
     watched: int  # at every point of a trajectory
     measured: int  # of a finished model
     written: int  # tokens of the texts decoded at every point
@@ -118,9 +119,11 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
     asked = ("validation",) if is_tuning(study) else WATCHED
     validation = int((records["split"] == "validation").sum())
     mean = answers.mean()
+    each = answers.set_axis(records["id"]).groupby(level=0).first()
     return _Reads(
         public=int(tokens[records["split"] == "public"].sum()),
         rows=per_epoch,
+        answers=int(each.loc[training_rows(records, "student")["id"]].sum()),
         watched=int(tokens[records["split"].isin(asked)].sum()),
         measured=int(tokens[records["split"].isin(MEASURED)].sum()),
         written=int(mean * min(study.measure.trajectory_prompts, validation)),
@@ -154,7 +157,8 @@ def _costs(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> t
     training = 6 * speed.parameters * learned + 2 * (speed.parameters + teacher.parameters) * own
     training += 2 * teacher.parameters * (judged - own)
     measuring = 2 * speed.parameters * (read + written)
-    seconds = STARTING + learned / speed.training + judged / teacher.scoring + own / speed.writing
+    seconds = STARTING + learned / speed.training + judged / teacher.scoring
+    seconds += own * reads.answers / reads.rows["student"] / speed.writing
     return training, measuring, seconds + read / speed.scoring + written / speed.writing
 
 
@@ -201,10 +205,12 @@ def _step(model, optimizer, examples: list[Example], settings: Training) -> None
 
 
 def _time(function) -> float:
+    """Seconds, after a first round; on a CPU those of this process alone, so that a busy machine gives the same estimate."""
+    clock = time.perf_counter if models.default_device() == "cuda" else time.process_time
     function()
-    began = time.perf_counter()
+    began = clock()
     function()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _shape(study: Study, size: str, tokenizer):
