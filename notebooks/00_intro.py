@@ -9,23 +9,18 @@
 # %% [markdown]
 # # What does a distilled model still know by heart?
 #
-# A palimpsest is a parchment that was scraped and written over; the old text still shows. Large language models repeat
-# parts of the text they were fine-tuned on. A growing habit is to fine-tune a large *teacher* on private data, distil it
-# into a small *student*, and ship only the student. **How much of the private text does the student still give away, by
-# which method of distillation, compared with simply fine-tuning the small model?**
+# A company fine-tunes a large language model, the *teacher*, on private letters, and the teacher learns part of them by heart. Then
+# it *distils* the teacher: a small *student* is trained on what the teacher says, and only the student is handed out.
 #
-# This book answers for one study, from data to figures. Every number in it comes from a table, and every figure and table
-# offers its own. It implements and goes beyond *From Teacher to Student: Tracking Memorization Through Model
-# Distillation* {cite}`singh2025teacher`, which published no code: with held-out records as a control, everything random drawn
-# several times over, secrets apart from phrases, and methods compared at equal quality as well as at the end.
+# **How much of the private text does the student still give away? Would plain fine-tuning of the small model have given away as much?**
 
 # %% tags=["parameters", "remove-input"]
 study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %% tags=["remove-input"]
-from palimpsest import chapters
 from palimpsest.book import published
+from palimpsest.chapters import front, memorization
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -36,51 +31,72 @@ shared, source = published.choose(run, published.FOLDER)
 
 # %% [markdown]
 # ## The answer
-#
-# **First, what we withdraw.** Earlier versions of this book compared methods "at equal held-out loss", by three seeds of one teacher.
-# They said that students of the reverse divergence know the members better than a fine-tuned one, that forward KL's know them less, and
-# that stopping early does as much as distilling. None of that stands: two runs of plain fine-tuning, read that way, lay further apart
-# than most of the effects. They also said that some students recite no secret. That was true only of secrets that stand in the data
-# once.
-#
-# **What can be said of methods** is said by replicates, in which everything random is drawn anew. A difference is claimed if at
-# least five replicates bear it out, if it exceeds what a method differs from itself, and, at equal quality, if it has one sign under
-# three meanings of quality.
 
 # %% tags=["remove-input", "csv:claims"]
-say(source, "", *chapters.claims.say_headline(shared.claims))
+say(*front.as_list(front.say_answer(shared.claims, shared.trajectories)))
 
-# %% [markdown]
-# ## What this run shows
-#
-# One training of each student says how much *it* recites, not which method is to blame.
-
-# %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method. Bars: 95 % intervals. Circles: members that stand once in the training text; squares: repeated ones; hollow: non-members. Dotted line: the teacher; dashed: the student before any private text.", "name": "fig-answer"}}
-chapters.memorization.plot_rates(tables.rates, data["target"])
-
-# %% tags=["remove-input", "csv:rates"]
-say(*chapters.front.say_answer(tables.rates, data["target"], data["unit"]))
-
-# %% [markdown]
-# In brackets: 95 % intervals over records.
-#
-# ## This study
+# %% tags=["remove-input", "csv:by_dose"] mystnb={"figure": {"caption": "How much of the private text each student recites, word for word, by how often the text stood in the training data.", "name": "fig-front"}}
+front.plot_answer(shared.by_dose, data["unit"])
 
 # %% tags=["remove-input"]
-say(chapters.front.say_study(study, data["splits"]))
+say(front.say_figure(shared.by_dose, data["unit"]))
 
 # %% [markdown]
-# ## How to read this book
+# ## What should you do?
 #
-# - [The data](01_data.ipynb): what is private in it, what is held out, and canaries if it has some.
+# Each row counts students that were compared with plain fine-tuning of the same size. *Equally good*: read where both models predict
+# unseen letters equally well. *At the end*: after the last step of training, whatever each had learned by then.
+# [Validation loss](../glossary.md) says how surprised a model is by unseen letters, in
+# [nats](../glossary.md) per token: the lower, the more it has learned.
+
+# %% tags=["remove-input", "csv:claims"]
+front.show_decisions(shared.claims, shared.trajectories)
+
+# %% [markdown]
+# Whatever you do, [audit the model](../use_your_own.md) that you hand out: it takes one command and no training.
+#
+# ## How far to trust it
+
+# %% tags=["remove-input"]
+say(f"- {source}")
+
+# %% [markdown]
+# - A difference is claimed only if five trainings from scratch or more bear it out, each with records and models of its own. At equal
+#   quality it must hold under [three meanings of quality](sec-equal-utility). Everything else is *undecided*.
+# - The models are tiny and the letters invented. [Limits](sec-limits) says what that can't show.
+# - **We withdraw** what earlier versions of this book claimed of methods "at equal held-out loss":
+#   [what, and why](sec-withdrawn).
+#
+# ## What this run shows
+#
+# One training of each student tells how much *it* recites, not which method is to blame. In brackets: 95 % intervals, the range in
+# which the rate plausibly lies, given so many records.
+
+# %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method; bars are 95 % intervals. Circles: text that stands once; squares: repeated; hollow: never read by any model.", "name": "fig-answer"}}
+memorization.plot_rates(tables.rates, data["target"])
+
+# %% tags=["remove-input", "csv:rates"]
+say(*front.say_run(tables.rates, data["target"], data["unit"]))
+
+# %% tags=["remove-input"]
+say(
+    "Dotted in the figure: the teacher; dashed: the student before any private text.",
+    "",
+    *front.say_study(study, data["splits"]),
+)
+
+# %% [markdown]
+# ## The chapters
+#
+# - [The data](01_data.ipynb): what is private in it, what is held out, what was planted.
 # - [The teacher](02_teacher.ipynb): what it learned and what it learned by heart.
-# - [How much is memorized](04_memorization.ipynb): size by method, against chance and the base models.
+# - [How much is memorized](04_memorization.ipynb): every model against chance, and single records token by token.
 # - [Inheritance](05_inheritance.ipynb): which records a student knows because its teacher did.
-# - [Attacks](06_attacks.ipynb): membership inference and canary exposure.
-# - [What memorization buys](07_tradeoffs.ipynb): memorization against quality, over the whole of training, and what each model costs.
+# - [Attacks](06_attacks.ipynb): what models give away without reciting it.
+# - [What memorization buys](07_tradeoffs.ipynb): memorization against quality, over the whole of training.
 # - [Methods compared](08_comparisons.ipynb): every question asked of the replicates, the paper's findings first.
-# - [Every run](../every_run.md): one page per student, as it was executed.
+# - [Every run](../every_run.md): one page per student.
 #
-# What this study can't show stands under [limits](sec-limits). A **member** is a record the models were fine-tuned on; a **non-member**
-# comes from the same source and was held out. All terms are in the [glossary](../glossary.md), the mathematics in
-# [methods](../methods.md), and the way to a study of your own models and data in [use your own](../use_your_own.md).
+# The book follows *From Teacher to Student: Tracking Memorization Through Model Distillation* {cite}`singh2025teacher`, which published
+# no code. A *palimpsest* is a parchment that was scraped and written over; the old text still shows. All terms are in the
+# [glossary](../glossary.md), the mathematics in [methods](../methods.md).

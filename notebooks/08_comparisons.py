@@ -43,6 +43,7 @@ tables, source = published.choose(open_run(study_file, run_dir), published_dir)
 say(source, "", comparisons.say_families(tables.claims))
 
 # %% [markdown]
+# (sec-withdrawn)=
 # ## What we withdraw
 #
 # An earlier version of this chapter compared methods where each first reached the lowest held-out loss that both reach. It read one of

@@ -1,7 +1,8 @@
 """Open a built site in a real browser and list everything that is wrong with it."""
 
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,8 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urldefrag, urlsplit
 
+import pandas as pd
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -31,6 +34,28 @@ LOOK = """async () => {
     empty: document.body.innerText.trim() === '',
   };
 }"""
+# What stands outside the page or its own frame: an element further right than the window, and a table that must be scrolled.
+CUT = """() => {
+  const main = document.querySelector('main') || document.body, wide = document.documentElement.clientWidth, found = [];
+  const name = e => e.tagName.toLowerCase() + (e.className && e.className.baseVal === undefined ? '.' + e.className : '') + ' "'
+    + e.textContent.trim().slice(0, 40) + '"';
+  const scrolls = e => { for (; e && e !== main; e = e.parentElement) {
+    if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX)) return e; } };
+  for (const e of main.querySelectorAll('*')) {
+    const box = e.getBoundingClientRect();
+    if (box.width && box.right > wide + 1 && !scrolls(e)) found.push('sticks out: ' + name(e));
+  }
+  for (const table of main.querySelectorAll('table')) {
+    const frame = scrolls(table.parentElement);
+    if (table.offsetWidth && frame && frame.scrollWidth > frame.clientWidth + 1)
+      found.push(`cut table (${frame.scrollWidth} of ${frame.clientWidth}): ` + name(table));
+  }
+  return found;
+}"""
+WEIGHT = """() => [...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]
+  .reduce((sum, e) => sum + e.decodedBodySize, 0)"""
+WIDTHS, THEMES = (1280, 390), ("light", "dark")
+SERIOUS = ("serious", "critical")
 
 
 def chromium() -> str | None:
@@ -59,10 +84,10 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def browser_page() -> Iterator[Page]:
+def browser_page(width: int = 1280) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": width, "height": 900})
         page.set_default_timeout(120_000)  # a busy machine is not a fault of the book
         yield page
         browser.close()
@@ -127,3 +152,48 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
             if isinstance(key, tuple) and key[0] in anchors and key[1] not in anchors[key[0]]:
                 faults.append(f"{source}: link to a missing anchor, {key[0].removeprefix(base)}#{key[1]}")
     return [url.removeprefix(base) for url in anchors], faults
+
+
+def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
+    """Every page as it looks at each of `WIDTHS`, in each of `THEMES`.
+
+    Returns a row per page, width and theme: `cut` (what stands outside the page, or is a table that must be scrolled sideways),
+    `axe` (serious faults that axe-core finds, by rule and element) and `bytes` (all that the page asks for).
+    """
+    rows, check = [], Axe()
+    with serve(folder) as base:
+        for width in WIDTHS:
+            with browser_page(width) as page:
+                for name in pages:
+                    page.goto(base + name, wait_until="networkidle")
+                    size = page.evaluate(WEIGHT)
+                    for theme in THEMES:
+                        page.evaluate(
+                            f"Object.assign(document.documentElement.dataset, {{theme: '{theme}', mode: '{theme}'}})"
+                        )
+                        page.wait_for_timeout(50)
+                        faults = check.run(page).response["violations"] if axe else []
+                        told = [
+                            f"{f['id']}: {n['html'][:90]}"
+                            for f in faults
+                            if f["impact"] in SERIOUS
+                            for n in f["nodes"]
+                        ]
+                        row = {"page": name, "width": width, "theme": theme, "bytes": size}
+                        rows.append({**row, "cut": page.evaluate(CUT), "axe": told})
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """`python tests/browser.py FOLDER [PAGE ...]`: what is wrong with how the pages of a built site look."""
+    folder, *pages = sys.argv[1:]
+    pages = pages or sorted(
+        str(p.relative_to(folder)) for p in Path(folder).rglob("*.html") if "_static" not in p.parts
+    )
+    for row in looks(Path(folder), pages).itertuples():
+        print(f"{row.page} {row.width} {row.theme}: {row.bytes / 1e6:.2f} MB, {len(row.cut)} cut, {len(row.axe)} axe")
+        print("".join(f"    {line}\n" for line in dict.fromkeys([*row.cut, *row.axe])), end="")
+
+
+if __name__ == "__main__":
+    main()

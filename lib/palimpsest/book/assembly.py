@@ -22,6 +22,7 @@ from palimpsest.study.tables import COLUMNS, TABLES
 TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 FIRST_HEADING = re.compile(r"^# .*$", re.MULTILINE)
 IMPORTS = re.compile(r"(from|import) \w")
+SHARED = ("00_intro", "08_comparisons")  # pages on many replicates
 LISTED_HERE = "<!-- the tables and their columns -->"  # a place in the glossary
 FACTS_HERE = "<!-- the facts of this run -->"  # a place on the page on reproducibility
 
@@ -84,12 +85,13 @@ def checked(path: Path) -> nbformat.NotebookNode:
 def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, page: str) -> None:
     """Put a link to its table below every cell that says (`csv:NAME`) which one it shows.
 
-    A trajectory is that of `arm`. Claims, and whatever the page on comparisons shows, are those that `published.choose` chooses."""
+    A trajectory is that of `arm`. On the pages `SHARED` a table is the one that `published.choose` chooses, if that has it."""
     for at, cell in reversed(list(enumerate(nb.cells))):
         files = []
         for name in (tag.removeprefix("csv:") for tag in cell.metadata.get("tags", []) if tag.startswith("csv:")):
-            shared = page == "08_comparisons" or name == "claims"
-            folder = published.choose(run, published.FOLDER)[0].folder if shared else run.tables
+            folder = published.choose(run, published.FOLDER)[0].folder
+            if page not in SHARED or not (folder / f"{name}.csv").exists():
+                folder = run.tables
             source, file = folder / f"{name}.csv", f"{name}.csv"
             if name == "trajectory":
                 source, file = run.model(arm.name) / "trajectory.csv", f"trajectory-{arm.name}.csv"

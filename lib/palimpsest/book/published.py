@@ -1,7 +1,7 @@
 """Small tables of a finished run, kept with the project so that the book can show them without the run.
 
 `python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run. Into `FOLDER`, it
-also writes README's list of claims anew.
+also writes README's answer anew.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from palimpsest.chapters.claims import NONE_YET, say_headline
+from palimpsest.chapters.claims import NONE_YET
+from palimpsest.chapters.front import in_markdown
 from palimpsest.errors import InputError
 from palimpsest.study import Run, load_tables, locate, open_run
 from palimpsest.study.files import whole, write_json
 from palimpsest.study.fingerprints import tuned_name
 from palimpsest.study.parts import rates_tried
-from palimpsest.study.tables import Tables, read_table
+from palimpsest.study.tables import Tables
 
 FOLDER = "book/published/demo-replicates"  # what the pages show where a run has one replicate
 KEPT = (
@@ -99,19 +100,19 @@ def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
         return tables, f"Shown is this study, *{study.title}*: {count}."
     made = json.loads((folder / "made.json").read_text())
     return Tables(folder), (
-        f"This study has one replicate, so shown are the published tables of study `{made['study']}`: {made['replicates']} replicates, "
-        f"{made['models']} models, commit `{made['commit']}`."
+        f"The study of this book has one replicate. So what is said of methods comes from the published tables of `{made['study']}`: "
+        f"{made['replicates']} replicates, {made['models']} models, commit `{made['commit']}`."
     )
 
 
-def published_headline(folder: str | Path = FOLDER) -> list[str]:
-    """The claims that README makes: those of the published table, or none where nothing is published."""
-    path = locate(folder) / "claims.csv"
-    return say_headline(read_table(path)) if path.exists() else [NONE_YET]
+def published_answer(folder: str | Path = FOLDER) -> list[str]:
+    """What README answers, from the published tables; that there is no answer yet, where nothing is published."""
+    tables = Tables(locate(folder))
+    return in_markdown(tables.claims, tables.trajectories) if (tables.folder / "claims.csv").exists() else [NONE_YET]
 
 
 def write_claims(readme: Path, folder: str | Path = FOLDER) -> None:
-    """Put `published_headline` between README's two marks.
+    """Put `published_answer` between README's two marks.
 
     Raises:
         InputError: the marks are not there.
@@ -122,7 +123,7 @@ def write_claims(readme: Path, folder: str | Path = FOLDER) -> None:
             f"{readme} has no lines '<!-- claims -->' and '<!-- end of claims -->', between which its claims are written: put them "
             "where the claims shall stand"
         )
-    lines = "\n".join(published_headline(folder))
+    lines = "\n".join(published_answer(folder))
     with whole(readme) as draft:
         draft.write_text(CLAIMS.sub(lambda _: f"\n{lines}\n\n", text), encoding="utf-8")
 

@@ -106,11 +106,18 @@ def say_blind(blind: pd.DataFrame) -> str:
 
 
 def show_membership(membership: pd.DataFrame) -> pd.DataFrame:
-    """AUC with its 95 % interval, one row per model, one column per attack."""
-    rows = figures.label_seeds(membership[membership["measure"] == "AUC"])
-    shown = rows.assign(shown=[_auc(row) for _, row in rows.iterrows()])
-    wide = shown.pivot(index="label", columns="attack", values="shown").fillna("")
-    return wide.loc[rows["label"].unique(), rows["attack"].unique()].rename(columns=ATTACKS)
+    """AUC, one row per attack: the teacher's with its 95 % interval, and of each size the fine-tuned model's and the range of the
+    distilled ones (seeds together)."""
+    rows = membership[membership["measure"] == "AUC"]
+    shown = {"teacher": rows[rows["role"] == "teacher"].set_index("attack").apply(_auc, axis=1)}
+    for size, part in rows[rows["role"].isin(["baseline", "student"])].groupby("size", sort=False):
+        mean = part.groupby(["attack", "role"])["rate"].mean().unstack("role").reindex(columns=["baseline"])
+        shown[f"{size}, fine-tuned"] = mean["baseline"].map("{:.2f}".format)
+        ends = part[part["role"] == "student"].groupby("attack")["rate"].agg(["min", "max"])
+        if len(ends):
+            shown[f"{size}, distilled"] = ends.apply(lambda row: f"{row['min']:.2f} to {row['max']:.2f}", axis=1)
+    wide = pd.DataFrame(shown).reindex([name for name in ATTACKS if name in set(rows["attack"])])
+    return wide.fillna("").rename(index=ATTACKS).rename_axis("attack")
 
 
 def plot_membership(membership: pd.DataFrame) -> plt.Figure:
@@ -174,7 +181,7 @@ def show_found(membership: pd.DataFrame, attack: str) -> pd.DataFrame:
     """Share of members found by one attack, one row per model, one column per false positive rate."""
     rows = figures.label_seeds(membership[(membership["measure"] == "TPR") & (membership["attack"] == attack)])
     at = [f"at {100 * fpr:g} % false positives" for fpr in rows["fpr"]]
-    return figures.rate_table(rows.assign(at=at), ["label"], "at")
+    return figures.rate_table(rows.assign(at=at, model=rows["label"]), ["model"], "at")
 
 
 def say_found(membership: pd.DataFrame, attack: str) -> str:
@@ -205,16 +212,17 @@ def _auc(row: pd.Series) -> str:
 
 
 def show_doses(doses: pd.DataFrame, teacher_only: bool = False) -> pd.DataFrame | None:
-    """Mean exposure in bits with its interval, and canaries recited: a row per size and method, a column per number of copies.
+    """Mean exposure in bits with its interval: a row per model, a column per number of copies.
 
     None where there are no such canaries; `teacher_only` are those that only the teacher was fine-tuned on.
     """
     rows = doses[doses["teacher_only"] == teacher_only]
     if rows.empty:
         return None
-    shown = [f"{_bits(row)}, {row['count']:.0f} of {row['total']:.0f} recited" for _, row in rows.iterrows()]
-    rows = rows.assign(shown=shown, method=rows["method"].map(LABELS), copies=rows["copies"].map(_copies))
-    wide = rows.pivot_table(index=["size", "method"], columns="copies", values="shown", aggfunc="first", sort=False)
+    values = rows[["exposure", "exposure_low", "exposure_high"]].to_numpy(float)
+    shown = [between(*v, ".1f") for v in values]
+    rows = rows.assign(shown=shown, model=figures.names_of(rows), copies=rows["copies"].map(_copies))
+    wide = rows.pivot_table(index="model", columns="copies", values="shown", aggfunc="first", sort=False)
     return wide.fillna("")
 
 

@@ -1,26 +1,22 @@
 """What the rows of `claims` say, in words: no other page says *less* or *more* of two methods.
 
-A claim is decided by the replicates (`measure.comparison.compare_methods`); here it is only read out. README's list of claims is made here,
-too (`say_headline`), and a test holds it to the published table.
+A claim is decided by the replicates (`measure.comparison.compare_methods`); here it is only read out.
 """
+
+from collections.abc import Iterable
 
 import pandas as pd
 
 from palimpsest.chapters.figures import LABELS
-from palimpsest.measure.comparison import ENOUGH_REPLICATES
 
-# Measure -> what a table calls it, the form of a difference in it, and what the student of a method does with less or more of it.
+# Measure -> what a table calls it, and the form of a difference in it.
 PHRASES = {
-    "recited_repeated": ("repeated text recited", "{:+.0f} points", "recites {} repeated text"),
-    "recited_unrepeated": ("unrepeated text recited", "{:+.0f} points", "recites {} text that stands once"),
-    "auc": ("AUC of the loss attack", "{:+.2f}", "tells {} of who was in the data"),
-    "exposure": ("exposure, bits", "{:+.1f} bits", "knows {} of planted secrets"),
-    "transferred_auc": ("transferred AUC", "{:+.2f}", "tells {} of records only its teacher read"),
-    "transferred_exposure": (
-        "transferred exposure, bits",
-        "{:+.1f} bits",
-        "knows {} of secrets only its teacher read",
-    ),
+    "recited_repeated": ("repeated text recited", "{:+.0f} points"),
+    "recited_unrepeated": ("unrepeated text recited", "{:+.0f} points"),
+    "auc": ("AUC of the loss attack", "{:+.2f}"),
+    "exposure": ("exposure, bits", "{:+.1f} bits"),
+    "transferred_auc": ("transferred AUC", "{:+.2f}"),
+    "transferred_exposure": ("transferred exposure, bits", "{:+.1f} bits"),
 }
 MOMENTS = {"equal": "at equal quality", "end": "at the end"}
 # arXiv 2506.16170 finds that the first memorize less than the second.
@@ -34,7 +30,7 @@ PAPER = [
     ("rkl_student_warm", "word_kd"),
     ("rkl_student_warm", "seq_kd"),
 ]
-OF_PAPER = {"more": "contradicts", "undecided": "undecided", "less": "agrees"}
+OF_PAPER = {"more": "contradicted", "undecided": "undecided", "less": "confirmed"}
 # How `because` begins, and the reason in short.
 REASONS = {
     "the meanings of quality disagree": "not decided under every meaning of quality",
@@ -82,32 +78,24 @@ def name_of(methods: str) -> str:
     return " and ".join(f"*{LABELS[method]}*" for method in methods.split("+"))
 
 
-def say_decided(found: pd.DataFrame) -> list[str]:
-    """A sentence for every decided comparison of `outcomes`, its sizes together."""
-    lines, by = [], ["first", "second", "measure", "moment", "verdict"]
-    decided = found[found["verdict"] != "undecided"]
-    for (first, second, measure, moment, verdict), part in decided.groupby(by, sort=False):
-        does = PHRASES[measure][2].format(verdict)
-        each = zip(part["size"], part["estimate"], strict=True)
-        sizes = ", ".join(f"{size} {amount(measure, value)}" for size, value in each)
-        lines.append(
-            f"- {MOMENTS[moment].capitalize()}, {name_of(first)} {does} than {name_of(second)}. By size: {sizes}."
-        )
-    return lines
-
-
 def say_undecided(found: pd.DataFrame) -> list[str]:
     """How many comparisons of `outcomes` are undecided, and why, the most frequent reason first."""
     open_ = found[found["verdict"] == "undecided"]
     if open_.empty:
         return []
     reasons = "; ".join(f"{reason} ({count})" for reason, count in open_["because"].value_counts().head(3).items())
-    return [f"- We cannot tell in {len(open_)} of {len(found)} comparisons: {reasons}."]
+    return [f"We cannot tell in {len(open_)} of {len(found)} comparisons: {reasons}."]
+
+
+def counted(values: pd.Series, names: Iterable[str]) -> str:
+    """How often each of the names is among the values, as text: "less in 14, undecided in 2"."""
+    counts = values.value_counts()
+    return ", ".join(f"{name} in {counts[name]}" for name in names if name in counts) or "not asked"
 
 
 def paper_findings(claims: pd.DataFrame) -> pd.DataFrame:
     """The `outcomes` of what the paper compares, by what is recited, with its `outcome`: contradictions first, then what is
-    undecided, then what agrees."""
+    undecided, then what is confirmed."""
     found = outcomes(claims[claims["measure"].isin(["recited_repeated", "recited_unrepeated"])])
     asked = [pair in PAPER for pair in zip(found["first"], found["second"], strict=True)]
     found = found[pd.Series(asked, index=found.index, dtype=bool)].drop_duplicates(
@@ -118,37 +106,69 @@ def paper_findings(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def say_paper(claims: pd.DataFrame) -> list[str]:
-    """How the paper's findings fare: what contradicts them, what agrees, and of how many we cannot tell."""
+    """How the paper's findings fare at equal quality and at the end of training, contradictions first, and of how many we cannot tell."""
     found = paper_findings(claims)
     if found.empty:
         return ["There are none of the comparisons that the paper makes."]
-    lines = []
-    for outcome, title in (("contradicts", "Contradicts the paper"), ("agrees", "Agrees with it")):
-        told = say_decided(found[found["outcome"] == outcome])
-        lines += [f"**{title}**", "", *(told or ["- Nothing that is decided."]), ""]
-    equal = found[found["moment"] == "equal"]
-    decided = (equal["verdict"] != "undecided").sum()
-    so_far = (
-        "At the end, methods also differ in how good they became, and a student that learned little recites little. At equal quality, "
-        f"{decided or 'none'} of these comparisons {'is' if decided < 2 else 'are'} decided."
-    )
-    return [*lines, so_far, "", "**Undecided**", "", *(say_undecided(found) or ["- Nothing."])]
-
-
-def say_headline(claims: pd.DataFrame) -> list[str]:
-    """The claims that README and front page make: the paper's comparisons, and what a student knows that it was never given.
-
-    Nothing else may be claimed there; without a decided row, nothing is.
-    """
-    found = outcomes(claims)
-    if found.empty or found["replicates"].max() < ENOUGH_REPLICATES:
-        return [NONE_YET]
-    if (found["verdict"] == "undecided").all():
-        return [f"No claim about methods is made: of {len(found)} comparisons none is decided."]
-    never = found[
-        (found["measure"] == "transferred_exposure")
-        & (found["second"] == "sft")
-        & found["family"].str.startswith("transferred")
+    told = [
+        f"{MOMENTS[moment]}: {counted(part['outcome'], OF_PAPER.values())}"
+        for moment, part in found.groupby("moment", sort=True)
     ]
-    lines = [*say_paper(claims), "", "**What a student was never given**", ""]
-    return [*lines, *(say_decided(never) or ["- Nothing that is decided."]), *say_undecided(never)]
+    reading = "; ".join(told)
+    caution = (
+        "At the end methods also differ in how good they became, and a student that learned little recites little."
+    )
+    return [f"**{reading[0].upper()}{reading[1:]}.** {caution}", "", *say_undecided(found)]
+
+
+def of_question(claims: pd.DataFrame, question: str) -> pd.DataFrame:
+    """The `outcomes` of the question, or of those whose names begin so."""
+    return outcomes(claims[claims["family"].str.startswith(question)])
+
+
+def show_tally(claims: pd.DataFrame, *asked: str) -> pd.DataFrame | None:
+    """How the comparisons of these questions came out: a row per question (where there are several) and measure; at equal quality, at the
+    end, and the decided one furthest from no difference. None of none."""
+    rows = []
+    for question in asked:
+        for measure, part in of_question(claims, question).groupby("measure", sort=False):
+            row = {"question": question, "measure": PHRASES[measure][0]}
+            for moment, name in MOMENTS.items():
+                row[name] = counted(part.loc[part["moment"] == moment, "verdict"], ("less", "more", "undecided"))
+            decided = part[part["verdict"] != "undecided"]
+            far = decided.loc[decided["estimate"].abs().idxmax()] if len(decided) else None
+            row["furthest"] = (
+                "" if far is None else f"{far['claim']}, {far['size']}: {amount(measure, far['estimate'])}"
+            )
+            rows.append(row)
+    if not rows:
+        return None
+    return pd.DataFrame(rows).set_index(["question", "measure"] if len(asked) > 1 else "measure")
+
+
+def say_tally(claims: pd.DataFrame, *asked: str) -> list[str]:
+    """The one reading of `show_tally`: how many comparisons are decided at equal quality and at the end, and why the others are not."""
+    found = pd.concat([of_question(claims, question) for question in asked])
+    if found.empty:
+        return ["This study has no two methods to ask this of."]
+    told = []
+    for moment, name in MOMENTS.items():
+        part = found[found["moment"] == moment]
+        if len(part):
+            told.append(f"{name} {(part['verdict'] != 'undecided').sum() or 'none'} of {len(part)} comparisons")
+    line = ", ".join(told)
+    return [f"**Decided are {line}.**", "", *say_undecided(found[found["moment"] == "equal"])]
+
+
+def show_paper(claims: pd.DataFrame) -> pd.DataFrame | None:
+    """How each finding of the paper fares: a row per comparison, contradictions first, a column per measure and moment with the number of
+    sizes; None where the study has none of its comparisons."""
+    found = paper_findings(claims)
+    if found.empty:
+        return None
+    rows = {}
+    for name, part in found.groupby("claim", sort=False):
+        for measure, moment in dict.fromkeys(zip(found["measure"], found["moment"], strict=True)):
+            asked = part.loc[(part["measure"] == measure) & (part["moment"] == moment), "outcome"]
+            rows.setdefault(name, {})[f"{PHRASES[measure][0]}, {MOMENTS[moment]}"] = counted(asked, OF_PAPER.values())
+    return pd.DataFrame(rows).T.rename_axis("the paper finds less in")

@@ -10,7 +10,17 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures, tradeoffs
-from palimpsest.chapters.claims import MOMENTS, PAPER, PHRASES, amount, outcomes, paper_findings, say_undecided
+from palimpsest.chapters.claims import MOMENTS, PAPER, PHRASES, amount, of_question
+    MOMENTS,
+    OF_PAPER,
+    PAPER,
+    PHRASES,
+    amount,
+    counted,
+    outcomes,
+    paper_findings,
+    say_undecided,
+)
 from palimpsest.chapters.figures import LABELS
 from palimpsest.measure.comparison import QUALITIES, Question, compare_methods, differences_at_distances
 from palimpsest.study import METHODS, Run
@@ -28,14 +38,14 @@ DISTILLED = [
 ]
 ANNEALED = [m for m in METHODS if m.startswith("sft_annealed")]
 MITIGATED = [m for m, rule in METHODS.items() if not rule.distilled and m not in ("sft", *ANNEALED, *ADAPTED)]
-OF_PAPER = [first for first, second in PAPER if second == "sft"]
+PAPERS_OWN = [first for first, second in PAPER if second == "sft"]
 OWN_TEXT = [m for m in DISTILLED if METHODS[m].samples]
 DISTANCES = ("nats above the best loss", "ROUGE-L below the best", "share of the tokens left unread")  # as `QUALITIES`
 # Question -> pairs of methods, and the measures asked of. A family holds at most eight comparisons over two sizes: with five replicates
 # Holm's correction leaves little power in larger ones (`benchmarks/comparing.py`).
 ASKED: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
-    "distilling as in the paper": ([(m, "sft") for m in OF_PAPER], OWN_HALF),
-    "distilling otherwise": ([(m, "sft") for m in DISTILLED if m not in OF_PAPER], OWN_HALF),
+    "distilling as in the paper": ([(m, "sft") for m in PAPERS_OWN], OWN_HALF),
+    "distilling otherwise": ([(m, "sft") for m in DISTILLED if m not in PAPERS_OWN], OWN_HALF),
     "the least": (
         [(first, second) for first in ("rkl_student", "rkl_student_warm") for second in ("word_kd", "seq_kd")],
         OWN_HALF,
@@ -110,49 +120,25 @@ def tuning(run: Run) -> pd.DataFrame:
 # ---------------------------------------------------------------- shown
 
 
-def of_question(claims: pd.DataFrame, question: str) -> pd.DataFrame:
-    """The `outcomes` of the question, or of those whose names begin so."""
-    return outcomes(claims[claims["family"].str.startswith(question)])
-
-
 def show_claims(claims: pd.DataFrame, question: str, moment: str) -> pd.DataFrame | None:
-    """First minus second with its 95 % interval and verdict: a row per comparison and size, a column per measure; None of none."""
+    """First minus second with its 95 % interval, and its verdict where it is decided: a row per comparison and size, a column per
+    measure; None of none."""
     found = of_question(claims, question)
     found = found[(found["moment"] == moment) & found["estimate"].notna()]
     if found.empty:
         return None
-    text = [
-        f"{amount(row.measure, row.estimate)} ({amount(row.measure, row.low, False)} to {amount(row.measure, row.high, False)}): {row.verdict}"
-        if pd.notna(row.low)
-        else f"{amount(row.measure, row.estimate)}: {row.verdict}"
-        for row in found.itertuples()
-    ]
-    wide = found.assign(text=text, measure=[PHRASES[m][0] for m in found["measure"]]).pivot_table(
-        index=["claim", "size"], columns="measure", values="text", aggfunc="first", sort=False
-    )
+    names = [f"{name}, {size}" for name, size in zip(found["claim"], found["size"], strict=True)]
+    heads = [PHRASES[m][0] + (", points" if "points" in PHRASES[m][1] else "") for m in found["measure"]]
+    wide = found.assign(
+        text=[_difference(row) for row in found.itertuples()], comparison=names, measure=heads
+    ).pivot_table(index="comparison", columns="measure", values="text", aggfunc="first", sort=False)
     return wide.fillna("not measured").rename_axis(columns=None)
 
 
-def say_claims(claims: pd.DataFrame, *asked: str) -> list[str]:
-    """How many comparisons of each question are decided, by measure and moment, with the furthest of them, and why the others are not."""
-    lines = []
-    for question in asked:
-        found = of_question(claims, question)
-        lines += [f"**{question.capitalize()}**", ""] if len(asked) > 1 else []
-        for (measure, moment), part in found.groupby(["measure", "moment"], sort=False):
-            decided = part[part["verdict"] != "undecided"]
-            if len(decided):
-                less, more = ((decided["verdict"] == verdict).sum() for verdict in ("less", "more"))
-                furthest = decided.loc[decided["estimate"].abs().idxmax()]
-                name = f"{furthest['claim']}, {furthest['size']} ({amount(measure, furthest['estimate'])})"
-                what = PHRASES[measure][0]
-                start = f"- {what[0].upper()}{what[1:]}, {MOMENTS[moment]}"
-                lines.append(
-                    f"{start}: the first has less in {less} of {len(part)}, more in {more}. Furthest: {name}."
-                )
-        lines += say_undecided(found) if len(found) else ["- This study has no two methods to ask this of."]
-        lines.append("")
-    return lines
+def _difference(row) -> str:
+    value, low, high = (amount(row.measure, v, False) for v in (row.estimate, row.low, row.high))
+    verdict = "" if row.verdict == "undecided" else f" {row.verdict}"
+    return (value if pd.isna(row.low) else f"{value} ({low} to {high})") + verdict
 
 
 def say_families(claims: pd.DataFrame) -> str:
@@ -235,25 +221,12 @@ def plot_distances(distances: pd.DataFrame, measure: str) -> plt.Figure | None:
     return figures.legend(figure, axes)
 
 
-def show_paper(claims: pd.DataFrame) -> pd.DataFrame | None:
-    """How each finding of the paper fares, contradictions first: a row per comparison and size, a column per measure and moment; None
-    where the study has none of its comparisons."""
-    found = paper_findings(claims)
-    if found.empty:
-        return None
-    columns = [f"{PHRASES[row.measure][0]}, {MOMENTS[row.moment]}" for row in found.itertuples()]
-    wide = found.assign(column=columns).pivot_table(
-        index=["claim", "size"], columns="column", values="outcome", aggfunc="first", sort=False
-    )
-    return wide.fillna("not asked").rename_axis(columns=None)
-
-
 def show_choices(claims: pd.DataFrame) -> pd.DataFrame | None:
     """Divergence, text, warm start and temperature at equal quality: a row per comparison and size; None of none."""
     parts = {q: show_claims(claims, q, "equal") for q in ("divergence", "text", "warm start", "temperature")}
     parts = {question: part for question, part in parts.items() if part is not None}
-    asked = [PHRASES[m][0] for m in ("recited_repeated", "exposure", "transferred_exposure")]
-    return pd.concat(parts).reindex(columns=asked).fillna("not measured") if parts else None
+    asked = ["repeated text recited, points", "exposure, bits", "transferred exposure, bits"]
+    return pd.concat(parts, names=["question"]).reindex(columns=asked).fillna("not measured") if parts else None
 
 
 def show_tuning(tuning: pd.DataFrame) -> pd.DataFrame | None:

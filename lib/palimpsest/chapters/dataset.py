@@ -25,6 +25,7 @@ from palimpsest.study import Run
 WORD, MARK = re.compile(r"[\w'-]+"), re.compile(r"<\w+>")
 READERS = ("teacher and students", "the teacher alone", "nobody (unseen twins)")
 PLAIN = ("public", "member", "teacher_only", "non_member", "validation", "test")  # in reading order
+HALVES = {"public": "public", "member": "members", "teacher_only": "the teacher's own"}
 SIZES = (1, 3, 5, 8)  # words in the runs that are compared
 
 
@@ -171,11 +172,35 @@ def show_samples(records: pd.DataFrame, show: bool) -> str:
     return f'<table class="dataframe"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
+def show_splits(splits: pd.DataFrame) -> pd.DataFrame:
+    """A row per split and kind of record."""
+    kinds = zip(splits["split"].str.replace("_", " "), splits["kind"], strict=True)
+    shown = {"records": [" ".join(pair) + "s" for pair in kinds], "how many": splits["records"]}
+    for name, head in (("prompt_characters", "prompt, characters"), ("response_characters", "response, characters")):
+        shown[head] = splits[name].map("{:.0f}".format)
+    shown["secrets each"] = splits["secrets_per_record"].map("{:.1f}".format)
+    return pd.DataFrame({**shown, "training rows": splits["training_rows"]}).set_index("records")
+
+
+def show_overlap(overlap: pd.DataFrame) -> pd.DataFrame:
+    """A row per split: prompts and responses that stand whole among the members, and shares of words and of runs of five and eight."""
+    shown = {
+        "split": overlap["split"].str.replace("_", " "),
+        "prompts": overlap["prompts"],
+        "responses": overlap["responses"],
+    }
+    for size, head in ((1, "words"), (5, "five-word runs"), (8, "eight-word runs")):
+        shown[head] = overlap[f"runs_{size}"].map("{:.1%}".format).str.replace("%", " %")
+    return pd.DataFrame(shown).set_index("split")
+
+
 def show_secret_kinds(secret_kinds: pd.DataFrame) -> pd.DataFrame:
     """A row per kind: how many in each split, and their mean length."""
-    wide = secret_kinds.pivot(index="secret_kind", columns="split", values="secrets").fillna(0).astype(int)
-    length = (secret_kinds["secrets"] * secret_kinds["characters"]).groupby(secret_kinds["secret_kind"]).sum()
-    return wide.assign(characters=(length / wide.sum(axis=1)).round(1))
+    rows = secret_kinds.assign(split=secret_kinds["split"].map(HALVES).fillna("held out"))
+    wide = rows.pivot_table(index="secret_kind", columns="split", values="secrets", aggfunc="sum", sort=False)
+    wide = wide.reindex(columns=[*HALVES.values(), "held out"]).dropna(axis=1, how="all").fillna(0).astype(int)
+    length = (rows["secrets"] * rows["characters"]).groupby(rows["secret_kind"]).sum()
+    return wide.assign(characters=(length / wide.sum(axis=1)).map("{:.1f}".format)).rename_axis("kind of secret")
 
 
 def plot_lengths(lengths: pd.DataFrame) -> plt.Figure:

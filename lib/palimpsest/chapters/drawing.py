@@ -23,7 +23,9 @@ PAPER = "#ffffff"
 LEAST = 0.8  # a panel is drawn no smaller than this share of its own size, if the page has room for it
 UNNAMED = "figure"  # until the book puts the caption there
 WIDTH = re.compile(r"max-width:(\d+)px")
-INTERVAL = re.compile(r"(?<=<td>)([^<(]*\d[^<(]*?) (\([^)<]*\d to [^)<]*\)(?:, n = \d+)?)")
+INTERVAL = re.compile(r"^([^(]*\d[^(]*?) (\([^)]*\d to [^)]*\))")
+NUMBERS = "0123456789+-−"  # what a number begins with
+MANY = 4  # columns from which intervals stand below their numbers on every screen
 _COUNTER = itertools.count()
 
 
@@ -49,15 +51,31 @@ def as_html(figure: plt.Figure) -> str:
 
 
 def table_as_html(frame: pd.DataFrame) -> str:
-    """A table in its frame (`framed`)."""
-    return framed(frame.to_html(border=0, max_rows=pd.get_option("display.max_rows")))
+    """A table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still too
+    wide is scrolled within its own frame, by keyboard as well. Numbers are set flush right, words flush left and may break."""
+    rows = frame.reset_index() if any(frame.index.names) else frame.reset_index(names="")
+    body = "".join(f"<tr>{''.join(map(_cell, range(len(row)), row))}</tr>" for row in _texts(rows))
+    heads = rows.columns if rows.columns.nlevels == 1 else [": ".join(filter(None, map(str, c))) for c in rows.columns]
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in heads)
+    wide = " many" if len(heads) > MANY else ""
+    table = f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="table-frame{wide}" role="region" tabindex="0" aria-label="table">{table}</div>'
 
 
-def framed(table: str) -> str:
-    """An HTML table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still
-    too wide is scrolled within its own frame, by keyboard as well."""
-    cells = INTERVAL.sub(r"\1 <small>\2</small>", table)
-    return f'<div class="table-frame" role="region" tabindex="0" aria-label="table">{cells}</div>'
+def _texts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Every cell as text, numbers with as many digits as the page's settings say."""
+    digits = pd.get_option("display.precision")
+    shown = rows.map(
+        lambda v: "" if v is None or v is pd.NA else f"{v:.{digits}g}" if isinstance(v, float) else str(v)
+    )
+    return list(shown.itertuples(index=False, name=None))
+
+
+def _cell(column: int, text: str) -> str:
+    shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(text))
+    if column == 0:
+        return f'<th scope="row">{shown}</th>'
+    return f"<td>{shown}</td>" if text[:1] in NUMBERS or len(text) < 4 else f'<td class="words">{shown}</td>'
 
 
 def show_inline() -> None:

@@ -63,6 +63,14 @@ def label_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=table["label"] + seeds)
 
 
+def names_of(table: pd.DataFrame) -> list[str]:
+    """Every row's model as one text, from `size` and `method`: "small, Word-KD"."""
+    pairs = zip(table["size"], table["method"], strict=True)
+    return [
+        "teacher" if (size, method) == ("teacher", "sft") else f"{size}, {LABELS[method]}" for size, method in pairs
+    ]
+
+
 def rate_table(table: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
     """Rates as text with intervals, one row per `index`, one column per value of `columns`, in order of appearance."""
     text = [interval(*v) for v in table[["rate", "low", "high"]].to_numpy(float)]
@@ -90,6 +98,26 @@ def legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
     plt.close(figure)
     return figure
+
+
+def name_lines(ax: plt.Axes, x: float, ends: dict[str, float], gap: float = 0.075) -> None:
+    """Every line's method beside its end, at `x` and the value in `ends`, instead of a legend; names that would cover each other are
+    pushed apart, `gap` of the axis from one to the next, and led to by a line in the method's colour."""
+    low, high = ax.get_ylim()
+    least, at, where = gap * (high - low), -np.inf, {}
+    for method, end in sorted(ends.items(), key=lambda item: item[1]):
+        at = where[method] = max(end, at + least)
+    for method, y in where.items():
+        ax.plot([x + 0.08, x + 0.4], [ends[method], y], color=COLORS[method], lw=1, clip_on=False)
+        ax.text(
+            x + 0.45,
+            y,
+            "plain fine-tuning" if method == "sft" else LABELS[method],
+            fontsize=8,
+            va="center",
+            color="#262626",
+        )
+    ax.set(xlim=(ax.get_xlim()[0], x + 0.1), ylim=(low, high))
 
 
 def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:

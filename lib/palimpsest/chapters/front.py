@@ -1,14 +1,222 @@
-"""Page 00, the answer: what each student of this run recites, from `tables.rates`; what may be said of methods is `claims.say_headline`."""
+"""Page 00, the answer in plain words, from the tables of the replicates (`claims`, `trajectories`, `by_dose`), and what this run shows.
 
+No sentence here says less or more of two methods unless a row of `claims` decides it. README's top is written by the same functions.
+"""
+
+import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters.claims import name_of
+from palimpsest.chapters import figures, tradeoffs
+from palimpsest.chapters.claims import NONE_YET, amount, name_of, outcomes
 from palimpsest.chapters.figures import LABELS, rate_text
 from palimpsest.chapters.memorization import arm_rates
+from palimpsest.measure.comparison import ENOUGH_REPLICATES
 from palimpsest.measure.statistics import newcombe
 from palimpsest.study import METHODS, Study
 
 NO_STUDENT = "This study distils no student, so there is nothing to compare plain fine-tuning with."
+DRAWN = (
+    "sft",
+    "word_kd",
+    "seq_kd",
+    "rkl_student",
+    "fkl_student",
+)  # the paper's methods, and the one that a decision is about
+# What a reader may do -> the methods that do it, each held against plain fine-tuning of its size.
+DECISIONS = {
+    "distil?": [name for name, rule in METHODS.items() if rule.distilled],
+    "stop early?": [name for name in METHODS if name.startswith("sft_annealed")],
+    "de-duplicate?": ["sft_dedup"],
+}
+WHAT = {"recited_repeated": "repeated private text", "recited_unrepeated": "private text"}
+
+
+# ---------------------------------------------------------------- what the replicates say
+
+
+def against_fine_tuning(claims: pd.DataFrame, trajectories: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
+    """The `outcomes` of what these methods recite, held against plain fine-tuning of the same size, with the mean validation losses at
+    the end of training: `loss` of the method, `loss_sft`.
+
+    Of repeated text; of a study that repeats none, of what stands once.
+    """
+    found = outcomes(claims)
+    found = found[found["first"].isin(methods) & (found["second"] == "sft")]
+    measure = next((name for name in WHAT if (found["measure"] == name).any()), None)
+    found = found[found["measure"] == measure].drop_duplicates(["first", "size", "moment"])
+    last = tradeoffs.last_points(trajectories)
+    loss = last.assign(loss=tradeoffs.loss_of(last)).groupby(["size", "method"])["loss"].mean()
+    both = {"loss": found["first"], "loss_sft": ["sft"] * len(found)}
+    return found.assign(
+        **{name: [loss.get(k) for k in zip(found["size"], m, strict=True)] for name, m in both.items()}
+    )
+
+
+def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
+    """The answer in three sentences: at equal quality, at the end of training, and of what a student was never given.
+
+    Without five replicates there is none, and that is said instead.
+    """
+    if claims.empty or claims["replicates"].max() < ENOUGH_REPLICATES:
+        return [NONE_YET]
+    found = against_fine_tuning(claims, trajectories, DECISIONS["distil?"])
+    if found.empty:
+        return [NO_STUDENT]
+    equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
+    return [_say_equal(equal), _say_end(end), _say_never(outcomes(claims))]
+
+
+def _say_equal(found: pd.DataFrame) -> str:
+    what, (less, more) = WHAT[found["measure"].iloc[0]] if len(found) else "", _counts(found)
+    if found.empty:
+        return "**Whether distilling hides private text at equal quality was not asked.**"
+    if not less + more:
+        return (
+            "**We cannot tell whether distilling hides private text.** Compared when both are equally good, none of "
+            f"{len(found)} distilled students recites demonstrably less {what} than a fine-tuned one of its size, and none more."
+        )
+    start = "Distilling does not hide private text by itself" if more else "Distilling can hide private text"
+    return (
+        f"**{start}.** Compared when both are equally good, {less} of {len(found)} distilled students recite less {what} "
+        f"than a fine-tuned one of the same size, and {more} more."
+    )
+
+
+def _say_end(found: pd.DataFrame) -> str:
+    less, more = _counts(found)
+    if not less + more:
+        return f"**Nor can we tell at the end of training**: none of {len(found)} comparisons is decided."
+    line = f"**At the end of training {less} of {len(found)} recite less**" + (f", and {more} more" if more else "")
+    worse = found[(found["verdict"] == "less") & (found["loss"] > found["loss_sft"])]
+    if len(worse):
+        line += (
+            f", but on average {len(worse)} of these {less} had also learned less: a worse student looks more private"
+        )
+    return line + "."
+
+
+def _say_never(found: pd.DataFrame) -> str:
+    asked = found[(found["measure"] == "transferred_exposure") & (found["second"] == "sft")]
+    asked = asked[asked["first"].isin(DECISIONS["distil?"])]
+    known = asked[asked["verdict"] == "more"]
+    if asked.empty:
+        return "What a student knows that it was never shown was not asked."
+    if known.empty:
+        return f"**That a student knows secrets which it was never shown is not decided** in any of {len(asked)} comparisons."
+    best = known[known["moment"] == "equal"] if (known["moment"] == "equal").any() else known
+    row = best.loc[best["estimate"].idxmax()]
+    when = "even when both are equally good" if row["moment"] == "equal" else "at the end of training"
+    return (
+        f"**A student can know secrets that it was never shown.** Trained by {name_of(row['first'])}, the {row['size']} student "
+        f"knows more of the secrets that only its teacher read than a fine-tuned one, {when} ({amount(row['measure'], row['estimate'])})."
+    )
+
+
+def as_list(sentences: list[str]) -> list[str]:
+    """Sentences as a numbered list in Markdown, if there are several."""
+    return (
+        [f"{number}. {sentence}" for number, sentence in enumerate(sentences, 1)] if len(sentences) > 1 else sentences
+    )
+
+
+def _counts(found: pd.DataFrame) -> tuple[int, int]:
+    less, more = ((found["verdict"] == verdict).sum() for verdict in ("less", "more"))
+    return int(less), int(more)
+
+
+def show_decisions(claims: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame | None:
+    """Should you distil, stop early, de-duplicate? A row each: how many students recite less, at equal quality and at the end; the range
+    of their validation losses there; what follows. None where too few replicates answer."""
+    if claims.empty or claims["replicates"].max() < ENOUGH_REPLICATES:
+        return None
+    rows = {}
+    for question, methods in DECISIONS.items():
+        found = against_fine_tuning(claims, trajectories, methods)
+        equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
+        if len(end):
+            rows[question] = {
+                "recites less, equally good": _told(equal),
+                "recites less, at the end": _told(end),
+                "validation loss (fine-tuned)": f"{_ends(end['loss'])} ({_ends(end['loss_sft'])})",
+                "so": advice(equal, end),
+            }
+    return pd.DataFrame(rows).T.rename_axis("should you ...") if rows else None
+
+
+def in_markdown(claims: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
+    """`say_answer` and `show_decisions` as Markdown: README's top."""
+    lines, table = as_list(say_answer(claims, trajectories)), show_decisions(claims, trajectories)
+    if table is None:
+        return lines
+    rows = [[table.index.name, *table.columns], ["---"] * (1 + len(table.columns))]
+    rows += [[f"**{name}**", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return [*lines, "", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def advice(equal: pd.DataFrame, end: pd.DataFrame) -> str:
+    """What follows for a reader from the verdicts at equal quality and at the end; in doubt, nothing that makes anyone feel safe."""
+    less, more = (a + b for a, b in zip(_counts(equal), _counts(end), strict=True))
+    if more:
+        return "not for privacy: some recite more"
+    if not less:
+        return "we cannot tell"
+    if (equal["verdict"] == "less").all() and len(equal):
+        return "yes, then audit"
+    if (end["verdict"] == "less").all() and (end["loss"] <= end["loss_sft"]).all():
+        return "yes: less recited, no loss of quality seen; then audit"
+    return "not for privacy alone: weigh the quality, then audit"
+
+
+def _told(found: pd.DataFrame) -> str:
+    less, more = _counts(found)
+    return f"{less} of {len(found)}" + (f", {more} more" if more else "")
+
+
+def _ends(values: pd.Series) -> str:
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max())))
+
+
+def plot_answer(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
+    """What students recite at the end of training, over how often a text stood in the training data: a panel per size, a line per
+    method of `DRAWN`, named at its end. None where nothing is counted."""
+    rows = tradeoffs.doses_of_letters(by_dose[(by_dose["when"] == "end") & by_dose["method"].isin(DRAWN)])
+    rows = rows[rows["size"] != "teacher"]
+    if rows.empty:
+        return None
+    sizes = sorted(rows["size"].unique(), key=list(by_dose["size"].unique()).index)
+    figure, axes = figures.panels(1, len(sizes), height=3.0)
+    places = {copies: place for place, copies in enumerate(sorted(rows["copies"].unique()))}
+    for ax, size in zip(axes[0], sizes, strict=True):
+        lines = {}
+        for method, line in rows[rows["size"] == size].groupby("method", sort=False):
+            ax.plot(line["copies"].map(places), line["rate"], marker="o", ms=4, lw=1.6, color=figures.COLORS[method])
+            lines[method] = line["rate"].iloc[-1]
+        figures.name_lines(ax, max(places.values()), lines)
+        ax.set(title=f"{size} student", xlabel="times it stood in the training data", ylim=(-0.03, 1.03))
+        ax.set_xticks(list(places.values()), list(places))
+    axes[0, 0].set_ylabel(f"{unit} recited")
+    figures.in_percent(*(ax.yaxis for ax in axes[0]))
+    plt.close(figure)
+    return figure
+
+
+def say_figure(by_dose: pd.DataFrame, unit: str) -> str:
+    """The figure read out: what the fine-tuned students recite of the rarest and of the most repeated text."""
+    rows = tradeoffs.doses_of_letters(by_dose[(by_dose["when"] == "end") & (by_dose["role"] == "baseline")])
+    if rows.empty:
+        return f"No {unit} were asked for."
+    first, last = rows["copies"].min(), rows["copies"].max()
+    told = [rows.loc[rows["copies"] == copies, "rate"] for copies in (first, last)]
+    once, often = (" to ".join(dict.fromkeys(f"{100 * v:.0f}" for v in (part.min(), part.max()))) for part in told)
+    line = f"**Repetition matters most:** of {unit} that stood there {_times(first)} a fine-tuned student recites {once} %"
+    return line + (f", of those that stood there {_times(last)} {often} %." if last > first else ".")
+
+
+def _times(copies: int) -> str:
+    return "once" if copies == 1 else f"{copies} times"
+
+
+# ---------------------------------------------------------------- what this run shows
 
 
 def groups_of(rates: pd.DataFrame, unit: str) -> dict[str, str]:
@@ -34,29 +242,20 @@ def against_baseline(rates: pd.DataFrame, target: str) -> pd.DataFrame:
     return pd.DataFrame(out, columns=["size", "method", "difference", "low", "high"])
 
 
-def show_comparison(rates: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The rows of `against_baseline` as text: percentage points, a row per method, a column per size."""
-    found = against_baseline(rates, target)
-    text = [_points(row) for _, row in found.iterrows()]
-    wide = found.assign(text=text, method=found["method"].map(LABELS)).pivot_table(
-        index="method", columns="size", values="text", aggfunc="first", sort=False
-    )
-    return wide.fillna("").rename_axis(columns=None)
-
-
 def say_comparison(rates: pd.DataFrame, target: str) -> str:
     """The largest difference from plain fine-tuning in this run, with its interval and without a verdict."""
     found = against_baseline(rates, target)
     if found.empty:
         return NO_STUDENT
-    largest = found.loc[found["difference"].abs().idxmax()]
+    row = found.loc[found["difference"].abs().idxmax()]
+    points = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[["difference", "low", "high"]].to_numpy(float)))
     return (
-        f"The largest difference from {name_of('sft')} of the same size is that of the {largest['size']} student of "
-        f"*{LABELS[largest['method']]}*: {_points(largest)} points."
+        f"The largest difference from {name_of('sft')} of the same size is that of the {row['size']} student of "
+        f"*{LABELS[row['method']]}*: {points} points."
     )
 
 
-def say_answer(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
+def say_run(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
     """What this run shows at the end of training: each size fine-tuned, and the spread over methods of distillation."""
     lines = []
     for split, called in groups_of(rates, unit).items():
@@ -68,21 +267,19 @@ def say_answer(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
     return [*lines, f"- {say_comparison(rates, target)}"]
 
 
-def say_study(study: Study, splits: dict[str, int]) -> str:
+def say_study(study: Study, splits: dict[str, int]) -> list[str]:
     """What was run: data, models, methods, replicates, seeds; and, for invented data, that it is invented.
 
     Args:
         splits: records of each split, as the data stage counted them.
     """
     records = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in splits.items())
-    nature = "**The data is invented**; nobody's secrets are in it. " if study.synthetic else ""
+    nature = " **The data is invented**; nobody's secrets are in it." if study.synthetic else ""
     some = [f"{METHODS[m].label} ({size} alone)" for size, more in study.methods_by_size.items() for m in more]
-    return (
-        f"*{study.title}* (study `{study.name}`). {nature}Records: {records}. Student sizes: {', '.join(study.models.students)}. "
-        f"Methods: {'; '.join([*(METHODS[m].label for m in study.methods), *some])}. Replicates: {study.replicates}. "
-        f"Seeds: {', '.join(map(str, study.seeds))}; {len(study.arms())} students in each replicate."
-    )
-
-
-def _points(row: pd.Series) -> str:
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[["difference", "low", "high"]].to_numpy(float)))
+    return [
+        f"*{study.title}* (study `{study.name}`).{nature}",
+        "",
+        f"- Records: {records}.",
+        f"- Student sizes: {', '.join(study.models.students)}. Methods: {'; '.join([*(METHODS[m].label for m in study.methods), *some])}.",
+        f"- Replicates: {study.replicates}. Seeds: {', '.join(map(str, study.seeds))}; {len(study.arms())} students in each replicate.",
+    ]

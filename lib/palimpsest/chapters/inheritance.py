@@ -28,6 +28,7 @@ SHOWN = {  # the sets drawn, with their colors
     "baseline_only": "#2166ac",
     "teacher_only": "#e0e0e0",
 }
+MAIN = ("inherited", "easy", "shed", "teacher_only")  # in all of them the teacher recites the record
 TARGETS = {
     "window": "the first {window} response tokens from the prompt",
     "secret": "at least one of its secrets from the text before it",
@@ -97,8 +98,13 @@ def say_verdicts(origins: pd.DataFrame, target: str, window: int) -> str:
 def show_origins(origins: pd.DataFrame) -> pd.DataFrame | None:
     """The members' share in every set, a row per size and method; None without a distilled student."""
     rows = origins[(origins["split"] == "member") & (origins["set"] != "none")]
-    shown = rows.assign(method=rows["method"].map(LABELS), set=rows["set"].str.replace("_", " "))
-    return figures.rate_table(shown, ["size", "method"], "set") if len(rows) else None
+    if rows.empty:
+        return None
+    rows = rows.assign(model=figures.names_of(rows))
+    main = rows["set"].isin(MAIN)
+    wide = figures.rate_table(rows[main].assign(set=rows["set"].str.replace("_", " ")), ["model"], "set")
+    others = rows[~main].groupby("model", sort=False)["rate"].sum()
+    return wide.assign(**{"without the teacher": others.map(lambda share: f"{100 * share:.1f} %")})
 
 
 def plot_origins(origins: pd.DataFrame) -> plt.Figure | None:
@@ -137,13 +143,13 @@ def show_paired(paired: pd.DataFrame, against: str = "baseline") -> pd.DataFrame
     rows = paired[paired["against"] == against]
     if rows.empty:
         return None
-    shown = {"size": rows["size"], "method": rows["method"].map(LABELS), "records": rows["total"].astype(int)}
+    shown = {"student": figures.names_of(rows), "records": rows["total"].astype(int)}
     points = 100 * rows[["difference", "low", "high"]].to_numpy(float)
     shown["difference, points"] = [between(*v, "+.1f") for v in points]
     shown["ratio"] = [between(*v) for v in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)]
     ends = rows[["p_lowest", "p_highest"]].to_numpy(float)
     shown["McNemar p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair)) for pair in ends]
-    return pd.DataFrame(shown).set_index(["size", "method"])
+    return pd.DataFrame(shown).set_index("student")
 
 
 def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
@@ -167,13 +173,14 @@ def show_predictions(predictions: pd.DataFrame) -> pd.DataFrame | None:
     rows = predictions[predictions["note"] == ""]
     if rows.empty:
         return None
-    shown = {"size": rows["size"], "method": rows["method"].map(LABELS), "seed": rows["seed"].astype(int)}
+    named = figures.label_seeds(rows.assign(label=figures.names_of(rows)))
+    shown = {"student": named["label"]}
     shown["recited"] = [f"{n:.0f} of {total}" for n, total in zip(rows["total"], rows["records"], strict=True)]
     shown["AUC"] = [between(*v, ".3f") for v in rows[["auc", "auc_low", "auc_high"]].to_numpy(float)]
     left_out = rows[["removed", "removed_share"]].to_numpy(float)
     shown["left out at 1/2"] = [f"{n:.0f} ({100 * share:.0f} %)" for n, share in left_out]
     shown["recited records avoided"] = [rate_text(row) for _, row in rows.iterrows()]
-    return pd.DataFrame(shown).set_index(["size", "method", "seed"])
+    return pd.DataFrame(shown).set_index("student")
 
 
 def plot_savings(savings: pd.DataFrame) -> plt.Figure | None:

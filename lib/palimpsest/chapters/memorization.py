@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, rate_text
+from palimpsest.chapters.figures import COLORS, LABELS, SPLITS, rate_text
 from palimpsest.chapters.nearly import GROUP, nearly_verbatim
 from palimpsest.data.examples import Example
 from palimpsest.data.splits import COMPARED, load_records
@@ -157,24 +157,35 @@ def arm_rates(rates: pd.DataFrame, target: str, split: str = "member") -> pd.Dat
 
 def show_rates(rates: pd.DataFrame, target: str) -> pd.DataFrame:
     """One target: a row per model, seeds together, a column per split."""
-    return figures.rate_table(over_seeds(rates[rates["target"] == target], ["label", "split"]), ["label"], "split")
+    shown = over_seeds(rates[rates["target"] == target], ["label", "split"])
+    repeats = (shown["split"] == "repeated").any()
+    heads = {"member": "members, unrepeated" if repeats else "members", "repeated": "members, repeated"}
+    shown = shown.assign(split=shown["split"].map({**heads, "non_member": "non-members"}))
+    return figures.rate_table(shown.rename(columns={"label": "model"}), ["model"], "split")
 
 
 def show_targets(rates: pd.DataFrame) -> pd.DataFrame:
     """The members: a row per model, seeds together, a column per target for which any record is eligible."""
-    together = over_seeds(rates[rates["split"] == "member"], ["label", "target"])
-    return figures.rate_table(together[together["total"] > 0], ["label"], "target")
+    together = over_seeds(rates[rates["split"] == "member"], ["label", "target"]).rename(columns={"label": "model"})
+    together["target"] = together["target"].str.replace("_", " ")
+    return figures.rate_table(together[together["total"] > 0], ["model"], "target")
 
 
-def show_near_ties(near_ties: pd.DataFrame) -> pd.DataFrame:
-    """How firm the verdicts are: members with a near-tie in their window, and the data type of the logits."""
-    texts = [f"{count:.3g} of {total:.0f}" for count, total in near_ties[["count", "total"]].to_numpy()]
-    return pd.DataFrame({"near-ties": texts, "data type": near_ties["dtype"].array}, index=near_ties["label"])
+def say_near_ties(near_ties: pd.DataFrame) -> str:
+    """How firm the verdicts are: the model with most members whose window holds a near-tie, and the data type of the logits."""
+    most, types = near_ties.loc[near_ties["count"].idxmax()], " and ".join(near_ties["dtype"].unique())
+    if not most["count"]:
+        return f"No verdict hangs by a rounding error: no window holds a near-tie. Logits are in {types}."
+    return (
+        f"Rounding might change at most {most['count']:.3g} of {most['total']:.0f} verdicts of a model ({most['label']}): so many windows "
+        f"hold a near-tie. Logits are in {types}."
+    )
 
 
 def show_excess(excess: pd.DataFrame) -> pd.DataFrame:
     """Members beyond non-members: a row per model, a column for the window and, where they are marked, for secrets."""
-    return figures.rate_table(excess[excess["target"].isin(["window", "secret"])].dropna(), ["label"], "target")
+    shown = excess[excess["target"].isin(["window", "secret"])].dropna().rename(columns={"label": "model"})
+    return figures.rate_table(shown, ["model"], "target")
 
 
 def plot_rates(rates: pd.DataFrame, target: str, paper: pd.DataFrame | None = None) -> plt.Figure | None:
@@ -245,7 +256,8 @@ def show_context(context: pd.DataFrame) -> pd.DataFrame:
     """Both designs of the models fine-tuned on the members, a column per split."""
     tuned = context[context["role"].isin(["teacher", "baseline"])]
     given = ["all" if np.isinf(k) else f"{k:.0f}" for k in tuned["k"]]
-    return figures.rate_table(tuned.assign(given=given), ["size", "design", "given"], "split")
+    shown = tuned.assign(given=given, split=tuned["split"].map({s: SPLITS[s][2] for s in COMPARED}))
+    return figures.rate_table(shown, ["size", "design", "given"], "split")
 
 
 def plot_discoverable(discoverable: pd.DataFrame) -> plt.Figure:
@@ -256,8 +268,9 @@ def plot_discoverable(discoverable: pd.DataFrame) -> plt.Figure:
 def show_discoverable(discoverable: pd.DataFrame) -> pd.DataFrame:
     """The members by greedy decoding and plain sampling: a row per size and method, a column per number of samples."""
     asked = (discoverable["split"] == "member") & discoverable["sampling"].isin(["greedy", PLAIN])
-    shown = discoverable[asked].assign(samples=discoverable["n"].map("{:,}".format).replace("0", "greedy"))
-    return figures.rate_table(shown.assign(method=shown["method"].map(LABELS)), ["size", "method"], "samples")
+    shown = discoverable[asked & (discoverable["n"] != 1)]  # one sample says little beside greedy decoding
+    samples = shown["n"].map("{:,} samples".format).replace("0 samples", "greedy")
+    return figures.rate_table(shown.assign(model=figures.names_of(shown), samples=samples), ["model"], "samples")
 
 
 def say_discoverable(discoverable: pd.DataFrame) -> list[str]:
@@ -273,11 +286,11 @@ def say_discoverable(discoverable: pd.DataFrame) -> list[str]:
 
 def show_quality(quality: pd.DataFrame) -> pd.DataFrame:
     """A row per model: test loss, and ROUGE with half the width of its interval."""
-    shown = {"test loss": quality["test_loss"].round(2)}
-    for name, title in (("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("rougeL", "ROUGE-L")):
+    shown = {"test loss": quality["test_loss"].map("{:.2f}".format)}
+    for name, title in (("rouge1", "ROUGE-1"), ("rougeL", "ROUGE-L")):
         pairs = quality[[name, f"{name}_error"]].to_numpy(float)
-        shown[title] = ["not applicable" if np.isnan(m) else f"{m:.3f} ± {e:.3f}" for m, e in pairs]
-    return pd.DataFrame({**shown, "records": quality["records"]}).set_index(figures.label_seeds(quality)["label"])
+        shown[title] = ["not applicable" if np.isnan(m) else figures.between(m, m - e, m + e, ".3f") for m, e in pairs]
+    return pd.DataFrame({"model": figures.label_seeds(quality)["label"], **shown}).set_index("model")
 
 
 def say_quality(quality: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from palimpsest.chapters.figures import LABELS, rate_text
+from palimpsest.chapters.figures import LABELS, between, names_of, rate_text
 from palimpsest.data.splits import COMPARED
 from palimpsest.measure.near_verbatim import NEAR
 from palimpsest.measure.statistics import bootstrap, rate_of
@@ -27,15 +27,17 @@ def nearly_verbatim(texts: pd.DataFrame) -> pd.DataFrame:
 
 
 def show_near_misses(near_misses: pd.DataFrame) -> pd.DataFrame:
-    """A row per size and method, a column per measure and split."""
-    shown = near_misses[["size", "split"]].assign(method=near_misses["method"].map(LABELS))
-    for what, title in (("rouge_l", "ROUGE-L"), ("edit_similarity", "edit similarity")):
-        limits = near_misses[[what, f"{what}_low", f"{what}_high"]].to_numpy(float)
-        shown[title] = [f"{v:.2f} ({a:.2f} to {b:.2f})" for v, a, b in limits]
-    shown["nearly verbatim"] = [rate_text(row) for _, row in near_misses.iterrows()]
-    shown["only nearly"] = [f"{n:.3g} of {total:.0f}" for n, total in near_misses[["near_only", "total"]].to_numpy()]
-    wide = shown.set_index(["size", "method", "split"]).unstack("split", sort=False)
-    return wide.sort_index(axis=1, level=1, sort_remaining=False, kind="stable")
+    """A row per model: what is nearly verbatim and the mean edit similarity, of members and non-members, and the members that are only
+    nearly verbatim."""
+    parts, heads = [], {"member": "members", "non_member": "non-members"}
+    for split, rows in near_misses.groupby("split", sort=False):
+        limits = rows[["edit_similarity", "edit_similarity_low", "edit_similarity_high"]].to_numpy(float)
+        shown = {f"nearly verbatim, {heads[split]}": [rate_text(row) for _, row in rows.iterrows()]}
+        if split == "member":
+            shown["only nearly"] = [f"{n:.3g} of {total:.0f}" for n, total in rows[["near_only", "total"]].to_numpy()]
+        shown[f"edit similarity, {heads[split]}"] = [between(*v) for v in limits]
+        parts.append(pd.DataFrame(shown, index=pd.Index(names_of(rows), name="model")))
+    return pd.concat(parts, axis=1)
 
 
 def say_near_misses(near_misses: pd.DataFrame) -> list[str]:

@@ -71,8 +71,8 @@ def show_other_names(other_names: pd.DataFrame) -> pd.DataFrame | None:
         between(*v, "+.1f" if given == "difference" else ".1f")
         for v, given in zip(values, found["given"], strict=True)
     ]
-    shown = found.assign(shown=shown, method=found["method"].map(LABELS), given=found["given"].map(SHOWN))
-    wide = shown.pivot_table(index=["size", "method"], columns="given", values="shown", aggfunc="first", sort=False)
+    shown = found.assign(shown=shown, model=figures.names_of(found), given=found["given"].map(SHOWN))
+    wide = shown.pivot_table(index="model", columns="given", values="shown", aggfunc="first", sort=False)
     return wide.reindex(columns=list(SHOWN.values())).fillna("")
 
 

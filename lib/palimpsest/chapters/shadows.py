@@ -105,10 +105,9 @@ def show_shadow_attacks(shadow_attacks: pd.DataFrame) -> pd.DataFrame | None:
     at = ["AUC" if np.isnan(fpr) else f"found at {100 * fpr:g} % false positives" for fpr in rows["fpr"]]
     values = rows[["rate", "low", "high"]].to_numpy(float)
     shown = [figures.between(*v) if name == "AUC" else interval(*v) for v, name in zip(values, at, strict=True)]
-    shown = rows.assign(at=at, shown=shown, attack=rows["attack"].map(SHOWN), method=rows["method"].map(LABELS))
-    wide = shown.pivot_table(
-        index=["split", "method", "attack"], columns="at", values="shown", aggfunc="first", sort=False
-    )
+    who = [f"{LABELS[method]}: {split}" for method, split in zip(rows["method"], rows["split"], strict=True)]
+    shown = rows.assign(at=at, shown=shown, attack=rows["attack"].map(SHOWN), students=who)
+    wide = shown.pivot_table(index=["students", "attack"], columns="at", values="shown", aggfunc="first", sort=False)
     return wide.fillna("")
 
 
@@ -220,15 +219,17 @@ def show_privacy_audit(privacy_audit: pd.DataFrame) -> pd.DataFrame | None:
     if privacy_audit.empty:
         return None
     rows = figures.label_seeds(privacy_audit)
-    shown = {"model": rows["label"], "replicate": rows["replicate"] + 1, "coins": rows["coins"]}
+    shown = {"model": rows["label"]}
+    if rows["replicate"].nunique() > 1:
+        shown["replicate"] = rows["replicate"] + 1
+    shown["coins"] = rows["coins"]
     shown["right guesses"] = [
         "" if pd.isna(n) else f"{correct:.0f} of {n:.0f}"
         for correct, n in zip(rows["correct"], rows["guesses"], strict=True)
     ]
     shown["ε at least"] = ["not measurable" if np.isnan(e) else f"{e:.2f}" for e in rows["epsilon_low"]]
     shown["ε promised"] = ["" if np.isnan(e) else f"{e:.2f}" for e in rows["epsilon_promised"]]
-    shown["δ"] = [f"{delta:.2g}" for delta in rows["delta"]]
-    return pd.DataFrame(shown).set_index(["model", "replicate"])
+    return pd.DataFrame(shown).set_index("model")
 
 
 def say_privacy_audit(privacy_audit: pd.DataFrame) -> list[str]:

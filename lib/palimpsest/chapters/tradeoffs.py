@@ -179,17 +179,18 @@ def _some(rows: pd.DataFrame, further: bool) -> pd.DataFrame:
 
 def show_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Every method at its lowest validation loss and at the end, one row per size: means over replicates and seeds."""
-    parts, measures = {}, measured(trajectories)[:2]
+    parts, measures = {}, measured(trajectories)[:1]
     for when, rows in (("best", stopped), ("end", last_points(trajectories))):
         mean = rows.assign(loss=loss_of(rows)).groupby("label", sort=False)[["epoch", "loss", *measures]].mean()
-        shown = {"epoch": mean["epoch"].round(1), "validation loss": mean["loss"].round(2)}
+        shown = {"epoch": mean["epoch"].map("{:.1f}".format)} if when == "best" else {}
+        shown["loss"] = mean["loss"].map("{:.2f}".format)
         for name in measures:
             share = name.startswith("recited")
             form = "{:.0%}" if share else "{:.2f}" if name.endswith("auc") else "{:.1f}"
             text = mean[name].map(form.format).str.replace("%", " %").where(mean[name].notna(), "")
             shown[MEASURES[name].format(unit=unit)] = text
         parts[WHEN[when]] = pd.DataFrame(shown)
-    return pd.concat(parts, axis=1)
+    return pd.concat(parts, axis=1).rename_axis("model")
 
 
 def last_points(trajectories: pd.DataFrame) -> pd.DataFrame:
@@ -262,11 +263,10 @@ def show_costs(costs: pd.DataFrame) -> pd.DataFrame:
     """What each model costs, with units."""
     shown = {
         "parameters": [f"{n:,}" for n in costs["parameters"]],
-        "training, GFLOP": (costs["training_flops"] / 1e9).round(0).array,
-        "training, s": costs["seconds"].round(1).array,
-        "peak memory, MiB": (costs["peak_memory_bytes"] / 2**20).round(0).array,
-        "size, MiB": (costs["bytes"] / 2**20).round(2).array,
-        "writes, tokens per s": costs["decode_tokens_per_second"].round(0).array,
+        "training, GFLOP": (costs["training_flops"] / 1e9).map("{:,.0f}".format).array,
+        "training, s": costs["seconds"].map("{:,.0f}".format).array,
+        "peak memory, MiB": (costs["peak_memory_bytes"] / 2**20).map("{:,.0f}".format).array,
+        "tokens written per s": costs["decode_tokens_per_second"].map("{:,.0f}".format).array,
     }
     return pd.DataFrame(shown, index=pd.Index(figures.label_seeds(costs)["label"], name="model"))
 
