@@ -22,7 +22,7 @@
 #
 # **Needs**: nothing but the study file; a few seconds.
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Setup
 #
 # The next cell holds the parameters; the runner overrides them. With the values here, *Run All* runs the smoke study.
@@ -61,7 +61,7 @@ pd.Series(study.data.model_dump(exclude_none=True), name="data").astype(str).to_
 
 # %% tags=["csv:splits"]
 records = bases.prepare_data(run)
-dataset.splits(records).set_index(["split", "kind"]).round(2)
+dataset.show_splits(dataset.splits(records))
 
 # %%
 written, groups = run.require("data"), dataset.by_split(records)
@@ -139,11 +139,11 @@ say(dataset.say_style(groups))
 # so that a secret can neither make nor hide a difference), and the share of runs of n words that also occur there.
 
 # %% tags=["csv:overlap"]
-shared = dataset.overlap(records).set_index("split")
-shared.round(3)
+shared = dataset.overlap(records)
+dataset.show_overlap(shared)
 
 # %%
-held_out = shared.loc["non_member"]
+held_out = shared.set_index("split").loc["non_member"]
 say(
     f"Of {len(groups['non_member'])} non-member responses {held_out['responses']:.0f} stand whole among the members, and "
     f"{held_out['prompts']:.0f} prompts do. They share {held_out['runs_1']:.1%} of their words with the members, "
@@ -165,12 +165,12 @@ planted.set_index(["read_by", "copies", "coin"]) if len(planted) else None
 # %%
 say(dataset.say_planted(planted))
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 #
 # Later chapters rely on these facts.
 
-# %%
+# %% tags=["remove-cell"]
 trained_on = records["split"].isin(["member", "teacher_only"])
 assert records["id"].is_unique, "the same record stands in two splits, or twice in one"
 assert (records["copies"] > 0).equals(trained_on), "only the two halves may be trained on"

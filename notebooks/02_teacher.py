@@ -23,7 +23,7 @@
 #
 # **Needs**: notebook 01 for the same study.
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Setup
 #
 # The next cell holds the parameters; the runner overrides them. With the values here, *Run All* runs the smoke study.
@@ -100,12 +100,12 @@ if any(METHODS[method].text == "teacher" for method in study.every_method()):
     stages.prepare_teacher_text(run)
 say(training.say_teacher_text(run))
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 #
 # Later chapters rely on these facts.
 
-# %%
+# %% tags=["remove-cell"]
 assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
 assert facts["method"] == "sft" and path["epoch"].is_monotonic_increasing
 

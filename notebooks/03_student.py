@@ -21,7 +21,7 @@
 #
 # **Needs**: notebooks 01 and 02 for the same study.
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Setup
 #
 # The next cell holds the parameters; the runner overrides them.
@@ -95,10 +95,10 @@ say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 compared = [Arm(this.size, "none"), *([study.arm("teacher")] if rule.distilled else []), this]
 memorization.show_targets(memorization.rates_of(run, compared))
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 
-# %%
+# %% tags=["remove-cell"]
 assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
 assert facts["steps"] > 0 and path["epoch"].is_monotonic_increasing
 

@@ -24,7 +24,7 @@
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Setup
 
 # %% tags=["parameters"]
@@ -33,7 +33,7 @@ run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
 from palimpsest.chapters import closely, inheritance, other_names, published_claims, transfer
-from palimpsest.chapters.figures import say, set_theme
+from palimpsest.chapters.figures import read_out, say, set_theme
 from palimpsest.study import load_tables, open_run
 
 set_theme()
@@ -86,10 +86,8 @@ say(*inheritance.say_origins(tables.origins))
 # small p-values come by chance.
 
 # %% tags=["csv:paired"]
-inheritance.show_paired(tables.paired)
-
-# %%
-say(inheritance.say_paired(tables.paired), "", inheritance.say_paired(tables.paired, "teacher"))
+told = [inheritance.say_paired(tables.paired), "", inheritance.say_paired(tables.paired, "teacher")]
+read_out(inheritance.show_paired(tables.paired), *told)
 
 # %% [markdown]
 # ## What was never given
@@ -168,15 +166,13 @@ say(*inheritance.say_predictions(tables.predictions))
 # short of it; *disagrees*: on the other side.
 
 # %% tags=["csv:published_claims"]
-published_claims.show_published_claims(tables.published_claims)
+shown = published_claims.show_published_claims(tables.published_claims)
+read_out(shown, *published_claims.say_published_claims(tables.published_claims))
 
-# %%
-say(*published_claims.say_published_claims(tables.published_claims))
-
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 
-# %%
+# %% tags=["remove-cell"]
 members = tables.origins_by_seed[tables.origins_by_seed["split"] == "member"]
 counted = members.groupby(["size", "method", "seed"])["count"].sum()
 assert (counted == members["total"].max()).all(), "the sets of a student must add up to all records"

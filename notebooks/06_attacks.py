@@ -24,7 +24,7 @@
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Setup
 
 # %% tags=["parameters"]
@@ -168,10 +168,10 @@ shadows.show_privacy_audit(tables.privacy_audit)
 # %%
 say(*shadows.say_privacy_audit(tables.privacy_audit))
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 
-# %%
+# %% tags=["remove-cell"]
 membership, exposure = tables.membership, tables.exposure["exposure"]
 assert membership.groupby("model")["members"].first().nunique() == 1, "models were attacked on different members"
 assert membership["rate"].dropna().between(0, 1).all()

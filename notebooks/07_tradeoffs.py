@@ -10,8 +10,8 @@
 # (sec-tradeoffs)=
 # # What memorization buys
 #
-# Comparing students only at the end of training compares two things at once: the method, and how far it happened to get. A
-# worse model always looks more private. This chapter puts memorization and quality into one picture, over the whole of training.
+# Who compares students only at the end of training compares two things at once: the method, and how far it happened to get. A worse
+# model always looks more private. This chapter puts memorization and quality into one picture, over the whole of training.
 #
 # **What you will see**
 #
@@ -23,14 +23,14 @@
 # is asked in [the next chapter](sec-comparisons), where replicates can answer.
 
 # %% [markdown]
-# ## Setup
+# ## In short
 
 # %% tags=["parameters"]
 study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import tradeoffs
+from palimpsest.chapters import repetition, tradeoffs
 from palimpsest.chapters.figures import say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -42,39 +42,50 @@ say(*tradeoffs.say_tradeoffs(tables.trajectories, unit))
 # %% [markdown]
 # ## Memorization over quality
 #
-# While it was trained, every model was measured several times an epoch. *Validation loss* is the loss on records that nobody was
-# trained on, after one temperature was fitted to them: a model that is only too sure of itself has not thereby forgotten what such
-# records are like. It falls while the student learns what they are like, and rises when it begins to learn single ones by heart.
+# Every model was measured several times while it was trained. [*Validation loss*](../glossary.md), across, says how surprised it is by
+# records that nobody was trained on, in nats per token. It falls while the student learns what such records are like, and rises when
+# it begins to learn single ones by heart. What the student knows of the private records stands upwards.
 #
-# *AUC* is the chance that the loss attack tells a member from a non-member; one half is guessing. *Exposure* says how far planted
-# secrets stand out from unseen ones, in bits; about 1.4 is chance. *Transferred*: of records that only the teacher has read.
+# <details><summary>The measures</summary>Validation loss is taken after one temperature was fitted: a model that is only too sure of
+# itself has forgotten nothing. AUC is the chance that an attack by the loss tells a member from a non-member; one half is guessing.
+# Exposure says how far planted secrets stand out from unseen ones, in bits; about 1.4 is chance. Transferred: of records that only the
+# teacher has read. Each line is the mean over replicates; each point a measurement, the large one the last.</details>
 
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss. One line per method, the mean over replicates; one point per measurement; large: the last. Left and low is better.", "name": "fig-tradeoff"}}
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss, while they are trained. Left and low is better.", "name": "fig-tradeoff"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit)
+
+# %%
+say(*tradeoffs.say_tradeoff(tables.trajectories, unit))
 
 # %% [markdown]
 # Loss is one meaning of quality. Another is the text itself: ROUGE-L compares greedy answers to fixed prompts with the references.
 
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against ROUGE-L of greedy answers to fixed validation prompts. Right and low is better.", "name": "fig-tradeoff-rouge"}}
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against ROUGE-L, the likeness of answers to the references. Right and low is better.", "name": "fig-tradeoff-rouge"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit, "rouge_l")
+
+# %%
+say(*tradeoffs.say_tradeoff(tables.trajectories, unit, "rouge_l"))
 
 # %% [markdown]
 # A third is what was spent: the same tokens read.
 
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against tokens of training text read, those of a warm start among them.", "name": "fig-tradeoff-tokens"}}
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against the tokens of training text that were read, a warm start's included.", "name": "fig-tradeoff-tokens"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit, "tokens")
 
 # %% [markdown]
-# Methods that the study has at some sizes alone, beside plain fine-tuning:
+# Some methods were trained at some sizes only. Here they are beside plain fine-tuning:
 
 # %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students of further methods know of the records, against validation loss.", "name": "fig-tradeoff-further"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit, further=True)
 
+# %%
+say(*tradeoffs.say_tradeoff(tables.trajectories, unit, further=True))
+
 # %% [markdown]
 # ## Stopped at its best, or run to the end
 #
-# Early stopping is the simplest privacy measure there is. The table shows every method at its lowest validation loss and after its
-# last step, means over replicates.
+# To stop early is the simplest privacy measure there is. The table shows every method at its lowest validation loss and after its last
+# step, means over replicates.
 
 # %% tags=["csv:stopped", "csv:trajectories"]
 tradeoffs.show_stopped(tables.stopped, tables.trajectories, unit)
@@ -84,13 +95,13 @@ tradeoffs.show_stopped(tables.stopped, tables.trajectories, unit)
 # single training, a 95 % interval.
 
 # %% tags=["csv:by_dose"]
-tradeoffs.show_baseline_doses(tables.by_dose)
+repetition.show_baseline_doses(tables.by_dose)
 
 # %%
-say(*tradeoffs.say_baseline_doses(tables.by_dose, unit))
+say(*repetition.say_baseline_doses(tables.by_dose, unit))
 
 # %% tags=["csv:by_dose"] mystnb={"figure": {"caption": "What is recited at the lowest validation loss, by copies in the training text. One line per method, the mean over replicates.", "name": "fig-doses-best"}}
-tradeoffs.plot_by_dose(tables.by_dose, unit)
+repetition.plot_by_dose(tables.by_dose, unit)
 
 # %% [markdown]
 # ## What each model costs
@@ -101,10 +112,10 @@ tradeoffs.plot_by_dose(tables.by_dose, unit)
 # %% tags=["csv:costs"]
 tradeoffs.show_costs(tables.costs)
 
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 
-# %%
+# %% tags=["remove-cell"]
 assert tables.trajectories["auc"].dropna().between(0, 1).all()
 models = tables.trajectories.groupby(["replicate", "model"])
 assert len(tables.stopped) == len(models)

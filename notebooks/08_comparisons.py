@@ -10,10 +10,9 @@
 # (sec-comparisons)=
 # # Methods compared
 #
-# Train a student again and its numbers move; draw other records and another teacher, and they move further. This chapter asks what is
-# left of the differences between methods when everything random is drawn anew several times over. Methods differ in two choices, whose
-# text the student reads and which divergence it minimizes; crossing the two shows what each choice does by itself. Beside them stand
-# the simplest ways of leaking less that the study has.
+# Train a student again and its numbers move. Draw other records and another teacher, and they move further. This chapter asks which
+# differences between methods are left when everything random is drawn anew several times over. Methods differ in two choices: whose
+# text the student reads, and which divergence from the teacher it minimizes. Beside them stand the simplest ways of leaking less.
 #
 # **What you will see**
 #
@@ -25,7 +24,7 @@
 # two methods apart; published tables of several are then shown instead, if the project keeps any.
 
 # %% [markdown]
-# ## Setup
+# ## What is compared
 
 # %% tags=["parameters"]
 study_file: str = "studies/smoke.yaml"  # the study file
@@ -35,7 +34,7 @@ published_dir: str = "book/published/demo-replicates"  # shown where the study h
 # %%
 from palimpsest.book import published
 from palimpsest.chapters import claims, comparisons, other_names, shadows, tradeoffs
-from palimpsest.chapters.figures import say, set_theme
+from palimpsest.chapters.figures import read_out, say, set_theme
 from palimpsest.study import open_run
 
 set_theme()
@@ -73,19 +72,19 @@ say(source, "", comparisons.say_families(tables.claims))
 # *reverse KL, own text* is a variant of RKLD, token by token and without its language-model term.
 
 # %% tags=["csv:claims"]
-say(*claims.say_paper(tables.claims))
-
-# %% tags=["csv:claims"]
-comparisons.show_paper(tables.claims)
+read_out(claims.show_paper(tables.claims), *claims.say_paper(tables.claims))
 
 # %% [markdown]
 # ## Distilled or fine-tuned
 
-# %% tags=["csv:claims"] mystnb={"figure": {"caption": "First method minus second. Bars: 95 % intervals over replicates. Filled: at equal quality; hollow: at the end. Red: decided. Grey bands: a method against itself in another replicate.", "name": "fig-claims-distilling"}}
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "First method minus second; bars are 95 % intervals over replicates. Filled: at equal quality; hollow: at the end; red: decided; grey: the null.", "name": "fig-claims-distilling"}}
 comparisons.plot_claims(tables.claims, "distilling")
 
-# %%
-say(*comparisons.say_claims(tables.claims, "distilling"))
+# %% tags=["csv:claims"]
+read_out(claims.show_tally(tables.claims, "distilling"), *claims.say_tally(tables.claims, "distilling"))
+
+# %% [markdown]
+# The differences at equal quality, each with its interval, and its verdict where it is decided:
 
 # %% tags=["csv:claims"]
 comparisons.show_claims(tables.claims, "distilling", "equal")
@@ -94,13 +93,16 @@ comparisons.show_claims(tables.claims, "distilling", "equal")
 # A mean over a range can hide where the difference lies. So here it is at stated distances from the worse of the two best qualities.
 # One that turns round along the way is no difference of the methods. Missing points were not reached by both.
 
-# %% tags=["csv:distances"] mystnb={"figure": {"caption": "Repeated text recited, distilled minus fine-tuned, at stated distances from the best quality that both reach. Bars: 95 % intervals over replicates. Quality improves to the right.", "name": "fig-distances"}}
+# %% tags=["csv:distances"] mystnb={"figure": {"caption": "Repeated text recited, distilled minus fine-tuned, at stated distances from the best quality that both reach. Quality improves to the right.", "name": "fig-distances"}}
 comparisons.plot_distances(tables.distances, "recited_repeated")
 
-# %% [markdown]
-# The curves behind it, means over replicates:
+# %%
+say(comparisons.say_distances(tables.distances, "recited_repeated"))
 
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss (nats per token). One line per method, the mean over replicates; large: the last point.", "name": "fig-mean-trajectories"}}
+# %% [markdown]
+# The curves behind it, means over replicates ([how to read them](sec-tradeoffs)):
+
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss. One line per method, the mean over replicates; large: the last point.", "name": "fig-mean-trajectories"}}
 tradeoffs.plot_tradeoff(tables.trajectories, "text")
 
 # %% [markdown]
@@ -108,11 +110,11 @@ tradeoffs.plot_tradeoff(tables.trajectories, "text")
 #
 # Half of the private records were read by the teacher alone. What a student knows of them came through the teacher.
 
-# %% tags=["csv:claims"] mystnb={"figure": {"caption": "What students know of records that only the teacher read, first method minus second. Signs as above.", "name": "fig-claims-transferred"}}
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "What students know of records that only the teacher read, first method minus second. Marks as above.", "name": "fig-claims-transferred"}}
 comparisons.plot_claims(tables.claims, "transferred")
 
-# %%
-say(*comparisons.say_claims(tables.claims, "transferred"))
+# %% tags=["csv:claims"]
+read_out(claims.show_tally(tables.claims, "transferred"), *claims.say_tally(tables.claims, "transferred"))
 
 # %% [markdown]
 # Is it the secret that came through, or whose it is? Canaries that only the teacher read, asked for under their own name and under that
@@ -143,10 +145,8 @@ say(*shadows.say_shadow_attacks(tables.shadow_attacks), *shadows.say_privacy_aud
 # Reverse or forward divergence; own text or references; begun cold or from a fine-tuned student; a flatter distribution.
 
 # %% tags=["csv:claims"]
-comparisons.show_choices(tables.claims)
-
-# %%
-say(*comparisons.say_claims(tables.claims, "divergence", "text", "warm start", "temperature"))
+told = claims.say_tally(tables.claims, "divergence", "text", "warm start", "temperature")
+read_out(comparisons.show_choices(tables.claims), *told)
 
 # %% [markdown]
 # ## Stopping early, and other simple measures
@@ -155,11 +155,12 @@ say(*comparisons.say_claims(tables.claims, "divergence", "text", "warm start", "
 # never trains on some tokens. *Predicted left out*: a regression tells which records a method makes a student recite, and it is run
 # again without them {cite}`borkar2026memorization`. DP-SGD {cite}`abadi2016deep` bounds what can be learned of one record.
 
-# %% tags=["csv:claims"] mystnb={"figure": {"caption": "Simple measures against what they are made from, first minus second. Signs as above.", "name": "fig-claims-mitigation"}}
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "Simple measures against what they are made from, first minus second. Marks as above.", "name": "fig-claims-mitigation"}}
 comparisons.plot_claims(tables.claims, "mitigation")
 
-# %%
-say(*comparisons.say_claims(tables.claims, "early stopping", "mitigation"))
+# %% tags=["csv:claims"]
+asked = ("early stopping", "mitigation")
+read_out(claims.show_tally(tables.claims, *asked), *claims.say_tally(tables.claims, *asked))
 
 # %% [markdown]
 # ## Tuning
@@ -167,15 +168,12 @@ say(*comparisons.say_claims(tables.claims, "early stopping", "mitigation"))
 # Every method was tried at the same learning rates, on a replicate that is reported nowhere else. Validation loss alone chose.
 
 # %% tags=["csv:tuning"]
-comparisons.show_tuning(tables.tuning)
+read_out(comparisons.show_tuning(tables.tuning), comparisons.say_tuning(tables.tuning))
 
-# %%
-say(comparisons.say_tuning(tables.tuning))
-
-# %% [markdown]
+# %% [markdown] tags=["remove-cell"]
 # ## Checks
 
-# %%
+# %% tags=["remove-cell"]
 assert set(tables.claims["verdict"]) <= {"less", "more", "undecided"}
 decided = tables.claims[tables.claims["verdict"] != "undecided"]
 assert (decided["replicates"] >= 5).all() and (decided["p_holm"] < 0.05).all()

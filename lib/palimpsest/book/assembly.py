@@ -115,12 +115,13 @@ def tables_listed() -> str:
 
 
 def fold_code(nb: nbformat.NotebookNode, all_of_it: bool = False) -> None:
-    """Fold every code cell's source away; a reader may open it. Gone are parameters, those that the runner injected and imports, and
-    on the first page all of it."""
+    """Fold every code cell's source away; a reader may open it. Gone are parameters, those that the runner injected, imports, the code
+    of sentences, and on the first page all of it."""
     for cell in nb.cells:
         if cell.cell_type == "code":
             tags = set(cell.metadata.get("tags", []))
-            plumbing = tags & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source)
+            sentences = cell.outputs and all("text/markdown" in o.get("data", {}) for o in cell.outputs)
+            plumbing = tags & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source) or sentences
             cell.metadata["tags"] = sorted(tags | {"remove-input" if all_of_it or plumbing else "hide-input"})
 
 

@@ -3,6 +3,7 @@
 A claim is decided by the replicates (`measure.comparison.compare_methods`); here it is only read out.
 """
 
+import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -18,6 +19,7 @@ PHRASES = {
     "transferred_auc": ("transferred AUC", "{:+.2f}"),
     "transferred_exposure": ("transferred exposure, bits", "{:+.1f} bits"),
 }
+NOTHING = re.compile(r"^[+-]0(\.0+)?(?![\d.])")  # a difference that rounds to none has no sign
 MOMENTS = {"equal": "at equal quality", "end": "at the end"}
 # arXiv 2506.16170 finds that the first memorize less than the second.
 PAPER = [
@@ -68,7 +70,8 @@ def _in_short(reasons: pd.Series) -> str:
 def amount(measure: str, value: float, unit: bool = True) -> str:
     """A difference in a measure as text: shares in percentage points, exposure in bits."""
     form = PHRASES[measure][1]
-    return (form if unit else form.split()[0]).format(100 * value if "points" in form else value)
+    text = (form if unit else form.split()[0]).format(100 * value if "points" in form else value)
+    return NOTHING.sub("0", text)
 
 
 def name_of(methods: str) -> str:
@@ -112,9 +115,11 @@ def say_paper(claims: pd.DataFrame) -> list[str]:
         return ["There are none of the comparisons that the paper makes."]
     told = [
         f"{MOMENTS[moment]}: {counted(part['outcome'], OF_PAPER.values())}"
-        for moment, part in found.groupby("moment", sort=True)
+        for moment, part in found.sort_values("moment", key=lambda m: m.map(list(MOMENTS).index)).groupby(
+            "moment", sort=False
+        )
     ]
-    reading = "; ".join(told)
+    reading = "; ".join(told) + ("" if (found["outcome"] == "contradicted").any() else "; none is contradicted")
     caution = (
         "At the end methods also differ in how good they became, and a student that learned little recites little."
     )
@@ -132,7 +137,8 @@ def show_tally(claims: pd.DataFrame, *asked: str) -> pd.DataFrame | None:
     rows = []
     for question in asked:
         for measure, part in of_question(claims, question).groupby("measure", sort=False):
-            row = {"question": question, "measure": PHRASES[measure][0]}
+            row = {"question": question} if len(asked) > 1 else {}
+            row["measure"] = PHRASES[measure][0]
             for moment, name in MOMENTS.items():
                 row[name] = counted(part.loc[part["moment"] == moment, "verdict"], ("less", "more", "undecided"))
             decided = part[part["verdict"] != "undecided"]
@@ -154,10 +160,8 @@ def say_tally(claims: pd.DataFrame, *asked: str) -> list[str]:
     told = []
     for moment, name in MOMENTS.items():
         part = found[found["moment"] == moment]
-        if len(part):
-            told.append(f"{name} {(part['verdict'] != 'undecided').sum() or 'none'} of {len(part)} comparisons")
-    line = ", ".join(told)
-    return [f"**Decided are {line}.**", "", *say_undecided(found[found["moment"] == "equal"])]
+        told.append(f"{(part['verdict'] != 'undecided').sum() or 'none'} of {len(part)} comparisons {name}")
+    return [f"**Decided: {', '.join(told)}.**", "", *say_undecided(found)]
 
 
 def show_paper(claims: pd.DataFrame) -> pd.DataFrame | None:

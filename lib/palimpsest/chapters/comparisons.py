@@ -11,16 +11,6 @@ import pandas as pd
 
 from palimpsest.chapters import figures, tradeoffs
 from palimpsest.chapters.claims import MOMENTS, PAPER, PHRASES, amount, of_question
-    MOMENTS,
-    OF_PAPER,
-    PAPER,
-    PHRASES,
-    amount,
-    counted,
-    outcomes,
-    paper_findings,
-    say_undecided,
-)
 from palimpsest.chapters.figures import LABELS
 from palimpsest.measure.comparison import QUALITIES, Question, compare_methods, differences_at_distances
 from palimpsest.study import METHODS, Run
@@ -219,6 +209,19 @@ def plot_distances(distances: pd.DataFrame, measure: str) -> plt.Figure | None:
         if "points" in PHRASES[measure][1]:
             figures.in_percent(ax.yaxis)
     return figures.legend(figure, axes)
+
+
+def say_distances(distances: pd.DataFrame, measure: str) -> str:
+    """`plot_distances` read out: of how many points the interval excludes zero, which decides nothing."""
+    rows = distances[(distances["measure"] == measure) & (distances["second"] == "sft") & distances["low"].notna()]
+    rows = rows[rows["first"].isin(DISTILLED)]
+    if rows.empty:
+        return "No two curves of this study meet at any stated distance."
+    apart = ((rows["low"] > 0) | (rows["high"] < 0)).sum()
+    return (
+        f"At {apart} of {len(rows)} points the interval excludes zero. They are not corrected for their number, so none of them is a "
+        "claim."
+    )
 
 
 def show_choices(claims: pd.DataFrame) -> pd.DataFrame | None:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from palimpsest.chapters import drawing
 from palimpsest.measure.statistics import interval
@@ -43,6 +43,13 @@ def set_theme() -> None:
 def say(*lines: str) -> Markdown:
     """Sentences computed from the results, shown as text of the page."""
     return Markdown("\n".join(lines))
+
+
+def read_out(table: pd.DataFrame | None, *lines: str) -> Markdown:
+    """A table, if there is one, and below it the sentences that read it."""
+    if table is not None:
+        display(table)
+    return say(*lines)
 
 
 def rate_text(row: pd.Series) -> str:

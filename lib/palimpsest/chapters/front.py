@@ -6,7 +6,7 @@ No sentence here says less or more of two methods unless a row of `claims` decid
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters import figures, tradeoffs
+from palimpsest.chapters import figures, repetition, tradeoffs
 from palimpsest.chapters.claims import NONE_YET, amount, name_of, outcomes
 from palimpsest.chapters.figures import LABELS, rate_text
 from palimpsest.chapters.memorization import arm_rates
@@ -179,7 +179,7 @@ def _ends(values: pd.Series) -> str:
 def plot_answer(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
     """What students recite at the end of training, over how often a text stood in the training data: a panel per size, a line per
     method of `DRAWN`, named at its end. None where nothing is counted."""
-    rows = tradeoffs.doses_of_letters(by_dose[(by_dose["when"] == "end") & by_dose["method"].isin(DRAWN)])
+    rows = repetition.doses_of_letters(by_dose[(by_dose["when"] == "end") & by_dose["method"].isin(DRAWN)])
     rows = rows[rows["size"] != "teacher"]
     if rows.empty:
         return None
@@ -202,7 +202,7 @@ def plot_answer(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
 
 def say_figure(by_dose: pd.DataFrame, unit: str) -> str:
     """The figure read out: what the fine-tuned students recite of the rarest and of the most repeated text."""
-    rows = tradeoffs.doses_of_letters(by_dose[(by_dose["when"] == "end") & (by_dose["role"] == "baseline")])
+    rows = repetition.doses_of_letters(by_dose[(by_dose["when"] == "end") & (by_dose["role"] == "baseline")])
     if rows.empty:
         return f"No {unit} were asked for."
     first, last = rows["copies"].min(), rows["copies"].max()

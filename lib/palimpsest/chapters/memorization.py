@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, SPLITS, rate_text
+from palimpsest.chapters.figures import LABELS, rate_text
 from palimpsest.chapters.nearly import GROUP, nearly_verbatim
 from palimpsest.data.examples import Example
 from palimpsest.data.splits import COMPARED, load_records
@@ -228,60 +228,6 @@ def say_rates(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
         f"- Chance: of the non-members' {most['total']:.0f} {unit} no student recites more than {rate_text(most)}."
     )
     return [*lines, chance]
-
-
-def plot_by_prefix(by_prefix: pd.DataFrame) -> plt.Figure:
-    """Verbatim share of members against the number of response tokens given, one panel per size; grey: non-members.
-
-    Lines end where fewer than 20 records have a target."""
-    enough = by_prefix[by_prefix["total"] >= min(20, by_prefix["total"].max())]
-    figure, axes = figures.panels(1, enough["size"].nunique())
-    for ax, (size, part) in zip(axes[0], enough.groupby("size", sort=False), strict=True):
-        for (method, split), rows in part.groupby(["method", "split"], sort=False):
-            mean = rows.groupby("k")["rate"].mean()
-            member = {"color": COLORS[method], "lw": 1.6, "label": LABELS[method]}
-            ax.plot(mean.index, mean, **(member if split == "member" else {"color": "#bbbbbb", "lw": 0.8}))
-        ax.set(title=size, xlabel="response tokens given, k")
-    figures.in_percent(axes[0, 0].yaxis)
-    axes[0, 0].set_ylabel("share recited from there")
-    return figures.legend(figure, axes)
-
-
-def plot_context(context: pd.DataFrame) -> plt.Figure | None:
-    """Share recited over the tokens of context, a row of panels per design; None where the study has it off."""
-    return figures.by_setting(context, "design", "k", "tokens given, k") if len(context) else None
-
-
-def show_context(context: pd.DataFrame) -> pd.DataFrame:
-    """Both designs of the models fine-tuned on the members, a column per split."""
-    tuned = context[context["role"].isin(["teacher", "baseline"])]
-    given = ["all" if np.isinf(k) else f"{k:.0f}" for k in tuned["k"]]
-    shown = tuned.assign(given=given, split=tuned["split"].map({s: SPLITS[s][2] for s in COMPARED}))
-    return figures.rate_table(shown, ["size", "design", "given"], "split")
-
-
-def plot_discoverable(discoverable: pd.DataFrame) -> plt.Figure:
-    """Share discoverable over n samples, a row of panels per way of sampling."""
-    return figures.by_setting(discoverable[discoverable["sampling"] != "greedy"], "sampling", "n", "samples, n")
-
-
-def show_discoverable(discoverable: pd.DataFrame) -> pd.DataFrame:
-    """The members by greedy decoding and plain sampling: a row per size and method, a column per number of samples."""
-    asked = (discoverable["split"] == "member") & discoverable["sampling"].isin(["greedy", PLAIN])
-    shown = discoverable[asked & (discoverable["n"] != 1)]  # one sample says little beside greedy decoding
-    samples = shown["n"].map("{:,} samples".format).replace("0 samples", "greedy")
-    return figures.rate_table(shown.assign(model=figures.names_of(shown), samples=samples), ["model"], "samples")
-
-
-def say_discoverable(discoverable: pd.DataFrame) -> list[str]:
-    """What the most samples give by every way of sampling: of members by the worst student, of non-members by any model."""
-    most, lines = discoverable["n"].max(), []
-    for rule, part in discoverable[discoverable["n"] == most].groupby("sampling", sort=False):
-        students = part[(part["split"] == "member") & ~part["role"].isin(["base", "teacher"])]
-        top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, part[part["split"] == "non_member"]))
-        line = f"- With {rule}, {most:,} samples give at most {rate_text(top)} of the members"
-        lines.append(f"{line} ({top['size']}, {LABELS[top['method']]}). Of non-members, at most {rate_text(chance)}.")
-    return lines
 
 
 def show_quality(quality: pd.DataFrame) -> pd.DataFrame:

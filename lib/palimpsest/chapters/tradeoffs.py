@@ -10,8 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, MARKERS, ORDER
-from palimpsest.measure.statistics import interval, rate_of
+from palimpsest.chapters.figures import COLORS, LABELS, MARKERS
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.fingerprints import warm_name
 from palimpsest.study.tables import read_table
@@ -158,6 +157,30 @@ def plot_tradeoff(
     return figures.legend(figure, axes)
 
 
+def say_tradeoff(
+    trajectories: pd.DataFrame, unit: str, quality: str = "validation_loss_calibrated", further: bool = False
+) -> list[str]:
+    """`plot_tradeoff` read out: per size, from where to where the last points lie, in quality and in the first measure, and whose they
+    are. Where they lie is no verdict on a method."""
+    rows = _some(trajectories[trajectories["size"] != "teacher"], further)
+    rows = rows.assign(validation_loss_calibrated=loss_of(rows))
+    measures, lines = measured(rows), []
+    if rows.empty or rows[quality].isna().all() or not measures:
+        return lines
+    name = measures[0]
+    share = name.startswith("recited")
+    form = "{:.0f}" if quality == "tokens" else "{:.2f}"
+    for size, part in last_points(rows).groupby("size", sort=False):
+        mean = part.groupby("method")[[quality, name]].mean()
+        ends = [(mean[name].agg(end), LABELS[mean[name].agg(f"idx{end}")]) for end in ("min", "max")]
+        told = " to ".join(f"{100 * v:.0f} % ({who})" if share else f"{v:.2f} ({who})" for v, who in ends)
+        where = " to ".join(form.format(mean[quality].agg(end)) for end in ("min", "max"))
+        lines.append(
+            f"- **{size}**: at the end, {MEASURES[name].format(unit=unit)} runs from {told}; {QUALITIES[quality].split(',')[0]} from {where}."
+        )
+    return lines
+
+
 def measured(trajectories: pd.DataFrame) -> list[str]:
     """The measures that a study has: unrepeated records stand in for repeated ones where none are, and likewise the transferred AUC
     for exposure."""
@@ -168,12 +191,16 @@ def measured(trajectories: pd.DataFrame) -> list[str]:
     return there
 
 
+def in_every_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of methods that all sizes have."""
+    return rows[rows["method"].map(rows.groupby("method")["size"].nunique()) == rows["size"].nunique()]
+
+
 def _some(rows: pd.DataFrame, further: bool) -> pd.DataFrame:
-    sizes = rows.groupby("method")["size"].nunique()
-    everywhere = rows["method"].map(sizes) == rows["size"].nunique()
+    everywhere = in_every_size(rows)
     if not further:
-        return rows[everywhere]
-    chosen = ~everywhere
+        return everywhere
+    chosen = ~rows.index.isin(everywhere.index)
     return rows[(chosen | (rows["method"] == "sft")) & rows["size"].isin(rows.loc[chosen, "size"])]
 
 
@@ -196,67 +223,6 @@ def show_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -
 def last_points(trajectories: pd.DataFrame) -> pd.DataFrame:
     """Each model of each replicate after its last step."""
     return trajectories.groupby(["replicate", "model"], sort=False).tail(1)
-
-
-def doses_of_letters(by_dose: pd.DataFrame, split: str = "member") -> pd.DataFrame:
-    """Records of one half, canaries left out, by copies: `size, method, copies, when`, `rate`, `low`, `high`.
-
-    Over replicates the rate is their mean and `low` to `high` the least and the most of one; of a single training, a 95 % Wilson
-    interval.
-    """
-    rows = by_dose[(by_dose["split"] == split) & (by_dose["kind"] == "letter") & (by_dose["secrets"] > 0)]
-    out, by = [], ["size", "method", "copies", "when"]
-    for key, part in rows.groupby(by, sort=False):
-        share, single = part["recited"], part.iloc[0]
-        ends = {"rate": share.mean(), "low": share.min(), "high": share.max()}
-        if len(part) == 1:
-            one = rate_of(round(single["recited"] * single["secrets"]), int(single["secrets"]))
-            ends |= {name: one[name] for name in ("low", "high")}
-        out.append({**dict(zip(by, key, strict=True)), **ends})
-    return pd.DataFrame(out, columns=[*by, "rate", "low", "high"]).sort_values("copies", kind="stable")
-
-
-def show_baseline_doses(by_dose: pd.DataFrame) -> pd.DataFrame:
-    """What plain fine-tuning recites, by copies in the training text: a row per dose, a column per size and moment."""
-    rows = doses_of_letters(by_dose[by_dose["role"] == "baseline"])
-    text = [interval(*v) for v in rows[["rate", "low", "high"]].to_numpy(float)]
-    wide = rows.assign(shown=text, when=rows["when"].map(WHEN)).pivot_table(
-        index="copies", columns=["size", "when"], values="shown", aggfunc="first", sort=False
-    )
-    return wide.fillna("").rename_axis(columns=[None, None])
-
-
-def say_baseline_doses(by_dose: pd.DataFrame, unit: str) -> list[str]:
-    """Whether plain fine-tuning, stopped at its best, recites some doses and not others: else there is a floor or a ceiling."""
-    rows, lines = doses_of_letters(by_dose[(by_dose["role"] == "baseline") & (by_dose["when"] == "best")]), []
-    for size, part in rows.groupby("size", sort=False):
-        fewest, most = part.iloc[0], part.iloc[-1]
-        line = f"- Stopped at its best, the fine-tuned {size} student recites {_percent(fewest)} of {unit} with {_copies(fewest)}."
-        lines.append(line + (f" Of those with {_copies(most)}: {_percent(most)}." if len(part) > 1 else ""))
-        if not part["rate"].between(0.2, 0.8).any():
-            lines.append("  No dose lies between 20 and 80 %, so what is recited tells methods badly apart there.")
-    return lines or [f"- No {unit} of members were asked for."]
-
-
-def plot_by_dose(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
-    """What each method recites by copies, at the lowest validation loss: a panel per size, a line per method; None of none."""
-    rows = doses_of_letters(_some(by_dose[(by_dose["when"] == "best") & (by_dose["size"] != "teacher")], False))
-    if rows.empty:
-        return None
-    sizes = sorted(rows["size"].unique(), key=list(by_dose["size"].unique()).index)
-    figure, axes = figures.panels(1, len(sizes), height=2.9)
-    places = {copies: place for place, copies in enumerate(sorted(rows["copies"].unique()))}
-    for ax, size in zip(axes[0], sizes, strict=True):
-        part = rows[rows["size"] == size]
-        for method in sorted(part["method"].unique(), key=ORDER.index):
-            line = part[part["method"] == method]
-            style = {"color": COLORS[method], "marker": MARKERS[method], "ms": 4, "lw": 1.2, "label": LABELS[method]}
-            ax.plot(line["copies"].map(places), line["rate"], **style)
-        ax.set(title=f"student: {size}", xlabel="copies in the training text", ylim=(-0.03, 1.03))
-        ax.set_xticks(list(places.values()), list(places))
-    axes[0, 0].set_ylabel(f"{unit} recited")
-    figures.in_percent(axes[0, 0].yaxis)
-    return figures.legend(figure, axes)
 
 
 def show_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -283,11 +249,3 @@ def say_tradeoffs(trajectories: pd.DataFrame, unit: str) -> list[str]:
     shares = {n: 100 * best[f"recited_{n}"] for n in ("repeated", "unrepeated") if pd.notna(best[f"recited_{n}"])}
     told = " and ".join(f"{share:.0f} % of {name} {unit}" for name, share in shares.items())
     return [*lines, f"- There that student recites {told}."] if told else lines
-
-
-def _percent(row: pd.Series) -> str:
-    return f"{100 * row['rate']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
-
-
-def _copies(row: pd.Series) -> str:
-    return f"{row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
