@@ -10,9 +10,8 @@
 # (sec-data)=
 # # The data
 #
-# Whether a model has *memorized* a record can only be said if three things are known of it: that the model was trained on
-# it, that nothing else it read contains the same text, and which part of it nobody could have guessed. This chapter reads
-# the study's records, cuts them into splits, and checks those three.
+# A model has *memorized* a record only if it was trained on it, if nothing else that it read holds the same text, and if nobody could
+# have guessed it. This chapter reads the study's records, divides them into [splits](../glossary.md), and checks those three.
 #
 # **What you will see**
 #
@@ -49,15 +48,14 @@ study = run.study
 pd.Series(study.data.model_dump(exclude_none=True), name="data").astype(str).to_frame()
 
 # %% [markdown]
-# ## Read, check, split
+# ## Who reads what
 #
-# One call reads the source, refuses or drops what cannot be used, cuts the splits with the study's data seed, and writes
-# them with the tokenizer into the run folder. **Members** are the records that teacher and students are fine-tuned on, each as
-# often as its *copies* say. A study may have a second half, **teacher_only**, that the teacher alone is fine-tuned on: what a
-# student knows of it can only have come through the teacher. **Non-members** come from the same source and are never trained
-# on. **Validation** records say when to stop and how to tune; **test** records measure quality in the end.
-# A study that trains its models from scratch also has **public** records; its tokenizer is trained on those alone, because
-# a vocabulary made from members would be a leak by itself.
+# - **Members**: the records that teacher and students are fine-tuned on, some of them several times (their *copies*).
+# - **Teacher only**: a second half that the teacher alone is fine-tuned on. What a student knows of it came through the teacher.
+# - **Non-members**: from the same source, never trained on. They show what chance gives.
+# - **Validation**: records that say when to stop and how to tune. **Test**: records that measure quality in the end.
+# - **Public**: what models trained from scratch read first. The tokenizer is made from these alone, since a vocabulary made from
+#   members would be a leak by itself.
 
 # %% tags=["csv:splits"]
 records = bases.prepare_data(run)
@@ -104,7 +102,7 @@ say(dataset.say_secrets(groups["member"]))
 # Models read tokens, so lengths are counted in those of the study's tokenizer; the prompt includes the template's own
 # words, the response its end-of-text.
 
-# %% tags=["csv:lengths"] mystnb={"figure": {"caption": "Lengths of the records in tokens, by split: prompt with its template (left) and response with end-of-text (right). Each split's bars add up to one.", "name": "fig-lengths"}}
+# %% tags=["csv:lengths"] mystnb={"figure": {"caption": "Lengths of the records in tokens, by split: prompt with its template (left) and response with end-of-text (right).", "name": "fig-lengths"}}
 examples = examples_of(study, records, load_tokenizer(run.data / "tokenizer"))
 lengths = dataset.token_lengths(records, examples)
 dataset.plot_lengths(lengths)

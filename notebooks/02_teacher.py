@@ -53,8 +53,8 @@ pd.Series(study.teacher.model_dump(exclude_none=True), name="teacher training").
 # %% [markdown]
 # ## Before any private text
 #
-# The base model has read public text only (or comes from elsewhere, if the study names a model). What it gets right about
-# the members it cannot have from this study's fine-tuning: this is the floor under every rate in this book.
+# The base model has read public text only, or comes from elsewhere, if the study names a model. What it gets right about the members is
+# the floor under every rate in this book.
 
 # %%
 bases.train_base(run, "teacher")
@@ -75,12 +75,12 @@ training.show_facts(facts)
 # %% [markdown]
 # ## What it learned, and what it learned by heart
 #
-# Learning shows on *validation* records, in three ways: their loss falls; it falls further once the model's certainty is corrected
-# by one temperature (a model that is too sure of itself may know no less); and answers grow like the references (ROUGE-L).
-# Memorizing shows as records recited, as the gap between the loss curves, and as an attack by the loss alone that tells what
-# was trained on from what was not (AUC; 0.5 is chance). The two do not happen at the same time.
+# *Learning* shows on [validation](../glossary.md) records that nobody trains on. Their loss falls: how surprised the model is by them, in
+# nats per token (one nat more means 2.7 times less likely). And its answers grow like the references (ROUGE-L, 1 at most).
+# *Memorizing* shows as records recited, and as an attack by the loss alone that tells what was trained on from what was not (AUC; 0.5 is
+# chance). The two do not happen at the same time.
 
-# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "The teacher while it is fine-tuned, on validation records, on the members and on its own half: loss, likeness of its answers to the references, share recited, and AUC of the loss attack.", "name": "fig-teacher-trajectory"}}
+# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "The teacher while it is fine-tuned: loss, likeness of its answers to the references, share recited, and AUC of the loss attack.", "name": "fig-teacher-trajectory"}}
 path = training.trajectory(run, "teacher")
 training.plot_trajectory(path)
 

@@ -74,7 +74,7 @@ stages.train_student(run, this)
 facts = run.facts(this)
 training.show_facts(facts)
 
-# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "This student while it is trained, on validation records, members and the half that only its teacher has read: loss, likeness of answers to references, share recited, AUC of the loss attack.", "name": "fig-student-trajectory"}}
+# %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "This student while it is trained: loss, likeness of its answers to the references, share recited, and AUC of the loss attack.", "name": "fig-student-trajectory"}}
 path = training.trajectory(run, arm)
 training.plot_trajectory(path)
 

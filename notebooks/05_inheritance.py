@@ -10,10 +10,10 @@
 # (sec-inheritance)=
 # # What a student inherits
 #
-# A student that recites a private record may have it from the record itself, or from its teacher. To tell, three models are
-# laid side by side, record by record: the teacher, the distilled student, and the *baseline*, a model of the student's size
-# and seed that was fine-tuned on the same records without a teacher. What teacher and student recite and the baseline does
-# not is *inherited* {cite}`borkar2026memorization`.
+# A student that recites a private record may have it from the record itself, or from its teacher. To tell, we ask three models for each
+# record: the teacher, the distilled student, and the [*baseline*](../glossary.md), a model of the student's size that was fine-tuned on
+# the same records without a teacher. What teacher and student recite and the baseline does not is *inherited*
+# {cite}`borkar2026memorization`.
 #
 # **What you will see**
 #
@@ -41,49 +41,52 @@ run = open_run(study_file, run_dir)
 study, tables, data = run.study, load_tables(run), run.require("data")
 
 # %% [markdown]
-# ## One verdict per record and model
+# ## Which records are asked for
 #
-# Every later table is made from one matrix: a row per record, a column per model, *true* where the model recites it. Records
-# on which some model has no verdict (no secret in it, say) are left out for all, so that each comparison is over the same
-# records.
+# All models are asked for the same records. A record that cannot be asked of some model, because it holds no secret, say, is left out
+# for all.
 
 # %%
 say(inheritance.say_verdicts(tables.origins, data["target"], study.measure.window))
 
 # %% [markdown]
-# ## Eight sets
+# ## Where a memory came from
 #
-# Three verdicts give eight sets. Beside *inherited* stand *easy* (all three recite it, so no teacher was needed), *shed*
-# (teacher and baseline recite it, the student does not), *teacher only*, and what the small models recite without the teacher.
+# A record is *inherited* if teacher and student recite it and the baseline does not. It is *easy* if all three recite it, so that no
+# teacher was needed, *shed* if the student alone does not, and *teacher only* if nobody else does. The last column is what the small
+# models recite and the teacher does not.
 #
-# A baseline shows what its size and seed recite from the records alone; it cannot show what another seed would have recited.
-# So a record may be called inherited by luck. *Student only* and *baseline only* show how much two runs differ by chance.
-# Shares are of all members asked about, means over seeds; the 95 % intervals resample seeds, then records.
+# <details><summary>How far this can be trusted</summary>A baseline shows what its size and seed recite from the records alone, not what
+# another seed would have. So a record may be called inherited by luck; what the small models recite without the teacher shows how
+# often two runs differ by chance. Shares are of all members asked for, means over seeds; the 95 % intervals resample seeds, then
+# records. Members that none of the three recites are not drawn.</details>
 
 # %% tags=["csv:origins"]
 inheritance.show_origins(tables.origins)
 
-# %% tags=["csv:origins", "csv:origins_by_seed"] mystnb={"figure": {"caption": "Members by which of teacher, student and baseline recite them, mean over seeds. Red: inherited. Light grey: recited by the teacher alone. Members that none of the three recites are not drawn.", "name": "fig-sets"}}
+# %% tags=["csv:origins", "csv:origins_by_seed"] mystnb={"figure": {"caption": "Members by which of teacher, student and baseline recite them. Red: inherited.", "name": "fig-sets"}}
 inheritance.plot_origins(tables.origins)
 
 # %% [markdown]
-# The records themselves, by who recites them, whatever the size and method:
-
-# %% tags=["csv:at_risk"]
-closely.show_sets(tables.at_risk)
-
-# %% [markdown]
-# The same sets of records that nobody was fine-tuned on say how much of this is chance or common wording.
+# What students "inherit" of records that nobody was fine-tuned on is chance or common wording.
 
 # %%
 say(*inheritance.say_origins(tables.origins))
 
 # %% [markdown]
+# The records themselves, by who recites them, whatever the size and method. Open a set to see them:
+
+# %% tags=["csv:at_risk"]
+closely.show_sets(tables.at_risk)
+
+# %% [markdown]
 # ## Fewer than the baseline?
 #
-# Both models were asked about the same records, so we count only those on which they differ. The interval of the difference is
-# a bootstrap over seeds and records; McNemar's exact test {cite}`mcnemar1947note` is done per seed. With many pairs, a few
-# small p-values come by chance.
+# Both models were asked for the same records, so we count only those on which they differ. *Difference* is the student's share minus the
+# baseline's. With many pairs, a few small p-values come by chance.
+#
+# <details><summary>Tests and intervals</summary>The interval of the difference is a bootstrap over seeds and records; the p-value is
+# McNemar's exact test, per seed.</details>
 
 # %% tags=["csv:paired"]
 told = [inheritance.say_paired(tables.paired), "", inheritance.say_paired(tables.paired, "teacher")]
@@ -92,15 +95,16 @@ read_out(inheritance.show_paired(tables.paired), *told)
 # %% [markdown]
 # ## What was never given
 #
-# Sets of records can't prove where a student has them from, since it read them too. These can: a half of the records and canaries
-# is in the teacher's text and in no student's, neither as a response nor as a prompt. For each model and record we take what it
-# *gained* by its training: the log-probability of the secret (of a record without canary, of each token of its response) minus
-# that before fine-tuning, so what a record's wording is worth to any model drops out. A student that learned nothing of this half
-# gains more on one of its records than on an unseen one half of the time.
+# The sets above can't prove where a student has a record from, since it read the record too. This can: half of the records and
+# [canaries](../glossary.md) were read by the teacher and by no student. For each of them we ask how much likelier its secret became by
+# the model's training: what the model *gained*. A student that learned nothing of this half gains more on one of its records than on
+# an unseen one half of the time.
 #
-# A baseline has met neither this half nor the teacher. It can know the form of the records, which unseen ones share; it cannot
-# know which secrets were drawn. So it is the control: whatever lies above one half there is luck, and of forty such intervals
-# one lies above by luck.
+# The control is a baseline, which has met neither this half nor the teacher. Whatever lies above one half there is luck; of forty such
+# intervals one lies above by luck.
+#
+# <details><summary>What is gained, exactly</summary>The log-probability of the secret (of a record without canary, of each token of its
+# response) minus that before fine-tuning, so that what a record's wording is worth to any model drops out.</details>
 
 # %% tags=["csv:transferred"]
 transfer.show_transferred(tables.transferred)
@@ -117,7 +121,7 @@ say(
 )
 
 # %% [markdown]
-# ## Known by heart, or for whom?
+# ## Is a secret tied to a name?
 #
 # A canary is a name in the prompt and a secret in the response. If a student knows the teacher's canaries, does it know whose
 # secret is whose? So every canary is asked for a second time under the *name of another* canary of the same half and number
@@ -141,12 +145,13 @@ say(
 )
 
 # %% [markdown]
-# ## Told beforehand
+# ## Can it be predicted?
 #
-# Can one leave out the records that a student would recite, before it is distilled? A logistic regression is given four numbers
-# per record: its size after zlib, the teacher's and the baseline's loss on it, and the divergence between the two. Each record
-# is judged by a regression that never saw it. What leaving records out would save is an estimate: it counts a record left out
-# as not recited, and assumes that nothing else changes.
+# Can one leave out the records that a student would recite, before it is distilled? A logistic regression is given four numbers per
+# record: its size after compression, the teacher's and the baseline's loss on it, and the divergence between the two. Each record is
+# judged by a regression that never saw it. *AUC* is the chance that it ranks a record that is recited above one that is not.
+#
+# What leaving records out would save is an estimate. It assumes that a record left out is not recited and that nothing else changes.
 
 # %% tags=["csv:predictions"]
 inheritance.show_predictions(tables.predictions)

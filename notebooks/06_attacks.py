@@ -10,9 +10,9 @@
 # (sec-attacks)=
 # # Attacks
 #
-# Reciting is the loudest way to give a record away. There are quieter ones: a model may not say a record and still be
-# visibly less surprised by it than by one it never saw. This chapter asks whether an attacker who has a record and a
-# model can tell that the record was trained on, and how far planted secrets stand out.
+# Reciting is the loudest way to give a record away. There are quieter ones: a model may not say a record and still be less surprised by
+# it than by one it never saw. So an attacker who has a record and a model may be able to tell that the record was trained on: a
+# [*membership attack*](../glossary.md). This chapter asks how well that works, and how far planted secrets stand out.
 #
 # **What you will see**
 #
@@ -43,9 +43,8 @@ tables = load_tables(open_run(study_file, run_dir))
 # ## First without any model
 #
 # If words alone tell members from non-members, an attack on a model may only be reading those words
-# {cite}`das2024blind,duan2024membership`. So a classifier that sees no model comes first: counts of single words and pairs
-# of words, judged on records it was not fitted to. It should do no better than chance, an area under the ROC curve (AUC) of
-# 0.5.
+# {cite}`das2024blind,duan2024membership`. So a classifier that sees no model comes first: it counts words and pairs of words. It should
+# do no better than chance. We give its *AUC*, the chance that it ranks a member above a non-member: 0.5 is guessing, 1 is certainty.
 
 # %% tags=["csv:blind"]
 say(attacks.say_blind(tables.blind))
@@ -53,19 +52,22 @@ say(attacks.say_blind(tables.blind))
 # %% [markdown]
 # ## Eight attacks, two passes
 #
-# Each attack is arithmetic on the score tables. *Loss* {cite}`yeom2018privacy`, *zlib* and *lowercase*
-# {cite}`carlini2021extracting`, *Min-K%* {cite}`shi2024detecting` and *Min-K%++* {cite}`zhang2025mink` look at the model
-# alone (lowercase needs a second pass, over the text in lower case). The *reference ratio*
-# {cite}`mireshghallah2022quantifying`, *EZ-MIA* {cite}`ilic2026powerful` and *WBC* {cite}`chen2026window` compare it, token
-# by token, with the same model before fine-tuning. A base model was fine-tuned on nothing, so it meets only the attacks that
-# need no comparison, and should not give anything away.
+# Five attacks look at the model alone, three compare it with the same model before fine-tuning. The table gives the AUC of each: the
+# teacher's with its interval, and of each size the fine-tuned model's and the range of the distilled ones.
 #
-# A member is a record of the half that teacher and students share, whatever a method left out of it.
+# <details><summary>The attacks</summary>Alone: loss, zlib, lowercase (which needs a second pass, over the text in lower case), Min-K% and
+# Min-K%++. Compared, token by token, with the model before: the reference ratio, EZ-MIA and WBC. A base model was fine-tuned on
+# nothing, so it meets only the first five, and should give nothing away. A member is a record of the half that teacher and students
+# share, whatever a method left out of it.</details>
+#
+# Sources: loss {cite}`yeom2018privacy`; zlib and lowercase {cite}`carlini2021extracting`; Min-K% {cite}`shi2024detecting`; Min-K%++
+# {cite}`zhang2025mink`; reference ratio {cite}`mireshghallah2022quantifying`; EZ-MIA {cite}`ilic2026powerful`; WBC
+# {cite}`chen2026window`.
 
 # %% tags=["csv:membership"]
 attacks.show_membership(tables.membership)
 
-# %% tags=["csv:membership"] mystnb={"figure": {"caption": "Area under the ROC curve of every membership attack on every model, by size; bars are 95 % intervals. Dashed: chance. A base has no mark where an attack needs the model before it.", "name": "fig-auc"}}
+# %% tags=["csv:membership"] mystnb={"figure": {"caption": "AUC of every membership attack on every model, by size; bars are 95 % intervals. Dashed: chance.", "name": "fig-auc"}}
 attacks.plot_membership(tables.membership)
 
 # %% [markdown]
@@ -79,17 +81,16 @@ say(*attacks.say_membership(tables.membership, attack))
 # %% [markdown]
 # ## Accusing almost nobody wrongly
 #
-# An average over all thresholds hides what matters to the one who is found: a few records identified for certain. The left
-# end of the ROC curve, on log axes, shows it {cite}`carlini2022membership`. In the grey strip a single non-member decides,
-# so nothing can be read there.
+# An average hides what matters to the one who is found: a few records identified for certain. So we ask how many members are found when
+# almost no outsider may be accused {cite}`carlini2022membership`. That is the left end of the curve. In the grey strip a single
+# non-member decides, so nothing can be read there.
 
-# %% tags=["csv:roc"] mystnb={"figure": {"caption": "ROC curves on log axes, by size, of the attack that is strongest on the teacher. Dashed: chance. Grey strip: false positive rates below one non-member, which cannot be measured.", "name": "fig-roc"}}
+# %% tags=["csv:roc"] mystnb={"figure": {"caption": "Members found against non-members accused, on log axes, by the attack that is strongest on the teacher. Dashed: chance; grey: too few non-members to measure.", "name": "fig-roc"}}
 attacks.plot_roc(tables.roc, tables.blind["non_members"].iloc[0])
 
 # %% [markdown]
-# Read off at three false positive rates, with 95 % Clopper-Pearson intervals. The threshold is the lowest that keeps the rate
-# on these non-members, which favours the attacker. A rate of 1 in 1,000 needs 1,000 non-members: where there are fewer, there
-# is no number to give.
+# The same at three rates of false accusation, with exact 95 % intervals. The threshold is the lowest that keeps the rate on these
+# non-members, which favours the attacker. A rate of 1 in 1,000 needs 1,000 non-members: where there are fewer, no number is given.
 
 # %% tags=["csv:membership"]
 attacks.show_found(tables.membership, attack)
@@ -109,7 +110,7 @@ say(attacks.say_found(tables.membership, attack))
 # %% tags=["csv:doses"]
 attacks.show_doses(tables.doses)
 
-# %% tags=["csv:doses", "csv:exposure"] mystnb={"figure": {"caption": "Mean exposure of canaries in bits over their copies; bars are 95 % intervals. Hollow diamonds: canaries only the teacher was fine-tuned on. Dotted: the ceiling; dashed: the mean of a canary never seen.", "name": "fig-dose"}}
+# %% tags=["csv:doses", "csv:exposure"] mystnb={"figure": {"caption": "Mean exposure of canaries over their copies; bars are 95 % intervals. Hollow: canaries that only the teacher read; dotted: the ceiling; dashed: chance.", "name": "fig-dose"}}
 attacks.plot_doses(tables.doses)
 
 # %%

@@ -14,7 +14,7 @@ EXTRA = re.compile(
     r"""([\w-]+).*extra == ['"](\w+)['"]"""
 )  # a package that an extra brings, as a wheel's metadata say it
 DONE, FAULT, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-REMEDY = {  # operating-system refusals that the user can mend, and how
+REMEDY = {  # operating-system refusals that the user can do something about, and what
     errno.ENOSPC: "the disk is full: free some space, then run the same command again; finished parts are not redone",
     errno.EDQUOT: "your disk quota is used up: free some space, then run the same command again",
     errno.EFBIG: "the file grew past a size limit (see `ulimit -f`): raise it, then run the same command again",

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Raised for anything the user can mend: a study file, a data file, a model that does not fit.
+    """Raised for anything the user can correct: a study file, a data file, a model that does not fit.
 
     The command line prints the message without a traceback and exits with 2. Nothing already computed is removed.
     """

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a model, an audit ends with status 2 and says what was found and what mends it."""
+"""Whatever is wrong with a model, an audit ends with status 2 and says what was found and what to do about it."""
 
 import json
 import re

@@ -1,13 +1,9 @@
 """Claims in words: what a row decides is said, what it leaves open is not."""
 
-import re
-
 import pandas as pd
-import pytest
 from claims_by_hand import NOTHING, SOME, claimed, claims_table
 
 from palimpsest.chapters import claims
-from palimpsest.study import METHODS
 
 UNDECIDED = claims_table(claimed("distilling", "word_kd", "sft", "recited_repeated", "end", "undecided"))
 
@@ -32,54 +28,48 @@ def test_the_meanings_of_quality_are_one_comparison():
     assert claims.outcomes(rows)["estimate"].isna().all() and claims.outcomes(NOTHING).empty
 
 
-def test_a_decided_comparison_is_a_sentence_with_its_sizes():
-    lines = claims.say_decided(claims.outcomes(SOME))
-    assert (
-        lines[0]
-        == "- At the end, *Word-KD* recites less repeated text than plain fine-tuning. By size: small -20 points, medium -10 points."
-    )
-    assert lines[-1].endswith(
-        "knows more of secrets only its teacher read than plain fine-tuning. By size: small +4.2 bits."
-    )
-    assert len(lines) == 5 and not any("Seq-KD" in line for line in lines)
-
-
-@pytest.mark.parametrize("measure", claims.PHRASES)
-@pytest.mark.parametrize("method", METHODS)
-def test_no_sentence_is_long(measure, method):
-    rows = [
-        claimed("q", method, other, measure, "equal", "more", size)
-        for other in ("sft", "rkl_student")
-        for size in ("small", "medium")
-    ]
-    for line in claims.say_decided(claims.outcomes(claims_table(*rows))):
-        for sentence in line.split(". "):
-            assert len([w for w in sentence.split() if any(c.isalnum() for c in w)]) <= 25, sentence
-
-
 def test_the_papers_findings_come_contradictions_first():
     found = claims.paper_findings(SOME)
-    assert found["outcome"].to_list() == ["contradicts", "undecided", "undecided", "agrees", "agrees"]
-    _, against, agrees, open_ = re.split(r"\*\*\w.*\*\*", "\n".join(claims.say_paper(SOME)))
-    assert "At equal quality, *Word-KD* recites more" in against and "less" not in against
-    assert "At the end, *Word-KD* recites less" in agrees and "more" not in agrees
-    assert "At equal quality, 1 of these comparisons is decided." in agrees
+    assert found["outcome"].to_list() == ["contradicted", "undecided", "undecided", "confirmed", "confirmed"]
+    reading, _, open_ = claims.say_paper(SOME)
+    assert reading.startswith(
+        "**At equal quality: contradicted in 1, undecided in 1; at the end: undecided in 1, confirmed in 2.**"
+    )
     assert "We cannot tell in 2 of 5 comparisons: " in open_ and "the null is larger (1)" in open_
+    assert "none is contradicted" in claims.say_paper(UNDECIDED)[0]
     assert claims.say_paper(NOTHING) == ["There are none of the comparisons that the paper makes."]
+    paper = claims.show_paper(SOME)
+    assert list(paper.index)[0] == "Word-KD vs. SFT" and "Seq-KD vs. SFT" in paper.index
+    assert paper.loc["Word-KD vs. SFT"].to_list() == ["contradicted in 1", "confirmed in 2"]
+    assert claims.show_paper(NOTHING) is None
 
 
-def test_the_headline_makes_no_claim_that_is_not_decided():
-    for rows in (NOTHING, SOME.assign(replicates=4)):
-        assert claims.say_headline(rows) == [claims.NONE_YET]
-    assert claims.say_headline(UNDECIDED) == ["No claim about methods is made: of 1 comparisons none is decided."]
-    text = "\n".join(claims.say_headline(SOME))
-    assert "forward KL, own text* knows more of secrets only its teacher read" in text
-    assert "exposure" not in text and "*reverse KL* knows" not in text  # not among the headline's questions
-    every = {line for line in claims.say_headline(SOME) if " less " in line or " more " in line}
-    assert every <= set(claims.say_decided(claims.outcomes(SOME)))
+def test_questions_are_tallied_by_measure_and_moment():
+    shown = claims.show_tally(SOME, "distilling")
+    assert shown.loc["repeated text recited"].to_list() == [
+        "more in 1, undecided in 1", "less in 2, undecided in 1", "Word-KD vs. SFT, small: -20 points",
+    ]  # fmt: skip
+    assert shown.loc["exposure, bits", "at equal quality"] == "not asked"
+    both = claims.show_tally(SOME, "distilling", "transferred")
+    assert (
+        list(both.index.names) == ["question", "measure"]
+        and ("transferred", "transferred exposure, bits") in both.index
+    )
+    reading, _, open_ = claims.say_tally(SOME, "distilling")
+    assert reading == "**Decided: 1 of 2 comparisons at equal quality, 3 of 4 comparisons at the end.**"
+    assert open_.startswith("We cannot tell in 2 of 6 comparisons")
+    assert claims.show_tally(NOTHING, "text") is None
+    assert claims.say_tally(NOTHING, "text") == ["This study has no two methods to ask this of."]
+    assert "none of 1 comparisons at the end" in claims.say_tally(UNDECIDED, "distilling")[0]
+
+
+def test_a_difference_that_rounds_to_none_has_no_sign():
+    assert [claims.amount("recited_repeated", v, False) for v in (-0.001, 0.001, -0.012)] == ["0", "0", "-1"]
+    assert [claims.amount("auc", v) for v in (-0.001, 0.052)] == ["0.00", "+0.05"]
+    assert claims.amount("exposure", -0.04) == "0.0 bits"
 
 
 def test_reasons_are_counted():
     (line,) = claims.say_undecided(claims.outcomes(UNDECIDED))
-    assert line == "- We cannot tell in 1 of 1 comparisons: its interval holds zero (1)."
+    assert line == "We cannot tell in 1 of 1 comparisons: its interval holds zero (1)."
     assert claims.say_undecided(pd.DataFrame({"verdict": ["less"]})) == []

@@ -60,10 +60,9 @@ def test_differences_are_shown_at_stated_distances_from_the_best(tmp_path):
 def test_too_few_replicates_decide_nothing_and_say_so(tmp_path, replicates):
     found = read(made_by_hand(tmp_path, replicates=replicates)).claims
     assert len(found) and set(found["verdict"]) == {"undecided"} and (found["because"] != "").all()
-    text = " ".join(comparisons.say_claims(found, *ALL)) + comparisons.say_families(found)
-    assert "Nothing is decided." in text and "We cannot tell" in text and "the first has" not in text
+    text = " ".join(claims.say_tally(found, *ALL)) + comparisons.say_families(found)
+    assert "Nothing is decided." in text and "We cannot tell" in text and "Decided: none of" in text
     assert f"{replicates} replicate{'s' * (replicates > 1)}." in text
-    assert claims.say_headline(found) == [claims.NONE_YET]
 
 
 def test_tuning_chooses_by_validation_loss_alone(tmp_path):
@@ -80,18 +79,11 @@ def test_tuning_chooses_by_validation_loss_alone(tmp_path):
 
 def test_claims_are_shown_by_question():
     shown = comparisons.show_claims(SOME, "distilling", "end")
-    assert shown.loc[("Word-KD vs. SFT", "small"), "repeated text recited"] == "-20 points (-25 to -15): less"
-    assert shown.loc[("forward KL vs. SFT", "small"), "exposure, bits"] == "-1.5 bits (-1.6 to -1.4): less"
+    assert shown.loc["Word-KD vs. SFT, small", "repeated text recited, points"] == "-20 (-25 to -15) less"
+    assert shown.loc["forward KL vs. SFT, small", "exposure, bits"] == "-1.5 (-1.6 to -1.4) less"
+    assert shown.loc["Seq-KD vs. SFT, small", "repeated text recited, points"] == "+20 (+15 to +25)"  # undecided
     assert comparisons.show_claims(SOME, "mitigation", "end") is None
-    text = " ".join(comparisons.say_claims(SOME, "distilling"))
-    assert (
-        "at the end: the first has less in 2 of 3, more in 0. Furthest: Word-KD vs. SFT, small (-20 points)." in text
-    )
-    assert "We cannot tell in 2 of 6 comparisons" in text
-    paper = comparisons.show_paper(SOME)
-    assert list(paper.index)[0] == ("Word-KD vs. SFT", "small")
-    assert paper.iloc[0].to_list() == ["contradicts", "agrees"]
-    assert comparisons.show_choices(SOME).index.to_list() == [("divergence", "reverse KL vs. forward KL", "small")]
+    assert comparisons.show_choices(SOME).index.to_list() == [("divergence", "reverse KL vs. forward KL, small")]
 
 
 def test_a_figure_has_a_panel_per_measure_and_a_mark_per_comparison():
@@ -104,7 +96,7 @@ def test_a_figure_has_a_panel_per_measure_and_a_mark_per_comparison():
     )
     points = claims_table(claimed("text", "rkl_student", "rkl", "auc", "end", "undecided")).assign(low=float("nan"))
     assert len(comparisons.plot_claims(points, "text").axes[0].containers) == 1  # one replicate: no interval
-    assert comparisons.show_claims(points, "text", "end").iloc[0, 0] == "+0.20: undecided"
+    assert comparisons.show_claims(points, "text", "end").iloc[0, 0] == "+0.20"
 
 
 @pytest.mark.parametrize("methods", [("sft",), ("sft", "fkl"), ("sft", "fkl", "rkl", "sft_goldfish")])
@@ -113,8 +105,12 @@ def test_a_figure_has_a_panel_per_measure_and_a_mark_per_comparison():
 def test_the_chapter_reads_right_for_any_study(tmp_path, methods, secrets, canaries):
     tables = read(made_by_hand(tmp_path, methods, replicates=2, secrets=secrets, canaries=canaries))
     found = tables.claims
-    lines = [*comparisons.say_claims(found, *ALL), *claims.say_paper(found), *claims.say_headline(found)]
-    lines += [comparisons.say_families(found), comparisons.say_tuning(tables.tuning)]
+    lines = [*claims.say_tally(found, *ALL), *claims.say_paper(found)]
+    lines += [
+        comparisons.say_distances(tables.distances, "recited_repeated"),
+        comparisons.say_families(found),
+        comparisons.say_tuning(tables.tuning),
+    ]
     for line in lines:
         for sentence in line.split(". "):
             assert len([w for w in sentence.split() if any(c.isalnum() for c in w)]) <= 25, sentence
@@ -126,12 +122,11 @@ def test_the_chapter_reads_right_for_any_study(tmp_path, methods, secrets, canar
         == (comparisons.plot_claims(found, "distilling") is None)
     )
     assert comparisons.show_tuning(tables.tuning) is None and "tunes nothing" in text
-    assert comparisons.show_paper(found) is None
+    assert claims.show_paper(found) is None
 
 
 def test_nothing_to_compare():
-    assert comparisons.show_choices(NOTHING) is None and comparisons.show_paper(NOTHING) is None
-    assert comparisons.say_claims(NOTHING, "text") == ["- This study has no two methods to ask this of.", ""]
+    assert comparisons.show_choices(NOTHING) is None
 
 
 def test_claims_of_a_run_are_made_from_its_trajectories_alone(tmp_path):

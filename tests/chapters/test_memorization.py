@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palimpsest.chapters import figures, memorization, nearly
+from palimpsest.chapters import figures, memorization, nearly, partly
 from palimpsest.data.splits import COMPARED
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of
@@ -137,9 +137,10 @@ def test_seeds_together_narrow_nothing(tiny):
 
 def test_near_ties_count_members_with_one_in_their_window(tiny):
     _, tables = tiny
-    shown = memorization.show_near_ties(tables.near_ties)
-    assert (shown["near-ties"] == "4 of 12").all() and (shown["data type"] == "bfloat16").all()
-    assert list(shown.index[-2:]) == ["small, forward KL", "small, reverse KL"] and shown.index.is_unique
+    assert (tables.near_ties["count"] == 4).all() and (tables.near_ties["dtype"] == "bfloat16").all()
+    said = memorization.say_near_ties(tables.near_ties)
+    assert "at most 4 of 12 verdicts" in said and said.endswith("Logits are in bfloat16.")
+    assert "No verdict hangs" in memorization.say_near_ties(tables.near_ties.assign(count=0))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +226,10 @@ def test_the_chapter_reads_right_for_any_study(tmp_path, options):
     run, tables = make(tmp_path, **options)
     data = json.loads((run.data / "run.json").read_text())
     target, unit = data["target"], data["unit"]
-    said = [*memorization.say_rates(tables.rates, target, unit), *memorization.say_discoverable(tables.discoverable)]
-    said.append(memorization.say_quality(tables.quality))
-    plots = [memorization.plot_by_prefix(tables.by_prefix), memorization.plot_discoverable(tables.discoverable)]
+    said = [*memorization.say_rates(tables.rates, target, unit), *partly.say_discoverable(tables.discoverable)]
+    said += [memorization.say_quality(tables.quality), memorization.say_near_ties(tables.near_ties)]
+    said += [*partly.say_by_prefix(tables.by_prefix), *partly.say_context(tables.context)]
+    plots = [partly.plot_by_prefix(tables.by_prefix), partly.plot_discoverable(tables.discoverable)]
     plots += [memorization.plot_rates(tables.rates, "window", memorization.PAPER)]
     assert memorization.show_targets(tables.rates).index.is_unique
     assert set(memorization.show_excess(tables.excess)) == ({"window", "secret"} if target == "secret" else {"window"})
@@ -235,10 +237,10 @@ def test_the_chapter_reads_right_for_any_study(tmp_path, options):
     assert "not measurable" not in memorization.show_rates(tables.rates, target).to_string()
     secrets = memorization.plot_rates(tables.rates, "secret")
     assert (secrets is not None) == (target == "secret")
-    context = memorization.plot_context(tables.context)
+    context = partly.plot_context(tables.context)
     if run.study.measure.left_truncated:
         plots.append(context)
-        assert len(memorization.show_context(tables.context))
+        assert len(partly.show_context(tables.context))
     else:
         assert context is None and tables.context.empty
     if run.study.measure.approximate:
@@ -257,9 +259,9 @@ def words(sentence: str) -> int:
 
 def test_panels_have_a_column_per_size_and_a_row_per_setting(tiny):
     tables = tiny[1]
-    titles = [ax.get_title() for ax in memorization.plot_discoverable(tables.discoverable).axes]
+    titles = [ax.get_title() for ax in partly.plot_discoverable(tables.discoverable).axes]
     assert titles == ["teacher", "small", "", ""]
-    ticks = [t.get_text() for t in memorization.plot_context(tables.context).axes[-1].get_xticklabels()]
+    ticks = [t.get_text() for t in partly.plot_context(tables.context).axes[-1].get_xticklabels()]
     assert ticks == ["2", "5", "all"]
     (small, paper) = memorization.plot_rates(tables.rates, "window", memorization.PAPER).axes
     assert [t.get_text() for t in small.get_yticklabels()] == ["reverse KL", "forward KL", "SFT"]

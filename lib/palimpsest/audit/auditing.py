@@ -48,7 +48,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
         The summary, as in `summary.json`.
 
     Raises:
-        InputError: whatever the user can mend; the message says how.
+        InputError: whatever the user can correct; the message says how.
         OSError: `out` can't be written.
     """
     began, out, settings = time.perf_counter(), Path(out).expanduser(), settings or Settings()

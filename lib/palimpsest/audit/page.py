@@ -220,7 +220,7 @@ def show_versions(summary: Mapping[str, Any]) -> pd.DataFrame:
         "tokenizer": summary["tokenizer"],
         **{f"{group.replace('_', '-')}, SHA-256": f["sha256"] for group, f in summary["data"].items()},
         "device": summary["device"],
-        "seconds, in this sitting": f"{summary['seconds']:g}",
+        "seconds, since it was last started": f"{summary['seconds']:g}",
         "peak memory, MB": f"{summary['peak_memory_bytes'] / 1e6:.0f}",
         **{k: v for k, v in summary["versions"].items() if v},
         "commit": summary["commit"],

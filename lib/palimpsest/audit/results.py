@@ -83,7 +83,7 @@ def publish_results(work: Path, out: Path) -> None:
 
 @contextmanager
 def writing_audit(out: Path, reading: Path) -> Iterator[None]:
-    """However it ends, the copy of the input goes; a disk that takes no more can be mended by the user, whatever it refused."""
+    """However it ends, the copy of the input goes; a disk that takes no more the user can free, whatever it refused."""
     try:
         yield
     except OSError as error:

@@ -33,7 +33,7 @@ KEPT = (
     "shadow_attacks",
     "privacy_audit",
 )
-CLAIMS = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- end of claims -->)", re.DOTALL)  # their place in README
+ANSWER = re.compile(r"(?<=<!-- answer -->\n).*?(?=<!-- end of answer -->)", re.DOTALL)  # their place in README
 
 
 def publish(run: Run, out: str | Path) -> Path:
@@ -111,21 +111,21 @@ def published_answer(folder: str | Path = FOLDER) -> list[str]:
     return in_markdown(tables.claims, tables.trajectories) if (tables.folder / "claims.csv").exists() else [NONE_YET]
 
 
-def write_claims(readme: Path, folder: str | Path = FOLDER) -> None:
+def write_answer(readme: Path, folder: str | Path = FOLDER) -> None:
     """Put `published_answer` between README's two marks.
 
     Raises:
         InputError: the marks are not there.
     """
     text = readme.read_text(encoding="utf-8")
-    if not CLAIMS.search(text):
+    if not ANSWER.search(text):
         raise InputError(
-            f"{readme} has no lines '<!-- claims -->' and '<!-- end of claims -->', between which its claims are written: put them "
-            "where the claims shall stand"
+            f"{readme} has no lines '<!-- answer -->' and '<!-- end of answer -->', between which its answer is written: put them "
+            "where the answer shall stand"
         )
     lines = "\n".join(published_answer(folder))
     with whole(readme) as draft:
-        draft.write_text(CLAIMS.sub(lambda _: f"\n{lines}\n\n", text), encoding="utf-8")
+        draft.write_text(ANSWER.sub(lambda _: f"\n{lines}\n\n", text), encoding="utf-8")
 
 
 def main() -> int:
@@ -138,7 +138,7 @@ def main() -> int:
         out = publish(open_run(args.study, args.run), args.out)
         print(out)
         if out == locate(FOLDER):
-            write_claims(locate("README.md"))
+            write_answer(locate("README.md"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ PHRASES = {
     "transferred_auc": ("transferred AUC", "{:+.2f}"),
     "transferred_exposure": ("transferred exposure, bits", "{:+.1f} bits"),
 }
-NOTHING = re.compile(r"^[+-]0(\.0+)?(?![\d.])")  # a difference that rounds to none has no sign
+NOTHING = re.compile(r"^[+-](0(?:\.0+)?)(?![\d.])")  # a difference that rounds to none has no sign
 MOMENTS = {"equal": "at equal quality", "end": "at the end"}
 # arXiv 2506.16170 finds that the first memorize less than the second.
 PAPER = [
@@ -71,7 +71,7 @@ def amount(measure: str, value: float, unit: bool = True) -> str:
     """A difference in a measure as text: shares in percentage points, exposure in bits."""
     form = PHRASES[measure][1]
     text = (form if unit else form.split()[0]).format(100 * value if "points" in form else value)
-    return NOTHING.sub("0", text)
+    return NOTHING.sub(r"\1", text)
 
 
 def name_of(methods: str) -> str:

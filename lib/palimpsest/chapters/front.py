@@ -90,7 +90,7 @@ def _say_end(found: pd.DataFrame) -> str:
     worse = found[(found["verdict"] == "less") & (found["loss"] > found["loss_sft"])]
     if len(worse):
         line += (
-            f", but on average {len(worse)} of these {less} had also learned less: a worse student looks more private"
+            f", but {len(worse)} of these {less} had, on average, also learned less: a worse student looks more private"
         )
     return line + "."
 
@@ -107,8 +107,8 @@ def _say_never(found: pd.DataFrame) -> str:
     row = best.loc[best["estimate"].idxmax()]
     when = "even when both are equally good" if row["moment"] == "equal" else "at the end of training"
     return (
-        f"**A student can know secrets that it was never shown.** Trained by {name_of(row['first'])}, the {row['size']} student "
-        f"knows more of the secrets that only its teacher read than a fine-tuned one, {when} ({amount(row['measure'], row['estimate'])})."
+        f"**A student can know secrets that it was never shown.** Distilled by {name_of(row['first'])}, it knows more of its teacher's "
+        f"own secrets than a fine-tuned one, {when} ({row['size']}: {amount(row['measure'], row['estimate'])})."
     )
 
 

@@ -1,4 +1,4 @@
-"""Chapter 05, what a student inherits: whose memory a record is, whether the student recites fewer, and what can be told beforehand.
+"""Chapter 05, what a student inherits: whose memory a record is, whether the student recites fewer, and what can be predicted.
 
 `tables` reads every score table once; the rest takes the frames it made. Records on which some model has no verdict (no secret
 in it, say) are left out for all, so that each comparison is over the same records.
@@ -165,7 +165,7 @@ def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
     )
 
 
-# ---------------------------------------------------------------- told beforehand
+# ---------------------------------------------------------------- what can be predicted
 
 
 def show_predictions(predictions: pd.DataFrame) -> pd.DataFrame | None:

@@ -85,7 +85,7 @@ def _write(tokenizer, turns: list[dict], template: str | None, **options) -> str
         system = (
             ". If it takes no system turn, give a template that does with --template FILE, or leave these turns out of the file"
             if "system" in roles
-            else ": give the template that training used with --template FILE, or mend the turns"
+            else ": give the template that training used with --template FILE, or correct the turns"
         )
         raise InputError(
             f"the chat template refuses the turns {', '.join(map(str, roles))} ({error}){system}"

@@ -214,7 +214,7 @@ _loads = _DECODER.decode
 
 def _broken(error: json.JSONDecodeError, line: int, source, cut: bool = False) -> InputError:
     last = ", the last (the file seems to be cut off there)" if cut else ""
-    return InputError(f"{source}: broken JSON at line {line}{last}: {error.msg}; mend or remove that line")
+    return InputError(f"{source}: broken JSON at line {line}{last}: {error.msg}; correct or remove that line")
 
 
 def _row(row, place: str, source) -> dict:

@@ -59,12 +59,12 @@ class Seen:
         """
         for found, places in self.wrong.items():
             raise InputError(
-                f"{source}: {self._told(found, places)}: wanted text, as training had it: mend the file, or map another column"
+                f"{source}: {self._told(found, places)}: wanted text, as training had it: correct the file, or map another column"
             )
         if self.left_out and empty == "refuse":
             told = "; ".join(self._told(found, places) for found, places in self.left_out.items())
             raise InputError(
-                f"{source}: {told}: mend them, or leave them out with --empty skip (in a study, data.empty_responses: drop)"
+                f"{source}: {told}: correct them, or leave them out with --empty skip (in a study, data.empty_responses: drop)"
             )
         if not self.total:
             raise InputError(f"{source} holds no records")

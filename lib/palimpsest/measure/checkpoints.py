@@ -1,6 +1,6 @@
 """Where a model's files are, as a user names them, and whether these files are whole: folders, adapters, GGUF, hub ids, packages.
 
-Looked at are names, sizes and headers; no weight is read. What is wrong is said with what mends it.
+Looked at are names, sizes and headers; no weight is read. What is wrong is said with what to do about it.
 """
 
 import re
@@ -208,7 +208,7 @@ def check_files(found: Checkpoint) -> None:
     """Refuse a local model whose files are missing, damaged, or not of a kind that is loaded. A hub id is left to its library.
 
     Raises:
-        InputError: with the file, what is wrong with it, and what mends it.
+        InputError: with the file, what is wrong with it, and what to do about it.
     """
     if found.folder is None:
         return

@@ -111,7 +111,7 @@ class ScoreFile:
             yield
         except OSError as error:
             raise InputError(
-                f"{self.path} can't be written: {error}. Shards scored so far are kept in {self.parts}: free space or mend"
+                f"{self.path} can't be written: {error}. Shards scored so far are kept in {self.parts}: free space or repair"
                 " the permission, and run the same again."
             ) from error
 
