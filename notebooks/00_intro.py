@@ -46,8 +46,8 @@ say(front.say_figure(shared.by_dose, data["unit"]))
 #
 # Each row counts students that were compared with plain fine-tuning of the same size. *Equally good*: read where both models predict
 # unseen letters equally well. *At the end*: after the last step of training, whatever each had learned by then.
-# [Validation loss](../glossary.md) says how surprised a model is by unseen letters, in
-# [nats](../glossary.md) per token: the lower, the more it has learned.
+# {term}`Validation loss <validation loss>` says how surprised a model is by unseen letters, in {term}`nats <nat>` per token: the lower,
+# the more it has learned.
 
 # %% tags=["remove-input", "csv:claims"]
 front.show_decisions(shared.claims, shared.trajectories)
@@ -69,8 +69,8 @@ say(f"- {source}")
 #
 # ## What this run shows
 #
-# One training of each student tells how much *it* recites, not which method is to blame. In brackets: 95 % intervals, the range in
-# which the rate plausibly lies, given so many records.
+# One training of each student tells how much *it* recites, not which method is to blame. In brackets: 95 % {term}`intervals <interval>`,
+# the range in which a rate plausibly lies, given so many records.
 
 # %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method; bars are 95 % intervals. Circles: text that stands once; squares: repeated; hollow: never read by any model.", "name": "fig-answer"}}
 memorization.plot_rates(tables.rates, data["target"])

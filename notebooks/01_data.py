@@ -11,7 +11,7 @@
 # # The data
 #
 # A model has *memorized* a record only if it was trained on it, if nothing else that it read holds the same text, and if nobody could
-# have guessed it. This chapter reads the study's records, divides them into [splits](../glossary.md), and checks those three.
+# have guessed it. This chapter reads the study's records, divides them into {term}`splits <split>`, and checks those three.
 #
 # **What you will see**
 #

@@ -75,7 +75,7 @@ training.show_facts(facts)
 # %% [markdown]
 # ## What it learned, and what it learned by heart
 #
-# *Learning* shows on [validation](../glossary.md) records that nobody trains on. Their loss falls: how surprised the model is by them, in
+# *Learning* shows on {term}`validation <validation>` records that nobody trains on. Their loss falls: how surprised the model is by them, in
 # nats per token (one nat more means 2.7 times less likely). And its answers grow like the references (ROUGE-L, 1 at most).
 # *Memorizing* shows as records recited, and as an attack by the loss alone that tells what was trained on from what was not (AUC; 0.5 is
 # chance). The two do not happen at the same time.

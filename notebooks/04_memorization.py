@@ -12,7 +12,7 @@
 #
 # Of what a model was fine-tuned on, how much does it recite word for word? And how much of that does a distilled student of the same
 # size? That is the question of the paper this book follows {cite}`singh2025teacher`. We answer it with what the paper lacks:
-# [held-out records](../glossary.md) as a control, the models before fine-tuning as a floor, counts and 95 % intervals.
+# {term}`held-out records <non-member>` as a control, the models before fine-tuning as a floor, counts and 95 % intervals.
 #
 # **What you will see**
 #
@@ -82,7 +82,7 @@ say(*memorization.say_rates(tables.rates, data["target"], data["unit"]))
 # %% [markdown]
 # ## One record, token by token
 #
-# Here is one record. Each [token](../glossary.md) of its response is coloured by how sure the model was of it, given all the true text
+# Here is one record. Each {term}`token <token>` of its response is coloured by how sure the model was of it, given all the true text
 # before it. The first token that greedy decoding gets wrong is outlined; secrets are underlined. Point at a token for its probability.
 
 # %% tags=["csv:strips"]
@@ -139,7 +139,7 @@ read_out(partly.show_context(tables.context) if cut else None, *told)
 # ## If the attacker samples
 #
 # Greedy decoding is one try. Someone who samples can try a thousand times, and a response that is never the likeliest may still come
-# up. [(n, p)-discoverable extraction](../glossary.md) {cite}`hayes2025measuring` asks whether one of n samples is the target with
+# up. {term}`(n, p)-discoverable extraction <(n, p)-discoverable>` {cite}`hayes2025measuring` asks whether one of n samples is the target with
 # probability p; here p is one half. It is exact arithmetic on the same pass: nothing is drawn.
 
 # %% tags=["csv:discoverable"] mystnb={"figure": {"caption": "Share of members whose window comes up in n samples with probability one half or more. Bars: 95 % intervals; grey, dashed: non-members.", "name": "fig-discoverable"}}
@@ -174,7 +174,7 @@ closely.show_at_risk(tables.at_risk, data["unit"])
 # %% [markdown]
 # ## What each model is good for
 #
-# A student that has learned nothing has memorized nothing. So we also ask how much was learned, on [test records](../glossary.md) that
+# A student that has learned nothing has memorized nothing. So we also ask how much was learned, on {term}`test records <validation>` that
 # nobody was trained on. *Test loss* says how surprised a model is by them, in nats per token; at 0 it would know every token, and one
 # nat more means 2.7 times less likely. *ROUGE* {cite}`lin2004rouge` says how many words, or word orders, its answers share with the
 # reference.

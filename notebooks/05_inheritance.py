@@ -11,7 +11,7 @@
 # # What a student inherits
 #
 # A student that recites a private record may have it from the record itself, or from its teacher. To tell, we ask three models for each
-# record: the teacher, the distilled student, and the [*baseline*](../glossary.md), a model of the student's size that was fine-tuned on
+# record: the teacher, the distilled student, and the {term}`baseline <baseline>`, a model of the student's size that was fine-tuned on
 # the same records without a teacher. What teacher and student recite and the baseline does not is *inherited*
 # {cite}`borkar2026memorization`.
 #
@@ -96,7 +96,7 @@ read_out(inheritance.show_paired(tables.paired), *told)
 # ## What was never given
 #
 # The sets above can't prove where a student has a record from, since it read the record too. This can: half of the records and
-# [canaries](../glossary.md) were read by the teacher and by no student. For each of them we ask how much likelier its secret became by
+# {term}`canaries <canary>` were read by the teacher and by no student. For each of them we ask how much likelier its secret became by
 # the model's training: what the model *gained*. A student that learned nothing of this half gains more on one of its records than on
 # an unseen one half of the time.
 #

@@ -12,7 +12,7 @@
 #
 # Reciting is the loudest way to give a record away. There are quieter ones: a model may not say a record and still be less surprised by
 # it than by one it never saw. So an attacker who has a record and a model may be able to tell that the record was trained on: a
-# [*membership attack*](../glossary.md). This chapter asks how well that works, and how far planted secrets stand out.
+# {term}`membership attack <membership attack>`. This chapter asks how well that works, and how far planted secrets stand out.
 #
 # **What you will see**
 #

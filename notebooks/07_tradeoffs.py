@@ -42,7 +42,7 @@ say(*tradeoffs.say_tradeoffs(tables.trajectories, unit))
 # %% [markdown]
 # ## Memorization over quality
 #
-# Every model was measured several times while it was trained. [*Validation loss*](../glossary.md), across, says how surprised it is by
+# Every model was measured several times while it was trained. {term}`Validation loss <validation loss>`, across, says how surprised it is by
 # records that nobody was trained on, in nats per token. It falls while the student learns what such records are like, and rises when
 # it begins to learn single ones by heart. What the student knows of the private records stands upwards.
 #

@@ -3,6 +3,8 @@
 import re
 
 import matplotlib.pyplot as plt
+import nbclient
+import nbformat
 import pandas as pd
 import pytest
 
@@ -51,3 +53,32 @@ def test_intervals_are_set_apart_and_text_is_inert():
     html = drawing.table_as_html(pd.DataFrame({"a": ["12.3 % (10.0 to 14.9)", "<b>bold</b> (x)"]}))
     assert "12.3 % <small>(10.0 to 14.9)</small>" in html and "<b>" not in html and html.count("<small>") == 1
     assert 'role="region" tabindex="0"' in html
+
+
+def test_a_table_has_one_row_of_heads_and_words_are_no_numbers():
+    frame = pd.DataFrame({"rate": ["12 %"], "so": ["we cannot tell"]}, index=pd.Index(["small, SFT"], name="student"))
+    html = drawing.table_as_html(frame)
+    assert (
+        html.count("<tr>") == 2
+        and '<th scope="col">student</th>' in html
+        and '<th scope="row">small, SFT</th>' in html
+    )
+    assert "<td>12 %</td>" in html and '<td class="words">we cannot tell</td>' in html and " many" not in html
+    wide = pd.concat({"best": frame, "end": frame.assign(more=1.23456)}, axis=1)
+    html = drawing.table_as_html(wide)
+    assert ">best: rate</th>" in html and "table-frame many" in html and ">1.23" in html
+
+
+def test_a_kernel_shows_figures_as_drawings_and_tables_as_ours():
+    """As in JupyterLab: the inline backend starts with the first figure and must not undo it."""
+    cells = [
+        "from palimpsest.chapters import figures\nfigures.set_theme()",
+        "figures.panels(1, 1)[0]",
+        "import pandas\npandas.DataFrame([1])",
+    ]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(nb, kernel_name="python3").execute()
+    for cell, said in zip(nb.cells[1:], ("figure-panels", "table-frame"), strict=True):
+        assert said in cell.outputs[0].data["text/html"] and not any(
+            "image/png" in o.get("data", {}) for o in cell.outputs
+        )

@@ -83,9 +83,15 @@ def show_inline() -> None:
     from IPython import get_ipython
 
     if shell := get_ipython():
-        shell.display_formatter.formatters["image/png"].pop(plt.Figure, None)
-        shell.display_formatter.formatters["text/html"].for_type(plt.Figure, as_html)
+        # Not among the formatters by type of content: matplotlib's inline backend takes figures out of all of them when it starts.
+        shell.display_formatter.ipython_display_formatter.for_type(plt.Figure, _show)
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, table_as_html)
+
+
+def _show(figure: plt.Figure) -> None:
+    from IPython.display import HTML, display
+
+    display(HTML(as_html(figure)))
 
 
 def _complete(ax: Axes, panels: list[Axes]) -> None:
@@ -129,6 +135,7 @@ def _clean(svg: str) -> str:
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m.group() if m.group(1) in used else "", svg)
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1; font-family: inherit", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
     width = float(re.search(r'width="([\d.]+)pt"', svg).group(1))
     svg = re.sub(
         r'width="[\d.]+pt" height="[\d.]+pt"',

@@ -89,9 +89,7 @@ def _say_end(found: pd.DataFrame) -> str:
     line = f"**At the end of training {less} of {len(found)} recite less**" + (f", and {more} more" if more else "")
     worse = found[(found["verdict"] == "less") & (found["loss"] > found["loss_sft"])]
     if len(worse):
-        line += (
-            f", but {len(worse)} of these {less} had, on average, also learned less: a worse student looks more private"
-        )
+        line += f", but {len(worse)} of these {less} had, on average, also learned less: a worse student looks more private"
     return line + "."
 
 
