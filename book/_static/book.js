@@ -1,6 +1,7 @@
 // Pieces of a page that can be played with (lib/palimpsest/chapters/closely.py). Each is complete without this script.
 document.addEventListener("DOMContentLoaded", () => {
   const all = (root, what) => [...root.querySelectorAll(what)];
+  all(document, "summary").forEach((fold) => fold.textContent.trim() || fold.setAttribute("aria-label", "pages below this one"));
   all(document, ".play").forEach((control) => (control.hidden = false));
 
   all(document, ".strips").forEach((box) => {

@@ -51,7 +51,7 @@ def test_drawing_leaves_the_figure_as_it_was():
 
 def test_intervals_are_set_apart_and_text_is_inert():
     html = drawing.table_as_html(pd.DataFrame({"a": ["12.3 % (10.0 to 14.9)", "<b>bold</b> (x)"]}))
-    assert "12.3 % <small>(10.0 to 14.9)</small>" in html and "<b>" not in html and html.count("<small>") == 1
+    assert "12.3\u00a0% <small>(10.0 to 14.9)</small>" in html and "<b>" not in html and html.count("<small>") == 1
     assert 'role="region" tabindex="0"' in html
 
 
@@ -63,7 +63,7 @@ def test_a_table_has_one_row_of_heads_and_words_are_no_numbers():
         and '<th scope="col">student</th>' in html
         and '<th scope="row">small, SFT</th>' in html
     )
-    assert "<td>12 %</td>" in html and '<td class="words">we cannot tell</td>' in html and " many" not in html
+    assert "<td>12\u00a0%</td>" in html and '<td class="words">we cannot tell</td>' in html and " many" not in html
     wide = pd.concat({"best": frame, "end": frame.assign(more=1.23456)}, axis=1)
     html = drawing.table_as_html(wide)
     assert ">best: rate</th>" in html and "table-frame many" in html and ">1.23" in html

@@ -72,7 +72,7 @@ def _texts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _cell(column: int, text: str) -> str:
-    shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(text))
+    shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(text).replace(" %", "\u00a0%"))
     if column == 0:
         return f'<th scope="row">{shown}</th>'
     return f"<td>{shown}</td>" if text[:1] in NUMBERS or len(text) < 4 else f'<td class="words">{shown}</td>'
