@@ -56,7 +56,8 @@ def test_one_attack_is_chosen_on_the_teacher_and_drawn_for_all(tables):
     assert set(tables.roc["attack"]) == {attack}
     assert {"teacher", "small-sft-s0", "small-word_kd-s0"} <= set(tables.roc["model"])
     shown = attacks.show_membership(tables.membership)
-    assert shown.loc["small, before", "WBC"] == "" and "(" in shown.loc["small, Word-KD", "WBC"]
+    assert list(shown) == ["teacher", "small, fine-tuned", "small, distilled"] and "(" in shown.loc["WBC", "teacher"]
+    assert " to " in shown.loc["WBC", "small, distilled"] and list(shown.index) == list(attacks.ATTACKS.values())
     lines = attacks.say_membership(tables.membership, attack)
     assert f"on {MEMBERS} members and {NON_MEMBERS} non-members" in lines[0] and "Distilled, from" in lines[1]
     low = attacks.say_found(tables.membership, attack)

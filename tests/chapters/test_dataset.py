@@ -116,7 +116,7 @@ def test_telling_words_leave_secrets_out(records):
 
 def test_secret_kinds_and_sentences(records):
     table = dataset.show_secret_kinds(dataset.secret_kinds(records))
-    assert table.loc["phone", ["member", "non_member", "characters"]].tolist() == [1, 1, 2.0]
+    assert table.loc["phone", ["members", "held out", "characters"]].tolist() == [1, 1, "2.0"]
     groups = dataset.by_split(records)
     assert dataset.say_secrets(groups["member"]).startswith("The 2 members hold 2 secrets, 14%")  # 5 of 35
     assert "does not say" in dataset.say_secrets(groups["public"])

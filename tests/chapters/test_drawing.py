@@ -60,7 +60,7 @@ def test_a_table_has_one_row_of_heads_and_words_are_no_numbers():
     html = drawing.table_as_html(frame)
     assert (
         html.count("<tr>") == 2
-        and '<th scope="col">student</th>' in html
+        and '<th scope="col" class=words>student</th>' in html
         and '<th scope="row">small, SFT</th>' in html
     )
     assert "<td>12\u00a0%</td>" in html and '<td class="words">we cannot tell</td>' in html and " many" not in html

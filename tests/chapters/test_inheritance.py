@@ -55,8 +55,8 @@ def test_what_is_recited_is_foretold_from_teacher_and_baseline(tables):
 
 def test_a_page_says_and_shows_what_the_tables_hold(tables):
     show = shown(tables)
-    assert show["origins"].loc[("small", "Word-KD"), "inherited"].startswith("10.0 % (")
-    assert show["paired"].shape == (2, 4) and show["predictions"].loc[("small", "Word-KD", 0), "recited"] == "20 of 40"
+    assert show["origins"].loc["small, Word-KD", "inherited"].startswith("10.0 % (")
+    assert show["paired"].shape == (2, 4) and show["predictions"].loc["small, Word-KD", "recited"] == "20 of 40"
     lines = said(tables)
     assert lines[1].startswith("- **small** inherits most with Word-KD: 10.0 %") and "With 1 of 2 methods" in lines[1]
     assert "of 2 pairs of size and method, 1 recite fewer records than their baseline" in lines[2]

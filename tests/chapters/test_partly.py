@@ -36,7 +36,7 @@ def test_the_teachers_endings_are_read_out():
         [rows("teacher", "member", k, r, design="left-truncated") for k, r in ((10.0, 0.25), (float("inf"), 0.975))]
     )
     assert partly.say_context(frame) == [
-        "Given all that precedes, the teacher completes the ending of 97.5 % (97.5 to 97.5) of 40 members; given only 10 tokens, of "
+        "Given all that precedes, the teacher completes the ending of 97.5 % (97.5 to 97.5) of 40 members. Given only 10 tokens: of "
         "25.0 % (25.0 to 25.0)."
     ]
     assert partly.say_context(frame.head(0)) == []

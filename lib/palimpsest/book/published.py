@@ -100,7 +100,7 @@ def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
         return tables, f"Shown is this study, *{study.title}*: {count}."
     made = json.loads((folder / "made.json").read_text())
     return Tables(folder), (
-        f"The study of this book has one replicate. So what is said of methods comes from the published tables of `{made['study']}`: "
+        f"This study has one replicate. What is said of methods comes from the published tables of `{made['study']}`: "
         f"{made['replicates']} replicates, {made['models']} models, commit `{made['commit']}`."
     )
 

@@ -54,9 +54,14 @@ def table_as_html(frame: pd.DataFrame) -> str:
     """A table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still too
     wide is scrolled within its own frame, by keyboard as well. Numbers are set flush right, words flush left and may break."""
     rows = frame.reset_index() if any(frame.index.names) else frame.reset_index(names="")
-    body = "".join(f"<tr>{''.join(map(_cell, range(len(row)), row))}</tr>" for row in _texts(rows))
     heads = rows.columns if rows.columns.nlevels == 1 else [": ".join(filter(None, map(str, c))) for c in rows.columns]
-    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in heads)
+    texts = _texts(rows)
+    words = [not any(map(_is_number, column)) for column in zip(*texts, strict=True)] or [False] * len(heads)
+    head = "".join(
+        f'<th scope="col"{" class=words" * is_words}>{escape(str(name))}</th>'
+        for name, is_words in zip(heads, words, strict=True)
+    )
+    body = "".join(f"<tr>{''.join(map(_cell, range(len(row)), row))}</tr>" for row in texts)
     wide = " many" if len(heads) > MANY else ""
     table = f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="table-frame{wide}" role="region" tabindex="0" aria-label="table">{table}</div>'
@@ -75,7 +80,11 @@ def _cell(column: int, text: str) -> str:
     shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(text).replace(" %", "\u00a0%"))
     if column == 0:
         return f'<th scope="row">{shown}</th>'
-    return f"<td>{shown}</td>" if text[:1] in NUMBERS or len(text) < 4 else f'<td class="words">{shown}</td>'
+    return f"<td>{shown}</td>" if _is_number(text) else f'<td class="words">{shown}</td>'
+
+
+def _is_number(text: str) -> bool:
+    return text[:1] in NUMBERS or len(text) < 4
 
 
 def show_inline() -> None:

@@ -183,6 +183,7 @@ def plot_answer(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
         return None
     sizes = sorted(rows["size"].unique(), key=list(by_dose["size"].unique()).index)
     figure, axes = figures.panels(1, len(sizes), height=3.0)
+    figure.set_figwidth(1.2 + 2.2 * len(sizes))  # the names at the lines' ends need room, too
     places = {copies: place for place, copies in enumerate(sorted(rows["copies"].unique()))}
     for ax, size in zip(axes[0], sizes, strict=True):
         lines = {}

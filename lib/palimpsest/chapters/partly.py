@@ -63,8 +63,8 @@ def say_context(context: pd.DataFrame) -> list[str]:
         return []
     few, all_ = rows.iloc[0], rows.iloc[-1]
     return [
-        f"Given all that precedes, the teacher completes the ending of {rate_text(all_)} of {all_['total']:.0f} members; given only "
-        f"{few['k']:.0f} tokens, of {rate_text(few)}."
+        f"Given all that precedes, the teacher completes the ending of {rate_text(all_)} of {all_['total']:.0f} members. Given only "
+        f"{few['k']:.0f} tokens: of {rate_text(few)}."
     ]
 
 
