@@ -64,13 +64,13 @@ memorization.show_rates(tables.rates, data["target"])
 # %% [markdown]
 # ## Size by method
 #
-# The first figure is the paper's Table 1 for this study, by the target "window". **The paper's numbers, on the right, are of another data
+# The first figure is the paper's Table 1 for this study, by the target "window". **The paper's numbers, in the last panel, are of another data
 # set and model family (GPT-2 on Dolly): compare shapes, not heights.** Where the data marks its secrets, the second figure shows them.
 #
 # <details><summary>How to read the marks</summary>Circles: text that stands once in the training data. Squares: repeated text. Hollow:
 # non-members, which no model has read, so chance. Dotted line: the teacher. Dashed: the student before fine-tuning.</details>
 
-# %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of records whose first window is recited from the prompt; bars are 95 % intervals. Right: the paper's own numbers, of other data and models.", "name": "fig-table1"}}
+# %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of records whose first window is recited from the prompt; bars are 95 % intervals. Last panel: the paper's own numbers, of other data and models.", "name": "fig-table1"}}
 memorization.plot_rates(tables.rates, "window", memorization.PAPER)
 
 # %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of secrets recited from the text before them; bars are 95 % intervals.", "name": "fig-secrets"}}

@@ -49,6 +49,15 @@ def test_drawing_leaves_the_figure_as_it_was():
     plt.close(figure)
 
 
+def test_numbers_on_an_axis_are_left_as_they_are():
+    figure, axes = figures.panels(1, 1)
+    axes[0, 0].plot([0.12345, 0.125], [0, 1])
+    axes[0, 0].set_xticks([0.12345, 0.125], ["0.12345", "0.125"])
+    html = drawing.as_html(figure)
+    assert ">0.125</text>" in html and ">0.12345</text>" in html
+    assert not re.search(r' d="[^"]*\d\.\d{3}', html)
+
+
 def test_intervals_are_set_apart_and_text_is_inert():
     html = drawing.table_as_html(pd.DataFrame({"a": ["12.3 % (10.0 to 14.9)", "<b>bold</b> (x)"]}))
     assert "12.3\u00a0% <small>(10.0 to 14.9)</small>" in html and "<b>" not in html and html.count("<small>") == 1

@@ -25,6 +25,7 @@ UNNAMED = "figure"  # until the book puts the caption there
 WIDTH = re.compile(r"max-width:(\d+)px")
 INTERVAL = re.compile(r"^([^(]*\d[^(]*?) (\([^)]*\d to [^)]*\))")
 NUMBERS = "0123456789+-−"  # what a number begins with
+TAG, LONG = re.compile(r"<[^>]*>"), re.compile(r"-?\d+\.\d{3,}")
 MANY = 4  # columns from which intervals stand below their numbers on every screen
 _COUNTER = itertools.count()
 
@@ -152,7 +153,9 @@ def _clean(svg: str) -> str:
         svg,
         count=1,
     )
-    svg = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m.group()):.2f}", svg)
+    svg = TAG.sub(
+        lambda tag: LONG.sub(lambda m: f"{float(m.group()):.2f}", tag.group()), svg
+    )  # not what is written on an axis
     svg = re.sub(r"#[0-9a-f]{6}", lambda m: _color(m.group()), svg)
     return re.sub(r"\n\s*", "\n", svg)
 
