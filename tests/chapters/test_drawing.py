@@ -32,6 +32,14 @@ def test_the_legend_stands_once_below(drawn):
     assert drawn.count("<li") == 1 and drawn.rstrip().endswith("</ul></div>") and "SFT</li>" in drawn
 
 
+def test_marks_with_intervals_keep_their_colour_in_the_legend():
+    figure, axes = figures.panels(1, 1)
+    for place, method in enumerate(("sft", "word_kd")):
+        axes[0, 0].errorbar([place], [0], xerr=[[1], [1]], fmt="o", color=figures.COLORS[method], label=method)
+    listed = drawing.as_html(figures.legend(figure, axes)).split('<ul class="figure-legend"')[1]
+    assert "--c-m-sft" in listed and "--c-m-word_kd" in listed
+
+
 def test_colours_are_the_pages_to_change(drawn):
     assert f"var(--c-m-sft,{figures.COLORS['sft']})" in drawn and "currentColor" in drawn
     assert "#262626" not in drawn and "DejaVu" not in drawn

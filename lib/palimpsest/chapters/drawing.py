@@ -197,6 +197,12 @@ def _sample(handle) -> str:
         }
         ax.plot([0.5], [0], linestyle="", **marked)
     else:
-        color = handle.get_facecolor() if hasattr(handle, "get_facecolor") else "#777777"
-        ax.scatter([0.5], [0], color=color if len(color) else "#777777", s=16)
+        shown = [
+            c
+            for get in ("get_facecolor", "get_edgecolor")
+            if hasattr(handle, get)
+            for c in [getattr(handle, get)()]
+            if len(c)
+        ]
+        ax.scatter([0.5], [0], color=shown[0] if shown else "#777777", s=16)
     return _clean(_svg(figure, None)).replace("width:100%;", "width:2em;vertical-align:middle;", 1)
