@@ -28,6 +28,7 @@ SHOWN = (
 )  # split, copies: a record of each
 FIRST = 60  # characters of a record's prompt that name it
 HIDDEN = BLOCK * 3  # a masked token: its length would be a clue
+READERS = {"teacher_only": "the teacher alone", "member": "all"}
 SETS = {"teacher_only": "the teacher's own half", "member": "members", "non_member": "non-members"}
 
 
@@ -185,22 +186,25 @@ def show_by_prefix(by_prefix: pd.DataFrame, at: int = 10) -> HTML:
 
 def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
     """Every record that was trained on, the most at risk first; with script it can be searched and sorted."""
-    heads = ("record", "half", "copies", unit, "teacher", "fine-tuned", "students", "samples")
-    columns = ("text", "split", "copies", "asked", "teacher", "baseline", "students", "samples")
+    heads = ("record", "read by", f"teacher, {unit}", f"fine-tuned, {unit}", "students", "samples")
+    columns = ("text", "copies", "teacher", "baseline", "students", "samples")
     body = []
     for row in at_risk.itertuples():
         cells = []
         for column in columns:
             value = getattr(row, column)
-            text = SETS[value] if column == "split" else say_samples(value) if column == "samples" else str(value)
+            text = say_samples(value) if column == "samples" else str(value)
+            if column == "copies":
+                text = f"{READERS[row.split]}, {value} cop{'y' if value == 1 else 'ies'}"
             number = "" if isinstance(value, str) else f' data-v="{value}"'
-            cells.append(f"<td{number}>{escape(text)}</td>")
+            words = ' class="words"' * (column in ("text", "copies"))
+            cells.append(f"<td{number}{words}>{escape(text)}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     control = '<p class="play" hidden><label>search <input type="search" aria-label="search the records"></label> <span class="found" role="status"></span></p>'
     table = f'<table class="dataframe sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
     return HTML(
-        f'<div class="records">{control}<div class="table-frame tall" role="region" tabindex="0" aria-label="records, most at risk first">{table}</div></div>'
+        f'<div class="records">{control}<div class="table-frame tall many" role="region" tabindex="0" aria-label="records, most at risk first">{table}</div></div>'
     )
 
 
