@@ -16,7 +16,7 @@ def test_the_first_page_says_who_is_at_risk_what_was_tested_and_what_the_family_
     assert places == sorted(places) and places[-1] < text.index("<h2>What was audited</h2>")
     for words in ("direct extraction", "probabilistic extraction", "membership", "Chance level: of 24 non-members"):
         assert words in text
-    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", text, re.S)]
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in re.findall(r"<tr>(.*?)</tr>", text, re.S)]
     first, kept = summary["most_at_risk"][0], next(r for r in summary["family"]["sets"] if r["name"] == "kept")
     assert any(row[:1] == [str(first["row"])] for row in rows)
     assert any(row[0] == "kept" and row[1].startswith(f"{kept['count']} of 24: ") for row in rows if len(row) > 1)

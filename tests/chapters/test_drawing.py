@@ -1,12 +1,15 @@
 """Figures and tables as HTML that a page can restyle."""
 
 import re
+from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import nbclient
 import nbformat
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from palimpsest.chapters import drawing, figures
 
@@ -99,3 +102,30 @@ def test_a_kernel_shows_figures_as_drawings_and_tables_as_ours():
         assert said in cell.outputs[0].data["text/html"] and not any(
             "image/png" in o.get("data", {}) for o in cell.outputs
         )
+
+
+class Tags(HTMLParser):
+    """Every tag that a page opens."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+
+
+def test_a_table_leaves_nothing_of_a_text_alive():
+    evil = "<img src=x onerror=alert(1)> \u202eexe\u200b & 'q'"
+    frame = pd.DataFrame({"<i>\u202e": ["a<b>"], "text": [evil], "none": [None], "n": [7]}).set_index("<i>\u202e")
+    shown = drawing.table_as_html(frame)
+    assert "onerror" in shown and "<img" not in shown and "\\u202eexe\\u200b &amp; &#x27;q&#x27;" in shown
+    assert "a&lt;b&gt;" in shown and "<td></td>" in shown and "<td>7</td>" in shown and "\u202e" not in shown
+    assert "x" * 5_000 in drawing.table_as_html(pd.DataFrame({"text": ["x" * 5_000]}))
+
+
+@given(st.text(min_size=1), st.text())
+def test_no_cell_or_heading_of_a_table_is_markup(heading, text):
+    parser = Tags()
+    parser.feed(drawing.table_as_html(pd.DataFrame({heading: [f"<b>{text}"]}).set_index(heading)))
+    assert parser.seen == ["div", "table", "thead", "tr", "th", "tbody", "tr", "th"]

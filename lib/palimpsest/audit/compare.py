@@ -9,11 +9,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palimpsest.audit.family import compared
+from palimpsest.audit.first_page import in_frame
 from palimpsest.audit.page import PAGE
 from palimpsest.audit.people import record_hashes
 from palimpsest.audit.records import column, no_end
 from palimpsest.audit.shards import differing
-from palimpsest.data.masking import to_html
 from palimpsest.errors import InputError
 from palimpsest.study.files import whole, write_json
 
@@ -122,8 +122,8 @@ def compared_page(found: dict[str, Any]) -> str:
             f"{head}</head><body><h1>Two audits compared</h1>",
             "<p>The same records, verdict by verdict. Differences are the first's rate minus the second's with 95 % intervals; "
             "<code>p</code> is McNemar's exact test, by Holm's method over all rows. Where it is 0.05 or more, we cannot tell.</p>",
-            to_html(sides),
-            to_html(compared_table(found)),
+            in_frame(sides),
+            in_frame(compared_table(found)),
             f"<h2>Whose verdict changed</h2><p>Rows of the members' file, given the prompt alone; at most {LISTED} each.</p>",
             f"<ul>{''.join(listed)}</ul></body></html>",
         ]

@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from palimpsest.audit.signoff import CHANCES
-from palimpsest.chapters.drawing import framed
-from palimpsest.data.masking import escape, to_html
+from palimpsest.chapters.drawing import table_as_html
+from palimpsest.data.masking import escape
 from palimpsest.measure.membership_inference import LABELS
 from palimpsest.measure.statistics import interval, say_samples
 
@@ -64,8 +64,8 @@ def secrets_section(summary: Mapping[str, Any]) -> str:
 
 
 def in_frame(table: pd.DataFrame) -> str:
-    """A table as HTML, its cells made inert, in a frame of its own."""
-    return framed(to_html(table))
+    """A table as the book shows them, its first column naming the rows."""
+    return table_as_html(table.set_index(table.columns[0]) if len(table) else table)
 
 
 def show_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:

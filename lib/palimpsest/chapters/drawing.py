@@ -8,12 +8,13 @@ chapters return: it is turned into HTML when a notebook shows it (`show_inline`)
 import io
 import itertools
 import re
-from html import escape
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
+
+from palimpsest.data.masking import escape
 
 # What a page may redefine: book/_static/book.css has the colours for a dark page. Methods' own are added by `figures`.
 COLORS: dict[str, str] = {"#b2182b": "member", "#2166ac": "other", "#e08214": "transferred"}

@@ -6,7 +6,7 @@ mapped). Further columns mean nothing unless they are declared (`annotations`): 
 Out: records, read alike for audits and studies (`reading`), a frame with one row each: `id` (a hash of the text), `row` (its
 place) and `instruction`, `context`, `response`; or `messages` (the turns before, as JSON) and `response`; or `text`. A study draws its splits from them (`draw_splits`) and adds `split`, `kind`, `secrets` (spans of the response), `copies`
 and `coin`. `encode` makes examples of them: token ids, how many are the prompt, which are secret; `collate` pads those
-in the one place where it is done. `training_rows` are what a model is fine-tuned on. `mask`, `escape` and `to_html` keep data
+in the one place where it is done. `training_rows` are what a model is fine-tuned on. `mask` and `escape` keep data
 text out of pages.
 
 Open first: `records`, then `splits`.
@@ -18,6 +18,6 @@ line or row is named; 4. a line in the how-to page.
 from palimpsest.data.chat import render
 from palimpsest.data.encoding import Layout, encode
 from palimpsest.data.examples import Example, by_length, collate
-from palimpsest.data.masking import escape, mask, to_html
+from palimpsest.data.masking import escape, mask
 from palimpsest.data.records import read_records, record_ids, template, training_rows
 from palimpsest.data.splits import COMPARED, draw_splits, fit_lengths, load_records, read_study_records, select

@@ -2,10 +2,6 @@
 
 import html
 import unicodedata
-from collections.abc import Sequence
-
-import numpy as np
-import pandas as pd
 
 BOUNDS = (5, 10, 20, 50, 100, 200, 500, 1000)  # upper ends of the length classes, in characters
 BLOCK = "\u2587"
@@ -34,31 +30,7 @@ def mask(text: str, first: bool = False) -> str:
     return f"{lead}{BLOCK}[{length_class(len(text))}]"
 
 
-_masked = mask  # for `to_html`, whose argument bears the name
-
-
 def escape(text: str) -> str:
     """Make data text inert in HTML: markup escaped, invisible and direction-changing characters spelled out."""
-    return html.escape(_spelled_out(text), quote=True)
-
-
-def _spelled_out(text: str) -> str:
-    return "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\u{ord(c):04x}" for c in text)
-
-
-def to_html(frame: pd.DataFrame, mask: Sequence[str] = ()) -> str:
-    """A small table as HTML, the cells of the columns in `mask` masked, every other one made inert as by `escape`.
-
-    Floats are written with three significant digits, missing ones not at all; the index is left out.
-    """
-
-    def cell(name: str, value: object) -> str:
-        if name in mask:
-            return _masked(str(value))
-        if isinstance(value, float | np.floating):
-            return "" if pd.isna(value) else f"{value:.3g}"
-        return _spelled_out(str(value))
-
-    rows = [[cell(n, v) for n, v in zip(frame, row, strict=True)] for row in frame.itertuples(index=False)]
-    names = [_spelled_out(str(name)) for name in frame]
-    return pd.DataFrame(rows, columns=names, dtype=object).to_html(index=False, border=0, justify="left")
+    spelled = (c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\u{ord(c):04x}" for c in text)
+    return html.escape("".join(spelled), quote=True)

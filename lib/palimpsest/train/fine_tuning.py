@@ -199,7 +199,9 @@ def with_lora(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
     """
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.targets, task_type="CAUSAL_LM")
+    transposed = any(type(module).__name__ == "Conv1D" for module in model.modules())  # as GPT-2 keeps its weights
+    how = {"target_modules": lora.targets, "task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, **how)
     try:
         return get_peft_model(model, config)
     except ValueError as error:
