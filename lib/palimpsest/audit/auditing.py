@@ -37,7 +37,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
 
     Nothing appears under these names before it is whole; `summary.json` comes last. Until then finished shards are kept in
     `out/partial`, and the same call made again resumes there; made again after its end, it does nothing. Memory does not
-    grow with the number of records, but for some tens of bytes each (hashes while reading, one column while counting).
+    grow with the number of records, but for less than 200 bytes each (hashes while reading, some columns while counting).
 
     Args:
         model: a causal language model, named as `measure.checkpoints.find_checkpoint` says.

@@ -81,7 +81,7 @@ def _through_teacher(path: Path, recited: pd.DataFrame) -> list[dict]:
     there = first.sort_values()
     listed = pick(path, there.to_numpy(), ["id", "row", "length"]).set_axis(there)
     for role, model in (("teacher", "teacher"), ("student", "model"), ("baseline", "baseline")):
-        listed[f"{role}_samples"] = samples_expected(best_log_probability(path, "members", model)).loc[there]
+        listed[f"{role}_samples"] = samples_expected(best_log_probability(path, "members", model).loc[there])
     return listed.loc[first].to_dict("records")
 
 

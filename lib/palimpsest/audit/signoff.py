@@ -58,7 +58,7 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     listed = pick(path, there, ["id", "row", "copies", "length", *found]).rename(columns=found)
     for model in ("model", *summary["others"]):
         name = "samples_needed" if model == "model" else f"{model}_samples_needed"
-        listed[name] = samples_expected(best_log_probability(path, "members", model)).iloc[there].to_numpy()
+        listed[name] = samples_expected(best_log_probability(path, "members", model).iloc[there]).to_numpy()
     listed["text"] = texts if settings["show_secrets"] else texts.map(mask)
     return listed.set_axis(there).loc[places].to_dict("records")
 

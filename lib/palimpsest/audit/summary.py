@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,9 @@ def rates(path: Path, group: str, settings: Mapping[str, Any]) -> list[dict]:
         for k, (end, mark) in product(settings["left_truncated"], ends.items()):
             yield "left-truncated", {"k": k, "m": window, "end_token": end}, read(f"left_truncated_{k}{mark}")
 
-    found = [*verbatim("model"), *(("model", *row) for row in others())]
-    for name in (name for name in known if name.endswith("_verbatim_whole")):
-        role = name.removesuffix("_verbatim_whole")
-        found += verbatim(role, f"{role}_")
+    roles = [name.removesuffix("_verbatim_whole") for name in known if name.endswith("_verbatim_whole")]
+    # One after the other: the verdicts of a hundred million records are never there all at once.
+    found = chain(verbatim("model"), (("model", *row) for row in others()), *(verbatim(r, f"{r}_") for r in roles))
     return [
         {"group": group, "model": model, "measure": measure, **setting, **rate(verdicts)}
         for model, measure, setting, verdicts in found
