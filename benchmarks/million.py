@@ -3,8 +3,8 @@
     python benchmarks/million.py [--records 100000] [--times 10] [--shards 4] [--folder DIR] [-- OPTIONS OF palimpsest audit]
 
 Makes a tiny model with random weights and two files of short records, one `--times` as long as the other, runs
-`palimpsest audit` on each in a process of its own, and prints peak resident memory, their ratio, seconds, and bytes on
-disk. With `--shards` the larger file is also audited in so many parts, one after the other, and merged: seconds of a part
+`palimpsest audit` on each in a process of its own, and prints peak resident memory, their ratio, processor seconds, and bytes
+on disk. With `--shards` the larger file is also audited in so many parts, one after the other, and merged: seconds of a part
 and of the merging, to reckon with for more records. What follows `--` is handed on, such as `--no-approximate`.
 """
 
@@ -91,7 +91,7 @@ def main() -> None:
         if args.shards:
             in_shards(audit, data, args.shards, folder)
     print(
-        f"palimpsest audit {' '.join(args.options)}\n\n| records | peak memory, MB | seconds | records/s | bytes of input per record "
+        f"palimpsest audit {' '.join(args.options)}\n\n| records | peak memory, MB | processor seconds | records/s | bytes of input per record "
         "| of records.parquet |\n|---|---|---|---|---|---|"
     )
     for count, peak, seconds, given, written in rows:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import torch
 from audits import audited, continued, rate_of, records_of, write
 
 from palimpsest.audit import inputs, summary
@@ -47,3 +48,13 @@ def test_excess_pairs_rates_of_the_same_setting():
     ]
     (found,) = summary.minus_non_members(rows)
     assert found["excess"] == pytest.approx(0.4) and 0.27 < found["low"] < 0.4 < found["high"] < 0.52
+
+
+def test_worse_than_guessing_is_said_once(place, tmp_path):
+    model = load_model(place / "tuned")
+    with torch.no_grad():
+        model.transformer.wte.weight *= 40
+    model.save_pretrained(tmp_path / "m")
+    load_tokenizer(place / "tuned").save_pretrained(tmp_path / "m")
+    found = audited(tmp_path / "m", place / "members.jsonl", tmp_path / "out", approximate=False)
+    assert found["self_check"]["warnings"] and sum("worse than guessing" in line for line in found["warnings"]) == 1
