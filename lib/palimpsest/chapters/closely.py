@@ -196,7 +196,7 @@ def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
             text = say_samples(value) if column == "samples" else str(value)
             if column == "copies":
                 text = f"{READERS[row.split]}, {value} cop{'y' if value == 1 else 'ies'}"
-            number = "" if isinstance(value, str) else f' data-v="{value}"'
+            number = "" if isinstance(value, str) else f' data-v="{value:.4g}"'
             words = ' class="words"' * (column in ("text", "copies"))
             cells.append(f"<td{number}{words}>{escape(text)}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
