@@ -173,7 +173,7 @@ def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
                 page.evaluate(
                     f"Object.assign(document.documentElement.dataset, {{theme: '{theme}', mode: '{theme}'}})"
                 )
-                page.wait_for_timeout(50)
+                page.wait_for_timeout(500)  # colours fade
                 faults = check.run(page).response["violations"] if axe else []
                 told = [f"{f['id']}: {n['html'][:90]}" for f in faults if f["impact"] in SERIOUS for n in f["nodes"]]
                 rows.append({**row, "theme": theme, "cut": page.evaluate(CUT), "axe": told})

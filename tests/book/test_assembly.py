@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from browser import chromium, walk
+from browser import chromium, looks, walk
 from expected_tables import differences
 
 from palimpsest.book import assembly
@@ -92,6 +92,22 @@ class TestSmoke:
         assert faults == []
         arms = load_study(ROOT / "studies" / "smoke.yaml").arms()
         assert len(pages) >= len(arms) + 10, f"only {pages} could be reached by links"
+
+    @pytest.mark.skipif(chromium() is None, reason="no Chromium installed (Debian: apt-get install chromium)")
+    def test_chapters_fit_a_desk_and_a_telephone_and_can_be_read_by_anyone(self, smoke_run):
+        """Nothing sticks out or is cut at either width, light or dark; axe finds no serious fault; no page is heavy."""
+        pages = sorted(f"notebooks/{path.name}" for path in (smoke_run / "html" / "notebooks").glob("*.html"))
+        found = looks(smoke_run / "html", pages)
+        assert (
+            found[found["cut"].str.len() > 0][["page", "width", "cut"]].drop_duplicates("page").to_dict("records")
+            == []
+        )
+        assert (
+            found[found["axe"].str.len() > 0][["page", "theme", "axe"]].drop_duplicates("page").to_dict("records")
+            == []
+        )
+        weights = found.groupby("page")["bytes"].max()
+        assert weights.max() <= 3e6 and weights["notebooks/00_intro.html"] <= 1.3e6
 
 
 KEYS = ["model", "split"]
