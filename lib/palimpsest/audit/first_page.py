@@ -37,7 +37,7 @@ def risk_section(summary: Mapping[str, Any]) -> str:
     if not (other or any(role in summary["others"] for role in CHANCES)):
         words += "There is no chance level beside it: give <code>--non-members</code> or <code>--reference</code>. "
     words += "<code>row</code> is the record's place in its file.</p>"
-    parts = [words, in_frame(show_at_risk(summary))]
+    parts = [words, in_frame(show_records_at_risk(summary))]
     if summary["persons_at_risk"]:
         column = escape(summary["settings"]["group_by"])
         parts.append(
@@ -68,7 +68,7 @@ def in_frame(table: pd.DataFrame) -> str:
     return table_as_html(table.set_index(table.columns[0]) if len(table) else table)
 
 
-def show_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
+def show_records_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
     """One row per record most at risk."""
     rows = []
     for row in summary["most_at_risk"]:

@@ -89,8 +89,8 @@ def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, p
     for at, cell in reversed(list(enumerate(nb.cells))):
         files = []
         for name in (tag.removeprefix("csv:") for tag in cell.metadata.get("tags", []) if tag.startswith("csv:")):
-            folder = published.choose(run, published.FOLDER)[0].folder
-            if page not in SHARED or not (folder / f"{name}.csv").exists():
+            folder = published.choose(run, published.FOLDER)[0].folder if page in SHARED else run.tables
+            if not (folder / f"{name}.csv").exists():
                 folder = run.tables
             source, file = folder / f"{name}.csv", f"{name}.csv"
             if name == "trajectory":
@@ -119,10 +119,12 @@ def fold_code(nb: nbformat.NotebookNode, all_of_it: bool = False) -> None:
     of sentences, and on the first page all of it."""
     for cell in nb.cells:
         if cell.cell_type == "code":
-            tags = set(cell.metadata.get("tags", []))
+            tags = cell.metadata.get("tags", [])
             sentences = cell.outputs and all("text/markdown" in o.get("data", {}) for o in cell.outputs)
-            plumbing = tags & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source) or sentences
-            cell.metadata["tags"] = sorted(tags | {"remove-input" if all_of_it or plumbing else "hide-input"})
+            plumbing = {*tags} & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source) or sentences
+            cell.metadata["tags"] = [
+                *dict.fromkeys([*tags, "remove-input" if all_of_it or plumbing else "hide-input"])
+            ]
 
 
 def name_figures(nb: nbformat.NotebookNode) -> None:

@@ -24,7 +24,7 @@ PAPER = "#ffffff"
 LEAST = 0.8  # a panel is drawn no smaller than this share of its own size, if the page has room for it
 UNNAMED = "figure"  # until the book puts the caption there
 WIDTH = re.compile(r"max-width:(\d+)px")
-INTERVAL = re.compile(r"^([^(]*\d[^(]*?) (\([^)]*\d to [^)]*\))")
+INTERVAL = re.compile(r"^([^(]*\d[^(]*?) (\([^)]*\d to [^)]*\)(?:, n = \d+)?)")
 NUMBERS = "0123456789+-−"  # what a number begins with
 TAG, LONG = re.compile(r"<[^>]*>"), re.compile(r"-?\d+\.\d{3,}")
 MANY = 4  # columns from which intervals stand below their numbers on every screen
