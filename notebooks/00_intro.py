@@ -31,6 +31,9 @@ shared, source = published.choose(run, published.FOLDER)
 
 # %% [markdown]
 # ## The answer
+#
+# **Withdrawn first:** what earlier versions of this book claimed of methods "at equal held-out loss" did not survive a referee:
+# [what, and why](sec-withdrawn).
 
 # %% tags=["remove-input", "csv:claims"]
 say(*front.as_list(front.say_answer(shared.claims, shared.trajectories)))
@@ -64,8 +67,6 @@ say(f"- {source}")
 # - A difference is claimed only if five trainings from scratch or more bear it out, each with records and models of its own. At equal
 #   quality it must hold under [three meanings of quality](sec-equal-utility). Everything else is *undecided*.
 # - The models are tiny and the letters invented. [Limits](sec-limits) says what that can't show.
-# - **We withdraw** what earlier versions of this book claimed of methods "at equal held-out loss":
-#   [what, and why](sec-withdrawn).
 #
 # ## What this run shows
 #
