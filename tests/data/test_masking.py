@@ -1,10 +1,9 @@
 """Masked text gives away a length class and nothing else; data text is inert in HTML."""
 
-from html.parser import HTMLParser
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tags import Tags
 
 from palimpsest.data import masking
 
@@ -31,15 +30,6 @@ def test_first_character_only_when_told_and_never_all_of_it():
 @given(st.text(min_size=1))
 def test_a_mask_tells_nothing_but_the_length_class(text):
     assert masking.mask(text) == masking.mask("x" * len(text))
-
-
-class Tags(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
 
 
 @given(st.text())

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from palimpsest.audit.signoff import CHANCES
-from palimpsest.chapters.drawing import table_as_html
+from palimpsest.data.markup import table_as_html
 from palimpsest.data.masking import escape
 from palimpsest.measure.membership_inference import LABELS
 from palimpsest.measure.statistics import interval, say_samples

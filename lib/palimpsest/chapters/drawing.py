@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 
+from palimpsest.data.markup import table_as_html
 from palimpsest.data.masking import escape
 
 # What a page may redefine: book/_static/book.css has the colours for a dark page. Methods' own are added by `figures`.
@@ -24,10 +25,7 @@ PAPER = "#ffffff"
 LEAST = 0.8  # a panel is drawn no smaller than this share of its own size, if the page has room for it
 UNNAMED = "figure"  # until the book puts the caption there
 WIDTH = re.compile(r"max-width:(\d+)px")
-INTERVAL = re.compile(r"^([^(]*\d[^(]*?) (\([^)]*\d to [^)]*\)(?:, n = \d+)?)")
-NUMBERS = "0123456789+-−"  # what a number begins with
 TAG, LONG = re.compile(r"<[^>]*>"), re.compile(r"-?\d+\.\d{3,}")
-MANY = 4  # columns from which intervals stand below their numbers on every screen
 _COUNTER = itertools.count()
 
 
@@ -50,43 +48,6 @@ def as_html(figure: plt.Figure) -> str:
     style = f"display:grid;grid-template-columns:repeat(auto-fit,{track});gap:0.5rem;align-items:start"
     panels = f'<div style="{style}">{"".join(drawn)}</div>'
     return f'<div class="figure-panels" role="img" aria-label="{UNNAMED}">{panels}{named}</div>'
-
-
-def table_as_html(frame: pd.DataFrame) -> str:
-    """A table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still too
-    wide is scrolled within its own frame, by keyboard as well. Numbers are set flush right, words flush left and may break."""
-    rows = frame.reset_index() if any(frame.index.names) else frame.reset_index(names="")
-    heads = rows.columns if rows.columns.nlevels == 1 else [": ".join(filter(None, map(str, c))) for c in rows.columns]
-    texts = _texts(rows)
-    words = [not any(map(_is_number, column)) for column in zip(*texts, strict=True)] or [False] * len(heads)
-    head = "".join(
-        f'<th scope="col"{" class=words" * is_words}>{escape(str(name))}</th>'
-        for name, is_words in zip(heads, words, strict=True)
-    )
-    body = "".join(f"<tr>{''.join(map(_cell, range(len(row)), row))}</tr>" for row in texts)
-    wide = " many" if len(heads) > MANY else ""
-    table = f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="table-frame{wide}" role="region" tabindex="0" aria-label="table">{table}</div>'
-
-
-def _texts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Every cell as text, numbers with as many digits as the page's settings say."""
-    digits = pd.get_option("display.precision")
-    shown = rows.map(
-        lambda v: "" if v is None or v is pd.NA else f"{v:.{digits}g}" if isinstance(v, float) else str(v)
-    )
-    return list(shown.itertuples(index=False, name=None))
-
-
-def _cell(column: int, text: str) -> str:
-    shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(text).replace(" %", "\u00a0%"))
-    if column == 0:
-        return f'<th scope="row">{shown}</th>'
-    return f"<td>{shown}</td>" if _is_number(text) else f'<td class="words">{shown}</td>'
-
-
-def _is_number(text: str) -> bool:
-    return text[:1] in NUMBERS or len(text) < 4
 
 
 def show_inline() -> None:

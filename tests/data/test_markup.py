@@ -1,0 +1,44 @@
+"""Tables as HTML that a page can restyle, with no text of the data alive in them."""
+
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+from tags import Tags
+
+from palimpsest.data.markup import table_as_html
+
+
+def test_intervals_are_set_apart_and_text_is_inert():
+    html = table_as_html(pd.DataFrame({"a": ["12.3 % (10.0 to 14.9)", "<b>bold</b> (x)"]}))
+    assert "12.3\u00a0% <small>(10.0 to 14.9)</small>" in html and "<b>" not in html and html.count("<small>") == 1
+    assert 'role="region" tabindex="0"' in html
+
+
+def test_a_table_has_one_row_of_heads_and_words_are_no_numbers():
+    frame = pd.DataFrame({"rate": ["12 %"], "so": ["we cannot tell"]}, index=pd.Index(["small, SFT"], name="student"))
+    html = table_as_html(frame)
+    assert (
+        html.count("<tr>") == 2
+        and '<th scope="col" class="words">student</th>' in html
+        and '<th scope="row">small, SFT</th>' in html
+    )
+    assert "<td>12\u00a0%</td>" in html and '<td class="words">we cannot tell</td>' in html and " many" not in html
+    wide = pd.concat({"best": frame, "end": frame.assign(more=1.23456)}, axis=1)
+    html = table_as_html(wide)
+    assert ">best: rate</th>" in html and "table-frame many" in html and ">1.23" in html
+
+
+def test_a_table_leaves_nothing_of_a_text_alive():
+    evil = "<img src=x onerror=alert(1)> \u202eexe\u200b & 'q'"
+    frame = pd.DataFrame({"<i>\u202e": ["a<b>"], "text": [evil], "none": [None], "n": [7]}).set_index("<i>\u202e")
+    shown = table_as_html(frame)
+    assert "onerror" in shown and "<img" not in shown and "\\u202eexe\\u200b &amp; &#x27;q&#x27;" in shown
+    assert "a&lt;b&gt;" in shown and "<td></td>" in shown and "<td>7</td>" in shown and "\u202e" not in shown
+    assert "x" * 5_000 in table_as_html(pd.DataFrame({"text": ["x" * 5_000]}))
+
+
+@given(st.text(min_size=1), st.text())
+def test_no_cell_or_heading_of_a_table_is_markup(heading, text):
+    parser = Tags()
+    parser.feed(table_as_html(pd.DataFrame({heading: [f"<b>{text}"]}).set_index(heading)))
+    assert parser.seen == ["div", "table", "thead", "tr", "th", "tbody", "tr", "th"]
