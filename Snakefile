@@ -67,7 +67,8 @@ def shell_line(line, log):
     logs = shlex.quote(f"{RUN}/logs")
     run = f"{PYTHON} -m palimpsest.book.launch"
     left = f"{run} progress --study {shlex.quote(STUDY)} --run-dir {shlex.quote(RUN)} --cores {workflow.cores or 1}"
-    return f"mkdir -p {logs}; ({run} {line} > {log} 2>&1 || (tail -n 15 {log}; exit 1)) && ({left} || true)"
+    told = f" && ({left} || true)" if line.split()[0] == "part" or "03_student" in line else ""  # where hours go
+    return f"mkdir -p {logs}; ({run} {line} > {log} 2>&1 || (tail -n 15 {log}; exit 1)){told}"
 
 
 def notebook(name, log, **parameters):

@@ -13,8 +13,7 @@ def say_progress(run: Run, cores: int) -> str:
     """A line: the models finished, and the hours left on so many cores, each model on one of them.
 
     A model is taken to need as long as the finished ones of its size and method, else of its method, else of its role (`Arm.role`),
-    in the other replicates too; a part of another kind is compared with its like. Where none of its role is finished, the hours are said
-    to be at least so many.
+    in the other replicates too; a part of another kind is compared with its like. Where none of its role is finished, no hours are said.
     """
     took: dict[tuple, list[float]] = {}
     waiting, done = [], 0
@@ -31,11 +30,12 @@ def say_progress(run: Run, cores: int) -> str:
                 for key in keys:
                     took.setdefault(key, []).append(seconds)
     each = [next((mean(took[key]) for key in keys if key in took), None) for keys in waiting]
-    hours = sum(STARTING + seconds for seconds in each if seconds is not None) / max(1, min(cores, len(each))) / 3600
-    least = "at least " if None in each else ""
     if done == 0:
         return f"progress: none of {len(each)} models is done yet"
-    left = f"{least}{hours:.1f} hours" if hours >= 1 else f"{least}{60 * hours:.0f} minutes"
+    if None in each:
+        return f"progress: {done} of {done + len(each)} models are done; the time left is known once there is one of each kind"
+    hours = sum(STARTING + seconds for seconds in each) / max(1, min(cores, len(each))) / 3600
+    left = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     return f"progress: {done} of {done + len(each)} models are done" + (f"; {left} left" if each else "")
 
 
