@@ -26,7 +26,7 @@ def test_nothing_else_judges_methods():
     parts = [part for part in re.split(r"\n\n|\n- ", ANSWER.sub("", found)) if VERDICT.search(part)]
     allowed = ("*Equally good*", "The answer is written", "**Withdrawn.**")
     assert [part for part in parts if not part.strip().startswith(allowed)] == []
-    assert "**Withdrawn.**" in found
+    assert found.index("**Withdrawn first:**") < found.index("<!-- answer -->") and "**Withdrawn.**" in found
 
 
 def test_the_answer_is_written_in_its_place(tmp_path):
