@@ -9,7 +9,7 @@ from palimpsest.audit.signoff import CHANCES
 from palimpsest.data.markup import table_as_html
 from palimpsest.data.masking import escape
 from palimpsest.measure.membership_inference import LABELS
-from palimpsest.measure.statistics import interval, say_samples
+from palimpsest.measure.statistics import interval, say_copies, say_samples
 
 SETS = {  # `measure.lineage.SETS` in words: what teacher, student and baseline recite
     "inherited": "only through the teacher: teacher and student, not the baseline",
@@ -80,7 +80,7 @@ def show_records_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
                 "row": row["row"],
                 "samples": say_samples(row["samples_needed"]),
                 **beside,
-                "record": f"{row['text']}: {row['length']} tokens, {row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
+                "record": f"{row['text']}: {row['length']} tokens, {say_copies(row['copies'])}"
                 + (", recited" if row["recited"] else ""),
             }
         )

@@ -20,7 +20,7 @@ from palimpsest.data.recognizers import find_secrets
 from palimpsest.data.records import TEMPLATES, Template, record_ids, template
 from palimpsest.errors import InputError
 from palimpsest.measure.score_file import pick, row_groups
-from palimpsest.study.files import locate
+from palimpsest.study.files import file_digest, locate
 
 SHOWN = 5  # records named in a message
 SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string())]))
@@ -166,8 +166,7 @@ def _digest(source, keys: np.ndarray) -> str:
     """SHA-256 of the file, or of the records' hashes where the source is no file."""
     path = locate(source)
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     return hashlib.sha256(keys.tobytes()).hexdigest()
 
 

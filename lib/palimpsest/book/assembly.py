@@ -15,6 +15,7 @@ import yaml
 from palimpsest.book import published
 from palimpsest.book.made import facts_listed
 from palimpsest.chapters.drawing import UNNAMED
+from palimpsest.data.markup import markdown_table
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.tables import COLUMNS, TABLES
@@ -106,12 +107,11 @@ def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, p
 
 def tables_listed() -> str:
     """Every declared table with its columns, then every column with its type and meaning, in Markdown."""
-    tables = "\n".join(
-        f"| `{name}.csv` | {', '.join(f'`{c}`' for c in columns)} |" for name, columns in TABLES.items()
+    tables = [(f"`{name}.csv`", ", ".join(f"`{c}`" for c in columns)) for name, columns in TABLES.items()]
+    columns = [(f"`{name}`", kind, meaning) for name, (kind, meaning) in COLUMNS.items()]
+    return (
+        f"{markdown_table(['table', 'columns'], tables)}\n\n{markdown_table(['column', 'type', 'meaning'], columns)}"
     )
-    columns = "\n".join(f"| `{name}` | {kind} | {meaning} |" for name, (kind, meaning) in COLUMNS.items())
-    heads = ("| table | columns |\n|---|---|\n", "| column | type | meaning |\n|---|---|---|\n")
-    return f"{heads[0]}{tables}\n\n{heads[1]}{columns}"
 
 
 def fold_code(nb: nbformat.NotebookNode, all_of_it: bool = False) -> None:

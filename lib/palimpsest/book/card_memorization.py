@@ -11,6 +11,7 @@ import pandas as pd
 from palimpsest.chapters.attacks import ATTACKS
 from palimpsest.chapters.claims import PHRASES, amount, outcomes
 from palimpsest.chapters.figures import between, rate_text
+from palimpsest.data.markup import markdown_table
 from palimpsest.measure.statistics import rate_of
 from palimpsest.study import Arm, Run
 from palimpsest.study.tables import Tables
@@ -184,9 +185,3 @@ def own_rows(table: pd.DataFrame, run: Run, arm: Arm) -> pd.DataFrame:
 def short(value: float) -> str:
     """Three digits; nothing where there is no number."""
     return "" if pd.isna(value) else f"{value:.3g}"
-
-
-def markdown_table(heads: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table in Markdown; a bar in a cell becomes a stroke."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)

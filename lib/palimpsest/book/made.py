@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from palimpsest.data.markup import markdown_table
 from palimpsest.study import Run
 from palimpsest.study.parts import parts_of
 
@@ -81,8 +82,8 @@ def facts_listed(run: Run) -> str:
         "machine": ", ".join(made.platforms),
         "device": ", ".join(made.devices),
     }
-    lines = [f"| {name} | {value or 'not known before a stage is finished'} |" for name, value in rows.items()]
-    return "\n".join(["| what | this run |", "|---|---|", *lines])
+    known = [(name, value or "not known before a stage is finished") for name, value in rows.items()]
+    return markdown_table(["what", "this run"], known)
 
 
 def _all(values: Any) -> list[str]:

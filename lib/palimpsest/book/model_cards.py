@@ -15,13 +15,13 @@ from palimpsest.book.card_memorization import (
     ONCE,
     TARGETS,
     WHEN,
-    markdown_table,
     memorization_section,
     own_rows,
     short,
 )
 from palimpsest.chapters.attacks import ATTACKS
 from palimpsest.chapters.training import show_facts
+from palimpsest.data.markup import markdown_table
 from palimpsest.study import METHODS, Arm, Run, load_tables
 from palimpsest.study.files import locate, matching, whole
 from palimpsest.study.methods import OBJECTIVES, TEXTS, mitigation

@@ -5,7 +5,6 @@ Inputs are named with their hashes, outputs listed, and the run is one action be
 records, scores and weights, is not among the outputs; no text of it stands in the description.
 """
 
-import hashlib
 import mimetypes
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from rocrate.rocrate import ROCrate
 
 from palimpsest.book.made import Made, how_made
 from palimpsest.study import Run
-from palimpsest.study.files import locate, matching, whole, write_json
+from palimpsest.study.files import file_digest, locate, matching, whole, write_json
 from palimpsest.study.tables import TABLES
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -182,7 +181,5 @@ def _file(crate: ROCrate, run: Run, name: str, what: str) -> Entity:
 
 
 def _content(path: Path) -> dict[str, str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     kind = KINDS.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return {"contentSize": str(path.stat().st_size), "sha256": digest, "encodingFormat": kind}
+    return {"contentSize": str(path.stat().st_size), "sha256": file_digest(path), "encodingFormat": kind}

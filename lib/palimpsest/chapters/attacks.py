@@ -14,6 +14,7 @@ from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import canaries, membership_inference
 from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.statistics import say_copies
 from palimpsest.study import Run
 
 ATTACKS = membership_inference.LABELS
@@ -221,7 +222,7 @@ def show_doses(doses: pd.DataFrame, teacher_only: bool = False) -> pd.DataFrame 
         return None
     values = rows[["exposure", "exposure_low", "exposure_high"]].to_numpy(float)
     shown = [between(*v, ".1f") for v in values]
-    rows = rows.assign(shown=shown, model=figures.names_of(rows), copies=rows["copies"].map(_copies))
+    rows = rows.assign(shown=shown, model=figures.names_of(rows), copies=rows["copies"].map(say_copies))
     wide = rows.pivot_table(index="model", columns="copies", values="shown", aggfunc="first", sort=False)
     return wide.fillna("")
 
@@ -256,7 +257,7 @@ def say_doses(doses: pd.DataFrame) -> list[str]:
     for size, part in rows[rows["copies"] == rows["copies"].max()].groupby("size", sort=False):
         least, most = (part.loc[part["exposure"].agg(end)] for end in ("idxmin", "idxmax"))
         ends = dict.fromkeys(f"{_bits(row)} with {LABELS[row['method']]}" for row in (least, most))
-        line = f"- **{size}**: {_copies(most['copies'])} give {' to '.join(ends)}."
+        line = f"- **{size}**: {say_copies(most['copies'])} give {' to '.join(ends)}."
         lines.append(f"{line} Chance is {most['chance']:.1f} bits, the ceiling {most['ceiling']:.1f}.")
     return lines or [f"- {NO_CANARIES}"]
 
@@ -277,10 +278,6 @@ def say_teacher_only(doses: pd.DataFrame) -> list[str]:
                 line += f" The most: {most['size']}, {LABELS[most['method']]}, with {_bits(most)}."
             lines.append(line)
     return [*lines, "- These intervals are over the canaries of one replicate: other models may differ by more."]
-
-
-def _copies(count: int) -> str:
-    return f"{count} cop{'y' if count == 1 else 'ies'}"
 
 
 def _bits(row: pd.Series) -> str:

@@ -15,8 +15,9 @@ from palimpsest.data.masking import BLOCK, escape, mask
 from palimpsest.data.splits import load_records
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of, load_scores
+from palimpsest.measure.lineage import sorted_into_sets
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.statistics import say_samples
+from palimpsest.measure.statistics import say_copies, say_samples
 from palimpsest.study import Run
 
 SHOWN = (
@@ -29,6 +30,17 @@ SHOWN = (
 FIRST = 60  # characters of a record's prompt that name it
 HIDDEN = BLOCK * 3  # a masked token: its length would be a clue
 READERS = {"teacher_only": "the teacher alone", "member": "all"}
+ORIGINS = {  # in words -> whether of members, or of the teacher's own half; which of `measure.lineage.SETS`
+    "teacher, fine-tuned student and a distilled one: easy for all": (True, ["easy"]),
+    "teacher and a distilled student alone: inherited": (True, ["inherited"]),
+    "teacher and fine-tuned student, no distilled one: shed": (True, ["shed"]),
+    "the teacher alone": (True, ["teacher_only"]),
+    "students without the teacher": (True, ["student_only", "baseline_only", "small_only"]),
+    "the teacher's own half, by a student that never read it": (
+        False,
+        ["inherited", "easy", "shed", "student_only", "baseline_only", "small_only"],
+    ),
+}
 SETS = {"teacher_only": "the teacher's own half", "member": "members", "non_member": "non-members"}
 
 
@@ -135,11 +147,7 @@ def _names(models: pd.DataFrame) -> list[str]:
 
 def _record_name(strips: pd.DataFrame, record: str) -> str:
     row = strips[strips["id"] == record].iloc[0]
-    return (
-        f"{SETS[row['split']]}, {row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"
-        if row["copies"]
-        else SETS[row["split"]]
-    )
+    return f"{SETS[row['split']]}, {say_copies(row['copies'])}" if row["copies"] else SETS[row["split"]]
 
 
 def _strip_html(part: pd.DataFrame, number: int, shown: bool) -> str:
@@ -195,7 +203,7 @@ def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
             value = getattr(row, column)
             text = say_samples(value) if column == "samples" else str(value)
             if column == "copies":
-                text = f"{READERS[row.split]}, {value} cop{'y' if value == 1 else 'ies'}"
+                text = f"{READERS[row.split]}, {say_copies(value)}"
             number = "" if isinstance(value, str) else f' data-v="{value:.4g}"'
             words = ' class="words"' * (column in ("text", "copies"))
             cells.append(f"<td{number}{words}>{escape(text)}</td>")
@@ -210,30 +218,13 @@ def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
 
 def show_sets(at_risk: pd.DataFrame) -> HTML:
     """Where a memory came from, at a glance: records by who recites them, each set opened by a click."""
-    recite = {name: at_risk[name] > 0 for name in ("teacher", "baseline", "students")}
-    own = at_risk["split"] == "member"
-    sets = {
-        "teacher, fine-tuned student and a distilled one: easy for all": own
-        & recite["teacher"]
-        & recite["baseline"]
-        & recite["students"],
-        "teacher and a distilled student alone: inherited": own
-        & recite["teacher"]
-        & ~recite["baseline"]
-        & recite["students"],
-        "teacher and fine-tuned student, no distilled one: shed": own
-        & recite["teacher"]
-        & recite["baseline"]
-        & ~recite["students"],
-        "the teacher alone": own & recite["teacher"] & ~recite["baseline"] & ~recite["students"],
-        "students without the teacher": own & ~recite["teacher"] & (recite["baseline"] | recite["students"]),
-        "the teacher's own half, by a student that never read it": ~own & (recite["students"] | recite["baseline"]),
-    }
+    recite = {"teacher": "teacher", "student": "students", "baseline": "baseline"}
+    sets = sorted_into_sets(pd.DataFrame({role: at_risk[column] > 0 for role, column in recite.items()}))
     parts = []
-    for name, holds in sets.items():
-        found = at_risk[holds]
+    for name, (of_members, wanted) in ORIGINS.items():
+        found = at_risk[((at_risk["split"] == "member") == of_members) & sets.isin(wanted)]
         items = "".join(
-            f"<li>{escape(text)} ({copies} cop{'y' if copies == 1 else 'ies'})</li>"
+            f"<li>{escape(text)} ({say_copies(copies)})</li>"
             for text, copies in zip(found["text"], found["copies"], strict=True)
         )
         parts.append(f'<details class="set"><summary><b>{len(found)}</b> {name}</summary><ul>{items}</ul></details>')

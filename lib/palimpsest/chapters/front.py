@@ -10,6 +10,7 @@ from palimpsest.chapters import figures, repetition, tradeoffs
 from palimpsest.chapters.claims import NONE_YET, amount, name_of, outcomes
 from palimpsest.chapters.figures import LABELS, rate_text
 from palimpsest.chapters.memorization import arm_rates
+from palimpsest.data.markup import markdown_table
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
 from palimpsest.measure.statistics import newcombe
 from palimpsest.study import METHODS, Study
@@ -146,9 +147,8 @@ def in_markdown(claims: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
     lines, table = as_list(say_answer(claims, trajectories)), show_decisions(claims, trajectories)
     if table is None:
         return lines
-    rows = [[table.index.name, *table.columns], ["---"] * (1 + len(table.columns))]
-    rows += [[f"**{name}**", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    return [*lines, "", *(f"| {' | '.join(row)} |" for row in rows)]
+    rows = [[f"**{name}**", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return [*lines, "", markdown_table([table.index.name, *table.columns], rows)]
 
 
 def advice(equal: pd.DataFrame, end: pd.DataFrame) -> str:

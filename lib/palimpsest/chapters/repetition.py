@@ -6,7 +6,7 @@ import pandas as pd
 from palimpsest.chapters import figures
 from palimpsest.chapters.figures import COLORS, LABELS, MARKERS, ORDER
 from palimpsest.chapters.tradeoffs import WHEN, in_every_size
-from palimpsest.measure.statistics import interval, rate_of
+from palimpsest.measure.statistics import interval, rate_of, say_copies
 
 
 def doses_of_letters(by_dose: pd.DataFrame, split: str = "member") -> pd.DataFrame:
@@ -42,8 +42,10 @@ def say_baseline_doses(by_dose: pd.DataFrame, unit: str) -> list[str]:
     rows, lines = doses_of_letters(by_dose[(by_dose["role"] == "baseline") & (by_dose["when"] == "best")]), []
     for size, part in rows.groupby("size", sort=False):
         fewest, most = part.iloc[0], part.iloc[-1]
-        line = f"- Stopped at its best, the fine-tuned {size} student recites {_percent(fewest)} of {unit} with {_copies(fewest)}."
-        lines.append(line + (f" Of those with {_copies(most)}: {_percent(most)}." if len(part) > 1 else ""))
+        line = f"- Stopped at its best, the fine-tuned {size} student recites {_percent(fewest)} of {unit} with {say_copies(fewest['copies'])}."
+        lines.append(
+            line + (f" Of those with {say_copies(most['copies'])}: {_percent(most)}." if len(part) > 1 else "")
+        )
         if not part["rate"].between(0.2, 0.8).any():
             lines.append("  No dose lies between 20 and 80 %, so what is recited tells methods badly apart there.")
     return lines or [f"- No {unit} of members were asked for."]
@@ -72,7 +74,3 @@ def plot_by_dose(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
 
 def _percent(row: pd.Series) -> str:
     return f"{100 * row['rate']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
-
-
-def _copies(row: pd.Series) -> str:
-    return f"{row['copies']} cop{'y' if row['copies'] == 1 else 'ies'}"

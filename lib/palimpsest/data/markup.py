@@ -1,6 +1,8 @@
-"""A table as HTML, for the book's pages and an audit's report: its texts inert, its intervals lighter, in a frame of its own."""
+"""A table as HTML or Markdown, for the book's pages and an audit's report: its texts inert, its intervals lighter, in a frame of its own."""
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -44,3 +46,9 @@ def _cell(column: int, text: str) -> str:
 
 def _is_number(text: str) -> bool:
     return text[:1] in NUMBERS or len(text) < 4
+
+
+def markdown_table(heads: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table in Markdown; a bar in a cell becomes a stroke."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)

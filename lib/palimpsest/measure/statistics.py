@@ -191,6 +191,11 @@ def interval(rate: float, low: float, high: float) -> str:
     return "not measurable" if pd.isna(rate) else f"{100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def say_copies(count: int) -> str:
+    """A number of copies in words."""
+    return f"{count} cop{'y' if count == 1 else 'ies'}"
+
+
 def say_samples(number: float | None) -> str:
     """A number of samples in words; beyond a billion only that, and what no number of samples gives is "never"."""
     if number is None or not np.isfinite(number):

@@ -1,6 +1,7 @@
 """Where the project's files are found, and files that are whole or absent."""
 
 import glob
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -31,6 +32,12 @@ def matching(pattern: str | Path) -> list[Path]:
         return []
     found = glob.glob(pattern, recursive=True) or glob.glob(str(root() / pattern), recursive=True)
     return sorted(Path(file).resolve() for file in found if Path(file).is_file())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

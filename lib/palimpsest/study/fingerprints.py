@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from palimpsest.study.file import Arm, Study
-from palimpsest.study.files import locate, matching
+from palimpsest.study.files import file_digest, locate, matching
 from palimpsest.study.methods import METHODS, Method
 from palimpsest.study.parts import parts_of, rates_tried
 from palimpsest.study.sections import Start, Training
@@ -157,5 +157,4 @@ def _file(path: Path) -> str:
     stat = path.stat()
     if stat.st_size > LARGE and path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
         return f"{stat.st_size} {stat.st_mtime_ns}"
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
