@@ -102,12 +102,10 @@ def train_base(run: Run, size: str) -> Path:
                 model, learned = _cut(run, start.keep, tokenizer, folder)
                 facts |= learned
             else:
-                model = models.load_model(
-                    start.path, trust_remote_code=start.trust_remote_code, revision=start.revision
-                )
-                own = models.load_tokenizer(start.path, start.trust_remote_code, start.revision)
-                models.check_same_tokenizer(tokenizer, own, size)
                 found = find_checkpoint(start.path, start.revision)
+                model = models.load_model(found, trust_remote_code=start.trust_remote_code)
+                own = models.load_tokenizer(found, start.trust_remote_code)
+                models.check_same_tokenizer(tokenizer, own, size)
                 facts |= {**found.facts, "notes": found.notes}
                 model.save_pretrained(folder)
                 tokenizer.save_pretrained(folder)
