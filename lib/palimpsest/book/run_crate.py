@@ -19,7 +19,7 @@ from rocrate.rocrate import ROCrate
 
 from palimpsest.book.made import Made, how_made
 from palimpsest.study import Run
-from palimpsest.study.files import file_digest, locate, matching, whole, write_json
+from palimpsest.study.files import file_digest, files_of, locate, whole, write_json
 from palimpsest.study.tables import TABLES
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -136,16 +136,8 @@ def _study_file(crate: ROCrate, run: Run) -> Entity:
 def _data(crate: ROCrate, run: Run) -> Iterable[Entity]:
     """The files that the records came from, by name, size and hash; they are not in this folder. Or an id on the hub."""
     source, revision = run.study.data.source, run.study.data.revision
-    here = locate(source)
-    files = (
-        sorted(p for p in here.rglob("*") if p.is_file())
-        if here.is_dir()
-        else [here]
-        if here.is_file()
-        else matching(source)
-    )
-    for path in files:
-        name = path.relative_to(here).as_posix() if here.is_dir() else path.name
+    files = files_of(source)
+    for name, path in files:
         why = "what the records were read from; not in this folder"
         yield _add(crate, f"#data/{name}", "CreativeWork", name=name, description=why, **_content(path))
     if not files:

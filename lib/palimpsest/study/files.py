@@ -34,6 +34,14 @@ def matching(pattern: str | Path) -> list[Path]:
     return sorted(Path(file).resolve() for file in found if Path(file).is_file())
 
 
+def files_of(source: str | Path) -> list[tuple[str, Path]]:
+    """Name and place of each file that a source consists of: itself, all below a folder, or those that a pattern names; none of a hub id."""
+    here = locate(source)
+    if here.is_dir():
+        return [(p.relative_to(here).as_posix(), p) for p in sorted(here.rglob("*")) if p.is_file()]
+    return [(p.name, p) for p in ([here] if here.is_file() else matching(source))]
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal, read in pieces."""
     with path.open("rb") as file:

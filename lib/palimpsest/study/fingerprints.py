@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from palimpsest.study.file import Arm, Study
-from palimpsest.study.files import file_digest, locate, matching
+from palimpsest.study.files import file_digest, files_of, locate
 from palimpsest.study.methods import METHODS, Method
 from palimpsest.study.parts import parts_of, rates_tried
 from palimpsest.study.sections import Start, Training
@@ -141,12 +141,13 @@ def _configuration(start: Start) -> list[Any]:
 
 def _content(source: str | None) -> Any:
     """What a local file, folder or pattern of files holds; None for a hub id, which its name and revision stand for."""
+    if not source:
+        return None
     path = _here(source)
-    if path is None:
-        return [[f.name, _file(f)] for f in matching(source or "")] or None
-    if path.is_file():
+    if path and path.is_file():
         return _file(path)
-    return [[f.relative_to(path).as_posix(), _file(f)] for f in sorted(path.rglob("*")) if f.is_file()]
+    held = [[name, _file(file)] for name, file in files_of(source)]
+    return held if path else held or None
 
 
 def _here(source: str | None) -> Path | None:
