@@ -107,7 +107,7 @@ rule data:
     output:
         f"{RUN}/notebooks/01_data.ipynb",
     params:
-        fingerprint=PRINTS["data"],
+        fingerprint=[PRINTS["data"], S.show_secrets],  # the page shows samples, or none
     shell:
         notebook("01_data", "01_data")
 

@@ -240,8 +240,10 @@ def roots(key: str, hub: bool) -> set[str]:
     last = key.rsplit(".", 1)[-1]
     plain_only = {"temperature", "cross_entropy_weight", "sampling_temperature", "max_new_tokens", "rollout_steps"}
     plain_only |= {"warm_start_epochs", "goldfish_drop", "goldfish_context", "epsilon", "delta", "clip"}
-    if section in ("title", "synthetic", "show_secrets", "name"):
+    if section in ("title", "synthetic", "name"):
         return set()
+    if section == "show_secrets":
+        return {"tables"}
     if section in ("data", "tokenizer", "replicate"):
         return {"data"}
     if section in ("replicates", "tuning", "shadows"):

@@ -91,7 +91,9 @@ def fingerprints(study: Study) -> dict[str, str]:
         for part in parts_of(study).values()
     ]
     measured = tuple(f"scores/{a.name}" for a in everyone)
-    stage("tables", [a.columns() for a in everyone], study.measure.window, beside, after=measured)
+    # Two of the tables hold text of the records, or none: a study that is to show no more of it must lose what it wrote.
+    shown = [a.columns() for a in everyone], study.show_secrets
+    stage("tables", shown, study.measure.window, beside, after=measured)
     stage("pages", study.model_dump(exclude={"train"}), after=("tables",))
     return done
 
