@@ -5,7 +5,8 @@
 # What a stage depends on is said in one place, `palimpsest.study.fingerprints`: a rule's parameter is the stage's fingerprint, the
 # same that the stage itself compares with what lies in its folder, so a run that was killed goes on where it was. A
 # notebook's only declared output is its executed copy: were the model it trains declared too, a later cell that fails would
-# make Snakemake delete a finished model.
+# make Snakemake delete a finished model. Where a rule does declare a stage's `run.json`, the file is kept for the stage to look
+# at (`update`), and touched. No model depends on the data's page.
 import shlex
 import sys
 from pathlib import Path
@@ -101,23 +102,33 @@ rule book:
         f"{RUN}/ro-crate-metadata.json",
 
 
+rule records:
+    output:
+        touch(f"{RUN}/data.done"),
+    params:
+        fingerprint=PRINTS["data"],
+    shell:
+        stage("data", "data")
+
+
 rule data:
     input:
+        f"{RUN}/data.done",
         "notebooks/01_data.ipynb",
     output:
         f"{RUN}/notebooks/01_data.ipynb",
     params:
-        fingerprint=[PRINTS["data"], S.show_secrets],  # the page shows samples, or none
+        shown=S.show_secrets,
     shell:
         notebook("01_data", "01_data")
 
 
 rule base:
     input:
-        f"{RUN}/notebooks/01_data.ipynb",
+        f"{RUN}/data.done",
         lambda w: f"{RUN}/models/base-teacher/run.json" if S.start(w.size).keep else [],
     output:
-        f"{RUN}/models/base-{{size}}/run.json",
+        update(f"{RUN}/models/base-{{size}}/run.json"),
     params:
         fingerprint=lambda w: [PRINTS[f"models/base-{w.size}"], PRINTS[f"scores/base-{w.size}"]],
     priority: 10
@@ -125,7 +136,7 @@ rule base:
     resources:
         gpu=GPU,
     shell:
-        stage("base", "base-{wildcards.size}", "--size {wildcards.size}")
+        stage("base", "base-{wildcards.size}", "--size {wildcards.size}") + " && touch {output:q}"
 
 
 rule teacher:
@@ -148,7 +159,7 @@ rule teacher_text:
     input:
         f"{RUN}/notebooks/02_teacher.ipynb",
     output:
-        f"{RUN}/teacher_text/run.json",
+        update(f"{RUN}/teacher_text/run.json"),
     params:
         fingerprint=PRINTS["teacher_text"],
     priority: 15
@@ -156,7 +167,7 @@ rule teacher_text:
     resources:
         gpu=GPU,
     shell:
-        stage("teacher-text", "teacher_text")
+        stage("teacher-text", "teacher_text") + " && touch {output:q}"
 
 
 rule student:

@@ -55,18 +55,33 @@ class TestAfterTheSmokeRun:
     def plan(self, smoke_run):
         return planned(dry_run(smoke_run.parents[1], self.STUDY))
 
+    def test_an_edited_page_of_the_data_touches_no_model(self, smoke_run):
+        with edited(smoke_run.parents[1] / "notebooks" / "01_data.ipynb", "What you will see", "What you'll see"):
+            plan = self.plan(smoke_run)
+        assert set(plan) == {"data", "html", "description", "book"}
+
+    def test_text_that_is_no_longer_shown_is_taken_from_tables_and_pages_and_nothing_is_trained(self, smoke_run):
+        with edited(smoke_run.parents[1] / self.STUDY, "show_secrets: true", "show_secrets: false"):
+            plan = self.plan(smoke_run)
+        assert {"data", "tables", "analysis"} <= set(plan)
+        assert not {"records", "base", "teacher", "teacher_text", "student", "part_teacher", "part_students"} & set(
+            plan
+        )
+
     def test_nothing_is_left_to_do(self, smoke_run):
         assert self.plan(smoke_run) == {}
 
     def test_edited_data_makes_every_stage_again(self, smoke_run):
         with edited(smoke_run.parents[1] / "data" / "helpdesk" / "records.jsonl", "the", "teh"):
             plan = self.plan(smoke_run)
-        assert {"data", "base", "teacher", "teacher_text", "student", "tables", "analysis", "html"} <= set(plan)
+        assert {"records", "data", "base", "teacher", "teacher_text", "student", "tables", "analysis", "html"} <= set(
+            plan
+        )
 
     def test_another_teacher_makes_its_students_again_and_no_other(self, smoke_run):
         with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 10", "teacher: {epochs: 9"):
             plan = self.plan(smoke_run)
-        assert "data" not in plan and "base" not in plan and plan["teacher"] == {""}
+        assert not {"records", "data", "base"} & set(plan) and plan["teacher"] == {""}
         assert plan["student"] == {"small-word_kd-s0", "small-seq_kd-s0", "small-rkl_student-s0"}
 
     def test_a_key_of_one_kind_of_method_trains_no_other(self, smoke_run):
@@ -77,7 +92,7 @@ class TestAfterTheSmokeRun:
     def test_another_window_measures_training_anew_and_keeps_the_base(self, smoke_run):
         with edited(smoke_run.parents[1] / self.STUDY, "left_target: 8", "left_target: 9"):
             plan = self.plan(smoke_run)
-        assert "data" not in plan and plan["base"] == {"teacher", "small"}  # measured again; the models are kept
+        assert "records" not in plan and plan["base"] == {"teacher", "small"}  # measured again; the models are kept
 
 
 def test_a_study_may_lie_anywhere(tmp_path):

@@ -39,6 +39,7 @@ def run_notebook(source: Path, out: Path, log: Path, parameters: dict) -> None:
 
 
 STAGES = {
+    "data": "draw the records",
     "base": "make and measure a model before fine-tuning",
     "teacher-text": "let the teacher write",
     "part": "carry out a part of a study: another replicate, the tuning, a shadow model",
@@ -50,7 +51,7 @@ STAGES = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m palimpsest.book.launch notebook | base | teacher-text | part | tables | pages | describe | progress ...`; exit code 2 for bad input, 1 for a
+    """`python -m palimpsest.book.launch notebook | data | base | teacher-text | part | tables | pages | describe | progress ...`; exit code 2 for bad input, 1 for a
     failed cell."""
     parser = argparse.ArgumentParser(prog="palimpsest.book.launch", description="Run one stage of a study.")
     kinds = parser.add_subparsers(dest="kind", required=True)
@@ -98,7 +99,9 @@ def run_stage(given: argparse.Namespace) -> None:
     from palimpsest.book import assembly, bases, stages
     from palimpsest.book.carry_out import carry_out
 
-    if given.kind == "base":
+    if given.kind == "data":
+        bases.prepare_data(run)
+    elif given.kind == "base":
         bases.train_base(run, given.size)
     elif given.kind == "teacher-text":
         stages.prepare_teacher_text(run)
