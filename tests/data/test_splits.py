@@ -340,6 +340,28 @@ def test_long_records_are_never_cut_silently(tmp_path, tokenizer, how):
     assert longest <= 40 and (how == "drop" or longest >= 38)
 
 
+def test_letters_with_a_short_response_are_left_out_and_canaries_stay(tmp_path, tokenizer):
+    frame = pd.DataFrame(
+        {
+            "id": list("abcd"),
+            "kind": ["letter", "letter", "letter", "canary"],
+            "instruction": "ask",
+            "context": "",
+            "response": ["say " * 9, "say " * 10, "say " * 11, "say"],
+            "secrets": [[]] * 4,
+        }
+    )
+    words = {n: len(tokenizer("say " * n)["input_ids"]) for n in (9, 10, 11)}
+    study = study_of(tmp_path / "d.jsonl", min_response_tokens=words[10])
+    kept = splits.fit_lengths(frame, study, tokenizer, 100)
+    assert words[9] < words[10] < words[11] and list(kept["id"]) == ["b", "c", "d"]  # end-of-text is not counted
+    assert (kept.attrs["dropped"]["short"], kept.attrs["dropped"]["too_long"]) == (1, 0)
+    assert len(splits.fit_lengths(frame, study_of(tmp_path / "d.jsonl"), tokenizer, 100)) == 4
+    cut = study_of(tmp_path / "d.jsonl", min_response_tokens=words[10], too_long="cut")
+    shortened = splits.fit_lengths(frame.tail(2), cut, tokenizer, len(tokenizer("ask\n> say " * 1)["input_ids"]) + 3)
+    assert list(shortened["id"]) == ["d"]  # what is cut is as short as what is left of it
+
+
 # Columns of a user's file that are called as ours and mean something else: what each did, when it was taken for ours.
 ORDINARY = {
     "split": ["train", "train", "validation"],

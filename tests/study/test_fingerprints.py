@@ -65,6 +65,7 @@ FULL = {  # every key there is, written out
         "coins": 4,
         "twins": 8,
         "limit": None,
+        "min_response_tokens": 5,
         "max_prompt_tokens": 90,
         "max_tokens": 150,
         "too_long": "drop",
@@ -366,6 +367,13 @@ def test_every_key_there_is_stands_in_the_study_above():
     walk(Study, FULL)
     walk(Study, HUB)
     assert keys_of(Study) - written == set()
+
+
+def test_a_run_made_before_a_key_existed_is_still_finished():
+    """The value is that of the commit before `min_response_tokens`."""
+    tree = json.loads(json.dumps(FULL))
+    tree["data"] |= {"min_response_tokens": None, "source": "nowhere/records.jsonl"}
+    assert fingerprints(Study(**tree))["data"] == "c0d5d4dcbca6ed51"
 
 
 def test_seeds_and_methods_make_stages_of_their_own():

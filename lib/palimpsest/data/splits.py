@@ -3,6 +3,7 @@
 from hashlib import sha256
 from random import Random
 
+import numpy as np
 import pandas as pd
 
 from palimpsest.data.encoding import encode
@@ -51,7 +52,8 @@ def read_study_records(study: Study) -> pd.DataFrame:
 
 
 def fit_lengths(records: pd.DataFrame, study: Study, tokenizer, context_length: int) -> pd.DataFrame:
-    """Settle records that are too long as `data.too_long` says; `attrs["dropped"]` counts them.
+    """Settle records that are too long as `data.too_long` says, and leave out letters whose response has fewer tokens of text than
+    `data.min_response_tokens`; `attrs["dropped"]` counts both.
 
     Raises:
         InputError: a record exceeds the limits and the study refuses such records.
@@ -76,9 +78,15 @@ def fit_lengths(records: pd.DataFrame, study: Study, tokenizer, context_length: 
         end = pieces["offset_mapping"][room - 1][1] if room > 0 else 0
         records.loc[row, "response"] = records["response"][row][:end]
         records.at[row, "secrets"] = [s for s in records["secrets"][row] if s["end"] <= end]  # a cut secret is none
-    keep = ~over_prompt & (~over | records["cut"])
-    kept = records[keep & (records["response"] != "")].reset_index(drop=True)
-    kept.attrs["dropped"] = {**records.attrs.get("dropped", {}), "too_long": len(records) - len(kept)}
+    keep = ~over_prompt & (~over | records["cut"]) & (records["response"] != "")
+    answers = np.minimum(lengths, limit) - prompts - [e.closing for e in examples]
+    short = keep & (records["kind"] == "letter") & (answers < (data.min_response_tokens or 0))
+    kept = records[keep & ~short].reset_index(drop=True)
+    kept.attrs["dropped"] = {
+        **records.attrs.get("dropped", {}),
+        "too_long": int((~keep).sum()),
+        "short": int(short.sum()),
+    }
     kept.attrs["cut"] = int(kept["cut"].sum())
     return kept
 

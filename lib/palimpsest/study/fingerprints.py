@@ -25,6 +25,7 @@ OF_GOLDFISH = {"goldfish_drop", "goldfish_context"}
 HEALED_BY = (
     "fkl"  # the method that heals a cut model: of all that compare with a teacher on given text, the best quality
 )
+SINCE = {"min_response_tokens"}  # keys younger than finished runs, which must not go stale where nobody gives one
 START = {"warm_start_epochs"}  # known by the stage that is begun from
 
 
@@ -47,7 +48,7 @@ def fingerprints(study: Study) -> dict[str, str]:
     measuring = study.measure.model_dump(exclude={*path, "window"})
     first, plain = study.seed(), METHODS["sft"]
     stage(
-        "data", study.data, study.replicate, _content(study.data.source), _tokenizer(study), _shortest_context(study)
+        "data", _data(study), study.replicate, _content(study.data.source), _tokenizer(study), _shortest_context(study)
     )
     for size in ("teacher", *study.models.students):
         start = study.start(size)
@@ -94,7 +95,7 @@ def fingerprints(study: Study) -> dict[str, str]:
     # Two of the tables hold text of the records, or none: a study that is to show no more of it must lose what it wrote.
     shown = [a.columns() for a in everyone], study.show_secrets
     stage("tables", shown, study.measure.window, beside, after=measured)
-    stage("pages", study.model_dump(exclude={"train"}), after=("tables",))
+    stage("pages", {**study.model_dump(exclude={"train"}), "data": _data(study)}, after=("tables",))
     return done
 
 
@@ -119,6 +120,11 @@ def warm_name(arm: Arm, epochs: int) -> str:
 def tuned_name(arm: Arm, rate: float) -> str:
     """The student of an arm at one learning rate of the grid."""
     return f"{arm.name}-lr{rate:g}"
+
+
+def _data(study: Study) -> dict[str, Any]:
+    """The section `data`, without keys of `SINCE` that are not given."""
+    return {name: value for name, value in study.data.model_dump().items() if value is not None or name not in SINCE}
 
 
 def _tokenizer(study: Study) -> Any:

@@ -42,6 +42,9 @@ class Data(Section):
     limit: int | None = Field(
         default=None, gt=0
     )  # deal halves and non-members from the first so many letters, others from those after
+    min_response_tokens: int | None = Field(
+        default=None, gt=0
+    )  # leave out letters with a shorter response, in tokens of the study's tokenizer
     max_prompt_tokens: int | None = None
     max_tokens: int | None = None
     too_long: Literal["refuse", "drop", "cut"] = "refuse"  # cut shortens the response from the right
