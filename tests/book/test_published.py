@@ -12,11 +12,15 @@ from palimpsest.book import published
 from palimpsest.chapters import claims, comparisons, tradeoffs
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, load_study, write_table
+from palimpsest.study.columns import COLUMNS
 from palimpsest.study.files import root
-from palimpsest.study.tables import Tables
+from palimpsest.study.tables import TABLES, Tables
 
 PLACE = root() / "book" / "published"
-PUBLISHED = sorted(PLACE.iterdir()) if PLACE.exists() else []  # nothing, before a run of five replicates
+FOLDERS = sorted(PLACE.iterdir()) if PLACE.exists() else []
+# From five replicates on, claims are made.
+PUBLISHED = [path for path in FOLDERS if json.loads((path / "made.json").read_text())["replicates"] >= 5]
+FEWER = [path for path in FOLDERS if path not in PUBLISHED]
 
 
 def with_tables(folder, commit="abc1234", **options):
@@ -60,13 +64,62 @@ def test_a_run_of_several_replicates_or_with_nothing_published_shows_its_own(tmp
 def test_what_is_published_is_the_runs_own_tables(tmp_path):
     run, out = with_tables(tmp_path, tuning=True), tmp_path / "out"
     assert published.publish(run, out) == out
-    for name in published.KEPT:
+    kept = {name for name in published.KEPT if len(getattr(Tables(run.tables), name))}
+    assert {path.stem for path in out.glob("*.csv")} == kept > {"trajectories", "claims", "tuning"}
+    assert "shadow_attacks" not in kept and published.Kept(out).shadow_attacks.empty  # the study has none
+    for name in kept:
         assert (out / f"{name}.csv").read_bytes() == (run.tables / f"{name}.csv").read_bytes()
     made = json.loads((out / "made.json").read_text())
     assert (made["study"], made["replicates"]) == ("hand", 2)
     # two replicates of two bases, a teacher and four students; the same bases and teacher and four students at two rates
     assert made["models"] == 2 * 7 + 3 + 8 and made["training_seconds"] == round(1.5 * made["models"])
-    assert made["commit"] == "abc1234"
+    assert made["commit"] == "abc1234" and made["missing"] == {} and made["tuned"]
+    assert made["disk_bytes"] > 0 and made["peak_memory_bytes"] == 1 << 20
+
+
+def test_no_table_that_is_kept_has_a_column_of_text_from_the_data():
+    """Every other column of text holds words of ours: names of models, splits, measures, and reasons."""
+    ours = {
+        *("model", "label", "size", "method", "role", "split", "kind", "set", "target", "when", "given", "state"),
+        *("family", "claim", "first", "second", "measure", "quality", "verdict", "because", "attack", "note"),
+    }
+    held = {name for table in published.KEPT for name in TABLES[table] if COLUMNS[name][0] == "str"}
+    assert held <= ours and not {"text", "token", "id"} & held
+
+
+def test_of_the_study_itself_its_own_tables_are_shown_and_else_the_published_ones(tmp_path):
+    run, folder = with_tables(tmp_path, replicates=1), a_publication(tmp_path / "five")
+    assert published.tables_of(run, folder).folder == folder and published.made_of(run, folder)["study"] == "five"
+    own = tmp_path / "elsewhere" / "hand"
+    assert published.tables_of(run, own).folder == run.tables and published.made_of(run, own)["models"] == 7
+    nothing = published.tables_of(run, tmp_path / "nowhere")
+    assert published.made_of(run, tmp_path / "nowhere") == {} and nothing.claims.empty
+
+
+def test_what_is_finished_of_a_run_is_published_with_what_is_missing(tmp_path, monkeypatch, capsys):
+    run, out = made_by_hand(tmp_path), tmp_path / "out"
+    shutil.rmtree(run.parts()["replicate1"].model("small-rkl-s0"))
+
+    def write_tables(part):
+        for name, table in {
+            **{name: pd.DataFrame() for name in published.KEPT},
+            **tradeoffs.tables(part),
+            **comparisons.tables(part),
+        }.items():
+            write_table(table, part.tables / f"{name}.csv")
+        finish(part, "tables", {"commit": "abc1234"})
+
+    monkeypatch.setattr(published, "write_tables", write_tables)  # the run has no score tables
+    call = ["published", str(tmp_path / "hand.yaml"), str(run.path), str(out)]
+    monkeypatch.setattr("sys.argv", [*call, "--finished-only"])
+    assert published.main() == 0, capsys.readouterr().err
+    made = json.loads((out / "made.json").read_text())
+    assert made["missing"] == {"replicate1": ["small-rkl-s0"]} and made["replicates"] == 2 and made["models"] == 13
+    paths = published.Kept(out).trajectories.groupby("method")["replicate"].nunique().to_dict()
+    assert paths == {"sft": 2, "fkl": 2, "rkl": 1, "sft_goldfish": 2}
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.argv", call)
+    assert published.main() == 2 and "small-rkl-s0 is not finished" in capsys.readouterr().err
 
 
 def test_the_tuning_may_be_of_an_earlier_commit(tmp_path):
@@ -136,3 +189,13 @@ def test_published_tables_make_the_chapter(folder):
         claims.say_paper(tables.claims)
         and len(comparisons.show_tuning(tables.tuning)) == tables.tuning["chosen"].sum()
     )
+
+
+@pytest.mark.parametrize("folder", FEWER, ids=lambda p: p.name)
+def test_fewer_than_five_replicates_decide_nothing(folder):
+    made, tables = json.loads((folder / "made.json").read_text()), published.Kept(folder)
+    study = load_study(f"studies/{made['study']}.yaml")
+    assert made["replicates"] <= study.replicates and "dirty" not in made["commit"] + made["tables_commit"]
+    assert set(tables.claims["verdict"]) <= {"undecided"} and len(tables.rates) and len(tables.trajectories)
+    assert set(tables.trajectories["method"]) <= {arm.method for arm in study.arms()}
+    assert {*tables.healing["state"]} >= {"whole", "cut"}

@@ -86,12 +86,16 @@ def checked(path: Path) -> nbformat.NotebookNode:
 def offer_tables(nb: nbformat.NotebookNode, run: Run, out_dir: Path, arm: Arm, page: str) -> None:
     """Put a link to its table below every cell that says (`csv:NAME`) which one it shows.
 
-    A trajectory is that of `arm`. On the pages `SHARED` a table is the one that `published.choose` chooses, if that has it."""
+    A trajectory is that of `arm`. On the pages `SHARED` a table is the one that `published.choose` chooses, if that has it; of a tag
+    `csv:STUDY/NAME` it is that study's (`published.tables_of`)."""
     for at, cell in reversed(list(enumerate(nb.cells))):
         files = []
         for name in (tag.removeprefix("csv:") for tag in cell.metadata.get("tags", []) if tag.startswith("csv:")):
             folder = published.choose(run, published.FOLDER)[0].folder if page in SHARED else run.tables
-            if not (folder / f"{name}.csv").exists():
+            if "/" in name:
+                study, name = name.split("/")
+                folder = published.tables_of(run, f"{published.PLACE}/{study}").folder
+            elif not (folder / f"{name}.csv").exists():
                 folder = run.tables
             source, file = folder / f"{name}.csv", f"{name}.csv"
             if name == "trajectory":

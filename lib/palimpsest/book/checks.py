@@ -35,7 +35,7 @@ def disk(run: Run) -> str:
     """The disk that the study's models take, what its run folder has now, and what is free there."""
     sizes = {size: model_bytes(run, size) for size in ("teacher", *run.study.models.students)}
     there = run.path if run.path.exists() else Path.cwd()
-    now, free = _folder_bytes(run.path), shutil.disk_usage(there).free
+    now, free = folder_bytes(run.path), shutil.disk_usage(there).free
     said = f"{run.path} holds {_said(now)} now; {_said(free)} are free there."
     if None in sizes.values():
         unknown = ", ".join(size for size, n in sizes.items() if n is None)
@@ -64,7 +64,8 @@ def scratch_parameters(shape: Scratch, vocabulary: int) -> int:
     return vocabulary * w + n * (4 * w * w + 3 * w * 4 * w + 2 * w) + w
 
 
-def _folder_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; none of one that isn't there."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0
 
 

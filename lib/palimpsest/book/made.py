@@ -21,6 +21,8 @@ class Made:
         began, ended: ISO times of the first and the last stage; None where a stage does not say when it began, or none when it ended.
         models: trained ones.
         training_seconds: theirs together, whatever ran side by side.
+        core_seconds: of all stages, measuring among them: the seconds of each times the threads it was given.
+        peak_memory_bytes: the most that any stage took; 0 where none says.
     """
 
     stages: int
@@ -33,6 +35,8 @@ class Made:
     ended: str | None
     models: int
     training_seconds: float
+    core_seconds: float
+    peak_memory_bytes: int
 
 
 def how_made(run: Run) -> Made:
@@ -58,6 +62,8 @@ def how_made(run: Run) -> Made:
         ended=max(_all(found.get("ended") for found in every), default=None),
         models=len(trained),
         training_seconds=sum(found["train_seconds"] for found in trained),
+        core_seconds=sum(found.get("seconds", 0.0) * found.get("threads", 1) for found in every),
+        peak_memory_bytes=max((found.get("peak_memory_bytes", 0) for found in every), default=0),
     )
 
 
@@ -76,6 +82,8 @@ def facts_listed(run: Run) -> str:
         "seeds": f"{', '.join(map(str, study.seeds))} of the students, plus 1,000 for each replicate; {study.data.seed} of the data",
         "models trained": str(made.models),
         "training time": f"{made.training_seconds / 3600:.2f} hours, added up over models",
+        "all stages": f"{made.core_seconds / 3600:.2f} hours of a core",
+        "peak memory": f"{made.peak_memory_bytes / 1e9:.1f} GB, of one stage" if made.peak_memory_bytes else "",
         "from, to": f"{made.began}, {made.ended}" if made.began else "",
         "Python": ", ".join(made.pythons),
         "packages": ", ".join(f"{name} {version}" for name, version in made.versions.items()),

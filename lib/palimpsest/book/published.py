@@ -1,7 +1,12 @@
 """Small tables of a finished run, kept with the project so that the book can show them without the run.
 
 `python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run. Into `FOLDER`, it
-also writes README's answer anew.
+also writes README's answer anew. Of a run whose hours ran out, `--finished-only` publishes what is finished: it writes the run's
+tables again from those models alone (`partial.finished_part`, nothing is trained), and `made.json` lists what is missing:
+
+    python -m palimpsest.book.published studies/smollm2.yaml runs/smollm2 book/published/smollm2 --finished-only
+
+Where nothing is missing, that is the same as without it. Tables that an earlier version wrote are written again either way.
 """
 
 import argparse
@@ -12,6 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from palimpsest.book.checks import folder_bytes
+from palimpsest.book.made import how_made
+from palimpsest.book.partial import finished_part
+from palimpsest.book.stages import write_tables
 from palimpsest.chapters.claims import NONE_YET
 from palimpsest.chapters.front import in_markdown
 from palimpsest.errors import InputError
@@ -19,10 +30,13 @@ from palimpsest.study import Run, load_tables, locate, open_run
 from palimpsest.study.files import whole, write_json
 from palimpsest.study.fingerprints import tuned_name
 from palimpsest.study.parts import rates_tried
-from palimpsest.study.tables import Tables
+from palimpsest.study.tables import TABLES, Tables, read_table
 
-FOLDER = "book/published/demo-replicates"  # what the pages show where a run has one replicate
-KEPT = (
+PLACE = "book/published"  # a study's folder has its name
+FOLDER = f"{PLACE}/demo-replicates"  # what the pages show where a run has one replicate
+REAL = f"{PLACE}/smollm2"  # a real language model
+NATURAL = f"{PLACE}/smollm2-dolly"  # the same on natural text
+KEPT = (  # none of them holds text of the data; of a study, those that have rows
     "trajectories",
     "claims",
     "distances",
@@ -32,12 +46,28 @@ KEPT = (
     "other_names",
     "shadow_attacks",
     "privacy_audit",
+    "rates",
+    "quality",
+    "origins",
+    "healing",
 )
 ANSWER = re.compile(r"(?<=<!-- answer -->\n).*?(?=<!-- end of answer -->)", re.DOTALL)  # their place in README
 
 
-def publish(run: Run, out: str | Path) -> Path:
-    """Copy the run's tables `KEPT` to `out`, and write there in `made.json` what made them.
+class Kept(Tables):
+    """The tables in a published folder; one of `KEPT` that had no rows is not there and has none."""
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        if name in KEPT and not (self.folder / f"{name}.csv").exists():
+            return pd.DataFrame(columns=TABLES[name])
+        return super().__getattr__(name)
+
+
+def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = None) -> Path:
+    """Copy those of the run's tables `KEPT` that have rows to `out`, and write there in `made.json` what made them.
+
+    Args:
+        missing: what the run lacks of its study (`partial.finished_part`).
 
     Raises:
         InputError: a model of the study, of one of its replicates or other parts, or its tables are not finished; or they were not
@@ -55,22 +85,50 @@ def publish(run: Run, out: str | Path) -> Path:
     out = locate(out)
     out.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copyfile(run.tables / f"{name}.csv", out / f"{name}.csv")
-    made = {
+        (out / f"{name}.csv").unlink(missing_ok=True)
+        if len(read_table(run.tables / f"{name}.csv")):
+            shutil.copyfile(run.tables / f"{name}.csv", out / f"{name}.csv")
+    write_json(out / "made.json", facts_of(run, missing))
+    return out
+
+
+def facts_of(run: Run, missing: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    """What made a run's tables, as `made.json` has it: study, command, commits, device and versions; `replicates`, `seeds`, `models`,
+    and those `missing`; `records` by split and what they are counted by (`unit`); what the teacher was begun from (`start`, `notes`);
+    whether its learning rates are `tuned`; and what it took: training and core seconds, the most memory of a stage, the disk of
+    the run folder, and when it `began` and `ended`.
+
+    Raises:
+        InputError: a model, or the tables, are not finished.
+    """
+    facts, tuned = models_made(run)
+    took, data, base = how_made(run), run.require("data"), run.require("models/base-teacher")
+    return {
         "study": run.study.name,
+        "title": run.study.title,
         "command": f"make book STUDY=studies/{run.study.name}.yaml",
-        "commit": commits[0],
+        "commit": facts[0]["commit"],
         "replicates": run.study.replicates,
         "seeds": run.study.seeds,
         "models": len(facts + tuned),
+        "missing": missing or {},
+        "records": data.get("splits", {}),
+        "target": data["target"],
+        "unit": data["unit"],
+        "start": base.get("start", ""),
+        "notes": base.get("notes", []),
+        "tuned": run.study.tuning is not None or bool(run.study.by_arm),
         "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts + tuned)),
+        "core_seconds": round(took.core_seconds),
+        "peak_memory_bytes": took.peak_memory_bytes,
+        "disk_bytes": folder_bytes(run.path),
+        "began": took.began,
+        "ended": took.ended,
         "device": facts[0]["device"],
         "versions": facts[0]["versions"],
-        "tuning_commits": tuning_commits,
-        "tables_commit": tables_commit,
+        "tuning_commits": sorted({f["commit"] for f in tuned}),
+        "tables_commit": run.require("tables")["commit"],
     }
-    write_json(out / "made.json", made)
-    return out
 
 
 def models_made(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -99,10 +157,25 @@ def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
         count = f"{study.replicates} replicate{'s' * (study.replicates > 1)}"
         return tables, f"Shown is this study, *{study.title}*: {count}."
     made = json.loads((folder / "made.json").read_text())
-    return Tables(folder), (
+    return Kept(folder), (
         f"This study has one replicate. What is said of methods comes from the published tables of `{made['study']}`: "
         f"{made['replicates']} replicates, {made['models']} models, commit `{made['commit']}`."
     )
+
+
+def tables_of(run: Run, folder: str | Path) -> Tables:
+    """The tables of the study that `folder` is named after: this run's own if it is that study, else the published ones, all without
+    rows where nothing is published yet."""
+    folder = locate(folder)
+    return load_tables(run) if run.study.name == folder.name else Kept(folder)
+
+
+def made_of(run: Run, folder: str | Path) -> dict[str, Any]:
+    """The `facts_of` the tables that `tables_of` gives; empty where nothing is published yet."""
+    folder = locate(folder)
+    if run.study.name == folder.name:
+        return facts_of(run)
+    return json.loads((folder / "made.json").read_text()) if (folder / "made.json").exists() else {}
 
 
 def published_answer(folder: str | Path = FOLDER) -> list[str]:
@@ -133,9 +206,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Keep the small tables of a finished run.")
     for name in ("study", "run", "out"):
         parser.add_argument(name)
+    parser.add_argument("--finished-only", action="store_true", help="of an unfinished run, publish what is finished")
     args = parser.parse_args()
     try:
-        out = publish(open_run(args.study, args.run), args.out)
+        run, missing = open_run(args.study, args.run), {}
+        if args.finished_only:
+            run, missing = finished_part(run)
+        models_made(run)  # what is not finished is said before any table is written
+        if not all((run.tables / f"{name}.csv").exists() for name in KEPT):  # an earlier version's
+            (run.tables / "run.json").unlink(missing_ok=True)
+        write_tables(run)
+        out = publish(run, args.out, missing)
         print(out)
         if out == locate(FOLDER):
             write_answer(locate("README.md"))

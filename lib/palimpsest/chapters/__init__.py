@@ -16,10 +16,11 @@ from palimpsest.chapters import (
     front,
     inheritance,
     memorization,
+    real_model,
     shadows,
     tradeoffs,
     training,
 )
 
 # Chapters whose `tables(run)` the tables stage writes, in this order.
-WITH_TABLES = (dataset, memorization, closely, inheritance, attacks, shadows, tradeoffs, comparisons)
+WITH_TABLES = (dataset, memorization, closely, inheritance, attacks, shadows, tradeoffs, comparisons, real_model)

@@ -132,6 +132,8 @@ exposure_low: float: lower end of its 95 % interval
 exposure_high: float: upper end
 chance: float: mean exposure of a canary never seen
 ceiling: float: most exposure that this many twins can show
+state: str: of a model cut from a whole one: whole, cut or healed
+layers: int: transformer layers
 parameters: int: parameters, tied ones once
 bytes: int: size in memory
 training_flops: float: floating-point operations of its fine-tuning

@@ -67,6 +67,8 @@ TABLES: dict[str, list[str]] = {
         "claims": "family claim size first second measure quality replicates estimate low high null_largest p_holm verdict because",
         "distances": "family claim size first second measure quality distance replicates estimate low high",
         "tuning": f"size method learning_rate epoch {_QUALITY} chosen",
+        # what cutting a model takes away, and healing gives back
+        "healing": "size replicate state layers parameters test_loss records rougeL rougeL_error",
         # what a student was never given, and what many students trained alike tell of one
         "other_names": f"{_MODEL} replicate split copies given canaries twins exposure exposure_low exposure_high auc recited",
         "shadow_attacks": "method attack split measure fpr rate low high models members non_members note",
