@@ -96,6 +96,7 @@ say(
 # - [Attacks](06_attacks.ipynb): what models give away without reciting it.
 # - [What memorization buys](07_tradeoffs.ipynb): memorization against quality, over the whole of training.
 # - [Methods compared](08_comparisons.ipynb): every question asked of the replicates, the paper's findings first.
+# - [A real language model](09_real_model.ipynb): whether any of it holds for one, and what the small models foretold.
 # - [Every run](../every_run.md): one page per student.
 #
 # The book follows *From Teacher to Student: Tracking Memorization Through Model Distillation* {cite}`singh2025teacher`, which published

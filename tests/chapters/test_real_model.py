@@ -30,13 +30,18 @@ def test_healing_is_told_of_the_whole_the_cut_and_the_healed_model(tmp_path, hea
     import pandas as pd
 
     monkeypatch.setattr(
-        real_model, "load_scores", lambda part, name, file: pd.DataFrame({"rougeL": [0.2, 0.4]}) if file == "test" else None
+        real_model,
+        "load_scores",
+        lambda part, name, file: pd.DataFrame({"rougeL": [0.2, 0.4]}) if file == "test" else None,
     )
     found = real_model.tables(run)["healing"]
     states = ["whole", "cut", "healed"] if healed else ["whole", "cut"]
     assert list(found["state"]) == states * 2 and list(found["replicate"].unique()) == [0, 1]
     first = found[found["replicate"] == 0].set_index("state")
-    assert list(first["layers"]) == [4, 2, 2][: len(states)] and list(first["test_loss"]) == [2.0, 4.0, 3.0][: len(states)]
+    assert (
+        list(first["layers"]) == [4, 2, 2][: len(states)]
+        and list(first["test_loss"]) == [2.0, 4.0, 3.0][: len(states)]
+    )
     assert list(first["parameters"]) == [2000, 1000, 1000][: len(states)]
     assert first.loc[states[-1], "rougeL"] == pytest.approx(0.3) and first.loc["whole", "records"] == 2
     assert not healed or (first.loc["cut", "records"] == 0 and first["rougeL"].isna()["cut"])

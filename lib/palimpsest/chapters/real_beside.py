@@ -1,0 +1,201 @@
+"""Chapter 09, what a real language model is held against: what the small models foretold, the paper's numbers, natural text.
+
+`small` and `real` are tables of claims (`comparisons.tables`) of models trained from scratch in five replicates, and of the real one.
+"""
+
+import numpy as np
+import pandas as pd
+
+from palimpsest.chapters import figures
+from palimpsest.chapters.claims import MOMENTS, PHRASES, amount, counted, outcomes
+from palimpsest.chapters.figures import LABELS, rate_text
+from palimpsest.chapters.memorization import PAPER, arm_rates
+from palimpsest.measure.comparison import ENOUGH_REPLICATES
+from palimpsest.measure.statistics import over_seeds
+
+DIRECTIONS = ("agrees", "opposite", "cannot tell")
+FRONT = ("recited_repeated", "transferred_exposure")  # the measures that the front page speaks of, each against `sft`
+KEY = ["first", "second", "measure", "moment"]
+
+
+def direction(claims: pd.DataFrame) -> pd.DataFrame:
+    """Which way each comparison of a study points: a row per `claim, first, second, measure, moment` and `size`, with `estimate`, `low`,
+    `high`, `replicates` and `points`: less, more, or nothing.
+
+    It points somewhere if, under every meaning of quality asked for, the interval over replicates excludes zero on the same side and the
+    estimate exceeds what a method differs from itself. That is less than a verdict, which takes five replicates and corrected p-values.
+    """
+    found, rows = outcomes(claims), []
+    apart = claims["estimate"].abs() > claims["null_largest"]
+    signs = np.where(apart & (claims["low"] > 0), 1, np.where(apart & (claims["high"] < 0), -1, 0))
+    by = claims.assign(sign=signs, moment=["end" if q == "none" else "equal" for q in claims["quality"]])
+    for key, part in by.groupby(["family", "claim", "size", *KEY], sort=False):
+        sign = part["sign"].iloc[0] if part["sign"].nunique() == 1 else 0
+        rows.append((*key, {1: "more", -1: "less"}.get(sign, "nothing")))
+    points = pd.DataFrame(rows, columns=["family", "claim", "size", *KEY, "points"])
+    found = found.drop(columns=["verdict", "because", "null_largest", "p_holm"])
+    return found.merge(points, on=["family", "claim", "size", *KEY]).drop_duplicates([*KEY, "size"])
+
+
+def foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
+    """Every comparison that the small models decided, in one size at least and in none the other way, beside the real model's.
+
+    Returns:
+        `claim`, `first`, `second`, `measure`, `moment`; `verdict` of the small models, `decided` of `sizes` there; of the real model
+        the `size` with most replicates, `replicates`, `estimate`, `low`, `high`; and `outcome`, one of `DIRECTIONS`, or "not asked".
+    """
+    found, there = outcomes(small).drop_duplicates([*KEY, "size"]), direction(real)
+    there = there[there["estimate"].notna()].sort_values("replicates", ascending=False, kind="stable")
+    there = there.drop_duplicates(KEY).set_index(KEY)
+    rows = []
+    for key, part in found.groupby(KEY, sort=False):
+        verdicts = part.loc[part["verdict"] != "undecided", "verdict"]
+        if verdicts.nunique() != 1:
+            continue
+        row = {"claim": part["claim"].iloc[0], **dict(zip(KEY, key, strict=True)), "verdict": verdicts.iloc[0]}
+        row |= {"decided": len(verdicts), "sizes": len(part), "outcome": "not asked"}
+        if key in there.index:
+            ours = there.loc[key]
+            row |= ours[["size", "replicates", "estimate", "low", "high"]].to_dict()
+            row["outcome"] = "cannot tell" if ours["points"] == "nothing" else "opposite"
+            row["outcome"] = "agrees" if ours["points"] == row["verdict"] else row["outcome"]
+        rows.append(row)
+    columns = [
+        "claim",
+        *KEY,
+        "verdict",
+        "decided",
+        "sizes",
+        "size",
+        "replicates",
+        "estimate",
+        "low",
+        "high",
+        "outcome",
+    ]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def of_front_page(found: pd.DataFrame) -> pd.DataFrame:
+    """Of `foretold`, what the front page speaks of and the real model was asked."""
+    chosen = found["measure"].isin(FRONT) & (found["second"] == "sft") & (found["outcome"] != "not asked")
+    return found[chosen]
+
+
+def show_foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame | None:
+    """What the front page says of small models beside the real one; None where there is nothing to hold it against."""
+    rows = of_front_page(foretold(small, real))
+    if rows.empty:
+        return None
+    shown = {"method": [f"{LABELS[m]}" for m in rows["first"]]}
+    shown["of"] = [f"{PHRASES[row.measure][0]}, {MOMENTS[row.moment]}" for row in rows.itertuples()]
+    shown["small models"] = [f"{row.verdict} in {row.decided} of {row.sizes}" for row in rows.itertuples()]
+    shown["real model"] = [_estimate(row) for row in rows.itertuples()]
+    shown["replicates"] = rows["replicates"].map("{:.0f}".format)
+    return pd.DataFrame({**shown, "so it": rows["outcome"]}).set_index(["method", "of"])
+
+
+def _estimate(row) -> str:
+    value, low, high = (amount(row.measure, v, False) for v in (row.estimate, row.low, row.high))
+    value = amount(row.measure, row.estimate)
+    return value if pd.isna(row.low) else f"{value} ({low} to {high})"
+
+
+def say_foretold(small: pd.DataFrame, real: pd.DataFrame) -> list[str]:
+    """How many of the small models' decided comparisons the real model was asked, and how these came out; of the front page apart."""
+    found = foretold(small, real)
+    asked = found[found["outcome"] != "not asked"]
+    if asked.empty:
+        return [f"The small models decided {len(found)} comparisons; the real model was asked none of them."]
+    some = of_front_page(found)
+    lines = [f"Of {len(some)} statements on the front page: {counted(some['outcome'], DIRECTIONS)}."]
+    lines.append(
+        f"Of all {len(found)} comparisons that the small models decide, the real model was asked {len(asked)}: "
+        f"{counted(asked['outcome'], DIRECTIONS)}."
+    )
+    few = asked["replicates"].max()
+    if few < ENOUGH_REPLICATES:
+        lines.append(f"It agrees in *direction* alone: {few:.0f} replicates at most decide nothing.")
+    return lines
+
+
+# ---------------------------------------------------------------- the paper
+
+
+def show_beside_paper(natural: pd.DataFrame, letters: pd.DataFrame) -> pd.DataFrame | None:
+    """The paper's Table 1 beside the same methods here, the first window from the prompt, of text that stands once: a row per method;
+    None where neither study is there."""
+    here = {"Dolly, here": natural, "letters, here": letters}
+    here = {name: arm_rates(rates, "window") for name, rates in here.items() if len(rates)}
+    if not here:
+        return None
+    teachers = {"Dolly, here": natural, "letters, here": letters}
+    methods = [
+        *PAPER.index,
+        *dict.fromkeys(m for rows in here.values() for m in rows["method"] if m not in PAPER.index),
+    ]
+    paper = {f"paper, {size}": [_paper(size, method) for method in methods] for size in PAPER.columns[1:]}
+    shown = pd.DataFrame(paper, index=[LABELS[method] for method in methods])
+    for name, rows in here.items():
+        largest = rows.drop_duplicates("method").set_index("method")
+        shown[name] = [rate_text(largest.loc[m]) if m in largest.index else "" for m in methods]
+        teacher = _teacher(teachers[name])
+        shown.loc["teacher", name] = rate_text(teacher) if teacher is not None else ""
+    shown.loc["teacher", "paper, 760M"] = f"{100 * PAPER.iloc[0, 0]:.1f} % (1.5B)"
+    return shown.fillna("").rename_axis("method")
+
+
+def _paper(size: str, method: str) -> str:
+    known = method in PAPER.index and pd.notna(PAPER.loc[method, size])
+    return f"{100 * PAPER.loc[method, size]:.1f} %" if known else ""
+
+
+def _teacher(rates: pd.DataFrame) -> pd.Series | None:
+    rows = rates[(rates["role"] == "teacher") & (rates["target"] == "window") & (rates["split"] == "member")]
+    return None if rows.empty else rows.iloc[0]
+
+
+def say_beside_paper(natural: pd.DataFrame) -> list[str]:
+    """How far the fine-tuned student here is from the paper's, on natural text, and why the two can't be set equal."""
+    if natural.empty:
+        return []
+    rows = arm_rates(natural, "window")
+    base, smallest = rows[rows["method"] == "sft"].iloc[0], 100 * PAPER.loc["sft"].iloc[-1]
+    return [
+        f"On Dolly the fine-tuned student recites {rate_text(base)} of {base['total']:.0f} members that stand once; the paper's smallest "
+        f"{smallest:.1f} %. The paper trains for more epochs on other models, so the two are not the same question."
+    ]
+
+
+# ---------------------------------------------------------------- natural text
+
+
+def show_next_window(rates: pd.DataFrame) -> pd.DataFrame | None:
+    """Tokens 50 to 100 from the prompt and the first 50: a row per model, a column per group of records; None where none is asked."""
+    rows = rates[(rates["target"] == "next_window") & (rates["total"] > 0)]
+    if rows.empty:
+        return None
+    together = over_seeds(rows, ["label", "split"])
+    heads = {"member": "members, once", "repeated": "members, repeated", "non_member": "non-members"}
+    together = together.assign(split=together["split"].map(heads)).rename(columns={"label": "model"})
+    return figures.rate_table(together, ["model"], "split")
+
+
+def say_next_window(rates: pd.DataFrame) -> list[str]:
+    """What the teacher recites so, and the least and most of a student, of repeated records and of those that stand once, with counts."""
+    rows, lines = rates[(rates["target"] == "next_window") & (rates["total"] > 0)], []
+    for split, name in (("repeated", "repeated members"), ("member", "members that stand once")):
+        part = rows[rows["split"] == split]
+        teacher, students = part[part["role"] == "teacher"], arm_rates(part, "next_window", split)
+        if teacher.empty or students.empty:
+            continue
+        first = teacher.iloc[0]
+        line = f"- Of {first['total']:.0f} {name}, the teacher recites the next 50 tokens in {rate_text(first)}"
+        ends = (students.loc[students["rate"].agg(end)] for end in ("idxmin", "idxmax"))
+        told = " to ".join(f"{rate_text(row)} ({LABELS[row['method']]})" for row in ends)
+        lines.append(f"{line}; students in {told}.")
+    others = rows[rows["split"] == "non_member"].sort_values("rate")
+    if lines and len(others):
+        most = others.iloc[-1]
+        lines.append(f"- Chance: of {most['total']:.0f} non-members no model recites more than {rate_text(most)}.")
+    return lines or ["- No record has the hundred response tokens that this takes."]
