@@ -11,6 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from palimpsest.book.checks import check_capacity
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, locate, open_run
 from palimpsest.study.fingerprints import read_first
@@ -21,6 +22,8 @@ try:
     S = open_run(STUDY).study
     check_logging(S.train)
     R = open_run(S, Path(config.get("runs", "runs")) / S.name)
+    if workflow.cores:  # else the machine that plans is not the one that trains
+        check_capacity(R, workflow.cores)
     PRINTS = R.fingerprints
 except InputError as error:
     sys.exit(f"error: {error}")

@@ -49,7 +49,11 @@ def parser() -> argparse.ArgumentParser:
         help="also measure this machine for a few seconds, and say what hours, memory and disk the study will take",
     )
     check.add_argument(
-        "--cores", type=int, metavar="N", help="with --estimate: cores the study is given (default: all of them)"
+        "--cores",
+        type=int,
+        metavar="N",
+        help="cores the study is given: a stage runs on each, so memory must suffice for all (default: one stage; with --estimate, all "
+        "cores)",
     )
     check.add_argument(
         "--gpu-flops",
@@ -67,7 +71,7 @@ def run_check(args: argparse.Namespace) -> int:
     from palimpsest.study import open_run
 
     run = open_run(args.study)
-    print("\n".join(f"{args.study}: {line}" for line in check_study(run)))
+    print("\n".join(f"{args.study}: {line}" for line in check_study(run, args.cores or 1)))
     if args.estimate:
         from palimpsest.book.estimate import estimate
 

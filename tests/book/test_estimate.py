@@ -53,3 +53,17 @@ def test_the_command_says_it_in_total_and_for_a_stated_gpu(capsys):
         and "at 2e+14 operations a second" in said
         and "memory: " in said
     )
+
+
+def test_too_little_memory_by_the_estimate_is_said(planned, monkeypatch):
+    run, table, _ = planned
+    monkeypatch.setattr(estimate, "plan", lambda run: (table, 4 * 10**9))
+    for free, said in (
+        (6, "6.0 GB are free here; give it 1 core(s)"),
+        (3, "use a smaller model"),
+        (9, None),
+        (None, None),
+    ):
+        monkeypatch.setattr(estimate, "memory_free", lambda free=free: free and free * 10**9)
+        lines = [line for line in estimate.estimate(run, cores=2) if "too little memory" in line]
+        assert [said in line for line in lines] == [True] * (said is not None)

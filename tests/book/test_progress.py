@@ -27,6 +27,16 @@ def test_other_replicates_take_as_long_as_the_first(tmp_path):
     assert say_progress(run, 2) == f"progress: 5 of 10 models are done; {hours / 2:.1f} hours left"
 
 
+def test_what_is_nearly_done_takes_one_minute_not_one_minutes(tmp_path):
+    run = tiny(tmp_path, "sft, fkl", "replicates: 2\n")
+    finish(run, ["base-teacher", "base-small", "teacher", "small-sft-s0", "small-fkl-s0"], 0)
+    assert say_progress(run, 1).endswith("; 1 minute left") and 30 < 5 * STARTING < 90
+    finish(run.parts()["replicate1"], ["base-teacher", "base-small", "teacher", "small-sft-s0"], 0)
+    assert (
+        say_progress(run, 1).endswith("; 1 minute left") and STARTING < 30
+    )  # never none, as long as something is left
+
+
 def test_a_model_of_other_settings_is_to_be_made_again(tmp_path):
     run = tiny(tmp_path, "sft")
     finish(run, ["base-teacher", "base-small", "teacher", "small-sft-s0"], 60)

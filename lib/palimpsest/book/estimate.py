@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from palimpsest.book.bases import draw_records
-from palimpsest.book.checks import disk
+from palimpsest.book.checks import disk, memory_free
 from palimpsest.book.progress import STARTING
 from palimpsest.book.stages import WATCHED
 from palimpsest.data.examples import Example
@@ -78,9 +78,14 @@ def estimate(run: Run, cores: int | None = None, gpu_flops: float | None = None)
     if gpu_flops:
         operations = total["training_flops"] + total["measuring_flops"]
         lines.append(f"  at {gpu_flops:.3g} operations a second: {operations / gpu_flops / 3600:.2f} hours")
-    lines.append(
-        f"  memory: {peak / 1e9:.1f} GB at most for one stage, {min(cores, len(table)) * peak / 1e9:.1f} GB for {cores} at once"
-    )
+    at_once, free = min(cores, len(table)) * peak, memory_free()
+    lines.append(f"  memory: {peak / 1e9:.1f} GB at most for one stage, {at_once / 1e9:.1f} GB for {cores} at once")
+    if free is not None and at_once > free and models.default_device() == "cpu":
+        fits = free // peak
+        instead = (
+            f"give it {fits} core(s) (make book CORES={fits})" if fits else "use a smaller model, or shorter records"
+        )
+        lines.append(f"  too little memory: {free / 1e9:.1f} GB are free here; {instead}")
     return [*lines, disk(run)]
 
 

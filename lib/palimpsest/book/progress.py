@@ -35,7 +35,8 @@ def say_progress(run: Run, cores: int) -> str:
     if None in each:
         return f"progress: {done} of {done + len(each)} models are done; the time left is known once there is one of each kind"
     hours = sum(STARTING + seconds for seconds in each) / max(1, min(cores, len(each))) / 3600
-    left = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+    minutes = max(1, round(60 * hours))
+    left = f"{hours:.1f} hours" if hours >= 1 else f"{minutes} minute{'s' * (minutes > 1)}"
     return f"progress: {done} of {done + len(each)} models are done" + (f"; {left} left" if each else "")
 
 

@@ -96,7 +96,10 @@ def show_foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame | Non
 
 
 def _estimate(row) -> str:
-    value, low, high = (amount(row.measure, v, False) for v in (row.estimate, row.low, row.high))
+    most = (
+        1 if "points" in PHRASES[row.measure][1] else np.inf
+    )  # shares differ by no more, whatever t says of few replicates
+    low, high = (amount(row.measure, np.clip(end, -most, most), False) for end in (row.low, row.high))
     value = amount(row.measure, row.estimate)
     return value if pd.isna(row.low) else f"{value} ({low} to {high})"
 

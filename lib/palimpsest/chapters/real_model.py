@@ -66,11 +66,11 @@ def _facts(made: Mapping[str, Any]) -> dict[str, str]:
     records, missing = made["records"], sum(map(len, made["missing"].values()))
     gigabytes = {name: f"{made[f'{name}_bytes'] / 1e9:.1f} GB" for name in ("peak_memory", "disk")}
     return {
-        **{f"{split.replace('_', '-')} records": f"{count:,}" for split, count in records.items()},
+        **{f"records, {split.replace('_', '-')}": f"{count:,}" for split, count in records.items()},
         "replicates": str(made["replicates"]),
         "models made": str(made["models"]),
         "models missing": str(missing),
-        "hours of a core": f"{made['core_seconds'] / 3600:.1f}",
+        "hours of a core": f"{made['core_seconds'] / 3600:.2f}",
         "begun": (made["began"] or "")[:16].replace("T", " "),
         "ended": (made["ended"] or "")[:16].replace("T", " "),
         "most memory of a stage": gigabytes["peak_memory"],
@@ -87,8 +87,8 @@ def say_made(made: Mapping[str, Any]) -> list[str]:
     lines = [f"- *{made['title']}*: the teacher began from `{made['start']}`. {' '.join(made['notes'])}"]
     lines[0] += "" if made["tuned"] else " Learning rates are those of the study file, **not tuned**."
     for part, names in made["missing"].items():
-        where = part if part == "first replicate" else f"`{part}`"
-        lines.append(f"- Missing from *{made['title']}* in the {where}: {', '.join(f'`{name}`' for name in names)}.")
+        where = f"the {part}" if part == "first replicate" else f"`{part}`"
+        lines.append(f"- Missing in {where} of *{made['title']}*: {', '.join(f'`{name}`' for name in names)}.")
     return lines if made["missing"] else [*lines, f"- Nothing that *{made['title']}* asks for is missing."]
 
 
@@ -167,7 +167,7 @@ def show_epochs(trajectories: pd.DataFrame) -> pd.DataFrame | None:
     rows = by_epoch(trajectories)
     if rows.empty:
         return None
-    shown = {"model": rows["label"], "epoch": rows["epoch"].map("{:g}".format)}
+    shown = {"model": rows["label"], "epoch": rows["epoch"].map("{:.2g}".format)}
     shown["validation loss"] = rows["loss"].map("{:.2f}".format)
     for name, title in DOSES.items():
         shown[f"recited, {title}"] = [f"{100 * share:.1f} %" if pd.notna(share) else "" for share in rows[name]]

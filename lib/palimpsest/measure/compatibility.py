@@ -44,7 +44,8 @@ def check_models(study: Study) -> list[str]:
             config = load_config(start.path, start.trust_remote_code, start.revision)
             tokenizer = load_tokenizer(start.path, start.trust_remote_code, start.revision)
         except CannotLoadError as error:
-            (faults if locate(start.path).exists() else notes).append(f"{who} could not be checked: {error}")
+            here = locate(start.path).exists() or start.path.startswith("package:")
+            (faults if here else notes).append(f"{who} could not be checked: {error}")
             continue
         except InputError as error:
             faults.append(f"{who}: {error}")

@@ -216,6 +216,16 @@ def parameter_count(model: PreTrainedModel) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def count_parameters(config: PreTrainedConfig) -> int:
+    """Parameters of a model of this configuration, without making it.
+
+    Raises:
+        ValueError: its code is its own, so that only loading it would tell.
+    """
+    with torch.device("meta"):
+        return parameter_count(AutoModelForCausalLM.from_config(config))
+
+
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE: any text can be written, and losing no byte keeps verbatim verbatim."""
     from tokenizers import ByteLevelBPETokenizer
