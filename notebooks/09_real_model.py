@@ -93,7 +93,7 @@ read_out(real_model.show_epochs(real.trajectories), *told)
 # First the end of training, where methods also differ in how much they learned. Shares are of all replicates together, with 95 %
 # intervals over records.
 
-# %% tags=["csv:smollm2/rates"] mystnb={"figure": {"caption": "What each student recites at the end, in the first replicate; bars are 95 % intervals. Circles: once; squares: repeated; hollow: never read. Dotted: the teacher.", "name": "fig-real-rates"}}
+# %% tags=["csv:smollm2/rates"] mystnb={"figure": {"caption": "What each student recites at the end, in the first replicate; bars are 95 % intervals. Circles: once; squares: repeated; hollow: never read; dotted: the teacher.", "name": "fig-real-rates"}}
 memorization.plot_rates(real.rates, target)
 
 # %% tags=["csv:smollm2/by_dose", "csv:smollm2/trajectories"]

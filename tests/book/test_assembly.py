@@ -254,3 +254,20 @@ def test_the_library_pages_name_every_module():
             assert section in page.read_text()
             modules.remove(name)
     assert modules == set()
+
+
+def test_a_page_offers_the_published_table_of_the_study_that_a_cell_names(run, assemble, tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly.published, "PLACE", str(tmp_path / "published"))
+    (tmp_path / "published" / "other").mkdir(parents=True)
+    (tmp_path / "published" / "other" / "rates.csv").write_text("of other")
+    shown = [nbformat.v4.new_output("display_data", data={"text/plain": "a table"})]
+    tags = ["csv:other/rates", "csv:other/claims", f"csv:{run.study.name}/excess"]  # no claims are published
+    cell = nbformat.v4.new_code_cell("show()", metadata={"tags": tags}, outputs=shown)
+    text = nbformat.v4.new_markdown_cell("(sec-real)=\n# Real")
+    monkeypatch.setattr(assembly.published, "load_tables", lambda own: assembly.published.Tables(own.tables))
+    nbformat.write(nbformat.v4.new_notebook(cells=[text, cell]), run.path / "notebooks" / "09_real_model.ipynb")
+    assemble()
+    nb = nbformat.read(tmp_path / "out" / "notebooks" / "09_real_model.ipynb", as_version=4)
+    numbers = "Numbers: [other-rates.csv](../tables/other-rates.csv), [excess.csv](../tables/excess.csv)"
+    assert [c.source for c in nb.cells if c.source.startswith("Numbers")] == [numbers]
+    assert (tmp_path / "out" / "tables" / "other-rates.csv").read_text() == "of other"

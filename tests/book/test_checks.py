@@ -83,7 +83,9 @@ def test_too_little_memory_is_said_before_anything_starts(tmp_path, monkeypatch)
     assert 16 * 1.2e9 < each < 16 * 1.4e9 + GB
     machine(monkeypatch, tmp_path, memory=int(1.5 * each))
     checks.check_capacity(run, 1)
-    with pytest.raises(InputError, match=r"20.0 GB of memory .* one stage and 39.9 GB for 2 at once; found 29.9 GB free.*CORES=1"):
+    with pytest.raises(
+        InputError, match=r"20.0 GB of memory .* one stage and 39.9 GB for 2 at once; found 29.9 GB free.*CORES=1"
+    ):
         checks.check_capacity(run, 2)
     machine(monkeypatch, tmp_path, memory=2 * GB)
     with pytest.raises(

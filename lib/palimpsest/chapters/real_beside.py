@@ -128,34 +128,31 @@ def say_foretold(small: pd.DataFrame, real: pd.DataFrame) -> list[str]:
 def show_beside_paper(natural: pd.DataFrame, letters: pd.DataFrame) -> pd.DataFrame | None:
     """The paper's Table 1 beside the same methods here, the first window from the prompt, of text that stands once: a row per method;
     None where neither study is there."""
-    here = {"Dolly, here": natural, "letters, here": letters}
-    here = {name: arm_rates(rates, "window") for name, rates in here.items() if len(rates)}
+    here = {name: rates for name, rates in (("Dolly, here", natural), ("letters, here", letters)) if len(rates)}
     if not here:
         return None
-    teachers = {"Dolly, here": natural, "letters, here": letters}
-    methods = [
-        *PAPER.index,
-        *dict.fromkeys(m for rows in here.values() for m in rows["method"] if m not in PAPER.index),
-    ]
-    paper = {f"paper, {size}": [_paper(size, method) for method in methods] for size in PAPER.columns[1:]}
-    shown = pd.DataFrame(paper, index=[LABELS[method] for method in methods])
-    for name, rows in here.items():
-        largest = rows.drop_duplicates("method").set_index("method")
-        shown[name] = [rate_text(largest.loc[m]) if m in largest.index else "" for m in methods]
-        teacher = _teacher(teachers[name])
-        shown.loc["teacher", name] = rate_text(teacher) if teacher is not None else ""
-    shown.loc["teacher", "paper, 760M"] = f"{100 * PAPER.iloc[0, 0]:.1f} % (1.5B)"
-    return shown.fillna("").rename_axis("method")
+    ours = {name: _windows(rates) for name, rates in here.items()}
+    methods = dict.fromkeys([*PAPER.index, *(m for found in ours.values() for m in found if m != "teacher")])
+    rows = {}
+    for method in methods:
+        rows[LABELS[method]] = {f"paper, {size}": _paper(size, method) for size in PAPER.columns[1:]}
+        rows[LABELS[method]] |= {name: found.get(method, "") for name, found in ours.items()}
+    rows["teacher"] = {f"paper, {PAPER.columns[1]}": f"{100 * PAPER.iloc[0, 0]:.1f} % (1.5B)"}
+    rows["teacher"] |= {name: found.get("teacher", "") for name, found in ours.items()}
+    return pd.DataFrame(rows).T.fillna("").rename_axis("method")
+
+
+def _windows(rates: pd.DataFrame) -> dict[str, str]:
+    """The rates of the window, of members that stand once, as text: of the teacher, and of each method at the size named first."""
+    asked = rates[(rates["target"] == "window") & (rates["split"] == "member") & (rates["role"] != "base")]
+    asked = asked.assign(method=asked["method"].where(asked["role"] != "teacher", "teacher"))
+    first = over_seeds(asked, ["size", "method"]).drop_duplicates("method")
+    return {row["method"]: rate_text(row) for _, row in first.iterrows()}
 
 
 def _paper(size: str, method: str) -> str:
     known = method in PAPER.index and pd.notna(PAPER.loc[method, size])
     return f"{100 * PAPER.loc[method, size]:.1f} %" if known else ""
-
-
-def _teacher(rates: pd.DataFrame) -> pd.Series | None:
-    rows = rates[(rates["role"] == "teacher") & (rates["target"] == "window") & (rates["split"] == "member")]
-    return None if rows.empty else rows.iloc[0]
 
 
 def say_beside_paper(natural: pd.DataFrame) -> list[str]:
@@ -166,7 +163,7 @@ def say_beside_paper(natural: pd.DataFrame) -> list[str]:
     base, smallest = rows[rows["method"] == "sft"].iloc[0], 100 * PAPER.loc["sft"].iloc[-1]
     return [
         f"On Dolly the fine-tuned student recites {rate_text(base)} of {base['total']:.0f} members that stand once; the paper's smallest "
-        f"{smallest:.1f} %. The paper trains for more epochs on other models, so the two are not the same question."
+        f"{smallest:.1f} %. Its models and the number of its records are others, so the two are not the same question."
     ]
 
 
@@ -194,8 +191,9 @@ def say_next_window(rates: pd.DataFrame) -> list[str]:
             continue
         first = teacher.iloc[0]
         line = f"- Of {first['total']:.0f} {name}, the teacher recites the next 50 tokens in {rate_text(first)}"
-        ends = (students.loc[students["rate"].agg(end)] for end in ("idxmin", "idxmax"))
-        told = " to ".join(f"{rate_text(row)} ({LABELS[row['method']]})" for row in ends)
+        least, most = (students.loc[students["rate"].agg(end)] for end in ("idxmin", "idxmax"))
+        told = " to ".join(f"{rate_text(row)} ({LABELS[row['method']]})" for row in (least, most))
+        told = told if least["rate"] < most["rate"] else f"{rate_text(least)} by every method"
         lines.append(f"{line}; students in {told}.")
     others = rows[rows["split"] == "non_member"].sort_values("rate")
     if lines and len(others):

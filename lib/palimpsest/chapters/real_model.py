@@ -59,7 +59,7 @@ def if_made(made: Mapping[str, Any], name: str, lines: Sequence[str]) -> list[st
 def show_made(*made: Mapping[str, Any]) -> pd.DataFrame | None:
     """What was run, and what it took: a column per study that is there; None of none."""
     there = {one["title"]: _facts(one) for one in made if one}
-    return pd.DataFrame(there).rename_axis("what") if there else None
+    return pd.DataFrame(there).fillna("none").rename_axis("what") if there else None
 
 
 def _facts(made: Mapping[str, Any]) -> dict[str, str]:
@@ -287,5 +287,10 @@ def say_ends(by_dose: pd.DataFrame, unit: str) -> list[str]:
         told = " to ".join(
             f"{rate_text(row)} of {row['total']:.0f} ({LABELS[row['method']]})" for row in (least, most)
         )
-        lines.append(f"- **{size}**: of repeated {unit}, at the end, from {told}.")
+        told = (
+            f"from {told}"
+            if least["rate"] < most["rate"]
+            else f"{rate_text(least)} of {least['total']:.0f} by every method"
+        )
+        lines.append(f"- **{size}**: of repeated {unit}, at the end, {told}.")
     return lines
