@@ -10,7 +10,7 @@
 # (sec-real)=
 # # A real language model
 #
-# Every other number of this book comes from models of under a million parameters, trained from nothing on letters that a program wrote.
+# The models behind this book's claims have under a million parameters and were trained from nothing on letters that a program wrote.
 # Does any of it hold for a language model that people use? Here the same questions are put to SmolLM2-135M-Instruct, once on the
 # invented letters and once on Dolly, questions and answers that people wrote.
 #
@@ -34,7 +34,7 @@ natural_dir: str = "book/published/smollm2-dolly"  # the same on natural text
 # %%
 from palimpsest.book import published
 from palimpsest.chapters import comparisons, inheritance, memorization, real_beside, real_model, transfer
-from palimpsest.chapters.figures import read_out, say, set_theme
+from palimpsest.chapters.figures import read_out, set_theme
 from palimpsest.study import open_run
 
 set_theme()
@@ -102,14 +102,15 @@ read_out(real_model.show_ends(real.by_dose, real.trajectories), *told)
 
 # %% [markdown]
 # Then each method minus plain fine-tuning, at equal quality and at the end, as in [the chapter before](sec-comparisons). The grey bar is
-# what a method differs from itself in another replicate: what does not leave it says nothing.
+# what a method differs from itself in another replicate: what does not leave it says nothing. The table has the differences at equal
+# quality.
 
 # %% tags=["csv:smollm2/claims"] mystnb={"figure": {"caption": "Distilled minus fine-tuned; bars are 95 % intervals over replicates. Filled: at equal quality; hollow: at the end; grey: the null.", "name": "fig-real-claims"}}
 comparisons.plot_claims(real.claims, "distilling")
 
 # %% tags=["csv:smollm2/claims"]
 told = real_model.if_made(made, "smollm2", real_model.say_evidence(real.claims))
-say(*told)
+read_out(comparisons.show_claims(real.claims, "distilling", "equal"), *told)
 
 # %% [markdown]
 # ## What a shallower student inherits
@@ -161,11 +162,11 @@ read_out(real_beside.show_next_window(natural.rates), *told)
 # %% [markdown]
 # ## Limits
 #
-# - One model of one family, of 135 million parameters, with weights that were four-bit numbers. Larger models memorize more.
+# - One model of one family, of 135 million parameters, with weights that were four-bit numbers. Larger ones may memorize more.
 # - Its own training text is not known to us; Dolly may be part of it. The rates of non-members and of models before fine-tuning show
 #   what that could be worth.
 # - Students are cut from the teacher's own base. A student of another origin shares less with its teacher.
-# - Learning rates are the same for all methods and not tuned. A method may owe its place to that.
+# - Learning rates are not tuned: one for the teacher, one for all students, a third for adapters. A method may owe its place to that.
 # - A few epochs over a few dozen records: intervals are wide, and fewer than five replicates decide nothing.
 
 # %% [markdown] tags=["remove-cell"]

@@ -128,7 +128,7 @@ def plot_healing(healing: pd.DataFrame) -> plt.Figure | None:
         for _, part in healing[healing["size"] == size].groupby("replicate"):
             ax.plot(part["state"].map(STATES.index), part["test_loss"], "o-", color="#444444", ms=5, lw=1, alpha=0.8)
         ax.set_xticks(range(len(STATES)), STATES)
-        ax.set(title=f"student: {size}", xlim=(-0.3, 2.3), ylim=(0, None))
+        ax.set(title=f"student: {size}", xlim=(-0.3, 2.3), ylim=(0, 1.08 * healing["test_loss"].max()))
     axes[0, 0].set_ylabel("test loss, nats per token")
     plt.close(figure)
     return figure
@@ -283,14 +283,11 @@ def say_ends(by_dose: pd.DataFrame, unit: str) -> list[str]:
     found, lines = counted_doses(by_dose, "end"), []
     found = found[(found["size"] != "teacher") & (found["dose"] == "repeated")]
     for size, part in found.groupby("size", sort=False):
-        least, most = (part.loc[part["rate"].agg(end)] for end in ("idxmin", "idxmax"))
-        told = " to ".join(
-            f"{rate_text(row)} of {row['total']:.0f} ({LABELS[row['method']]})" for row in (least, most)
-        )
-        told = (
-            f"from {told}"
-            if least["rate"] < most["rate"]
-            else f"{rate_text(least)} of {least['total']:.0f} by every method"
-        )
+        ends = [part.loc[part["rate"].agg(end)] for end in ("idxmin", "idxmax")]
+        if ends[0]["rate"] == ends[1]["rate"]:  # one method, or all alike
+            told = f"{rate_text(ends[0])} of {ends[0]['total']:.0f} ({', '.join(LABELS[m] for m in part['method'])})"
+        else:
+            told = " to ".join(f"{rate_text(row)} of {row['total']:.0f} ({LABELS[row['method']]})" for row in ends)
+            told = f"from {told}"
         lines.append(f"- **{size}**: of repeated {unit}, at the end, {told}.")
     return lines
