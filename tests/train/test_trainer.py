@@ -2,6 +2,9 @@
 
 import gc
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -603,3 +606,29 @@ def test_one_record_too_big_for_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "summed_loss", full)
     with pytest.raises(InputError, match="1 records of up to .* do not fit in memory. Use more accumulation"):
         trainer_for("sft", tmp_path).train()
+
+
+BATCHES_OF_ALL_LENGTHS = """
+import palimpsest, random, torch
+torch.set_num_threads(1)
+resident = lambda: next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmRSS"))
+weights = [torch.nn.Parameter(torch.randn(out, into)) for out, into in ((512, 256), (256, 512), (384, 256), (256, 384))]
+random.seed(0)
+for step in range(200):
+    states = torch.randn(random.randint(100, 900), 256)
+    with torch.autocast("cpu", torch.bfloat16):
+        for weight in weights:
+            states = torch.nn.functional.linear(states, weight)
+    states.float().mean().backward()
+    if step in (99, 199):
+        print(resident())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the resident set is read from Linux's /proc")
+def test_memory_does_not_grow_with_every_new_length_of_a_batch():
+    found = subprocess.run(
+        [sys.executable, "-c", BATCHES_OF_ALL_LENGTHS], capture_output=True, text=True, check=True
+    ).stdout.split()
+    early, late = map(float, found)
+    assert late - early < 60  # MB; each of the hundred steps between them left about three

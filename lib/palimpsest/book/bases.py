@@ -135,6 +135,7 @@ def _cut(run: Run, keep: int, tokenizer, folder: Path) -> tuple[Any, dict]:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return model, facts
+    del whole  # in fp32, as it was measured; what teaches may be half as large
     teacher, _ = load_trained(run, "base-teacher", dtype=study.heal.precision)
     facts |= _learn_public(run, model, tokenizer, study.heal, folder, teacher)
     return model, facts | {"test_loss_healed": _loss(model, test), "healed_by": HEALED_BY}
