@@ -1,27 +1,49 @@
-"""A Sphinx extension that makes the book's pages light: scripts that a page doesn't need are taken out once it is built.
+"""A Sphinx extension that makes the book's pages light, and readable by a program that reads them aloud, once they are built.
 
-Every page of the theme loads its icons a second time, as a script of 1.5 MB beside the font that it has them in, and 1.2 MB of
-mathematics whether there is any on it or not.
+Left to itself, every page of the theme loads its icons twice (a font, and a script of 1.5 MB), 1.2 MB of mathematics, the index of
+the search and the looks of cards and tabs, whether there is any of these on it or not.
 """
 
 import re
 from pathlib import Path
 
-ICONS = re.compile(
-    r'<script[^>]*src="[^"]*/fontawesome\.js[^"]*"[^>]*></script>\s*|<link[^>]*href="[^"]*/fontawesome\.js[^"]*"[^>]*/?>\s*'
-)
-MATHEMATICS = re.compile(r'<script[^>]*src="[^"]*/mathjax/[^"]*"[^>]*></script>\s*')
-HAS_SOME = re.compile(r'class="[^"]*\bmath\b')
+NEEDED_BY = {  # file of a script or a style sheet -> what stands on a page that needs it; None: no page does
+    r"fontawesome\.js": None,
+    r"mathjax/": r'class="[^"]*\bmath\b',
+    r"(?:searchtools|language_data|searchindex)\.js": r'id="search-results"',
+    r"(?:sphinx-design\.min\.css|design-tabs\.js)": r'class="[^"]*\bsd-',
+}
+LOADS = r'<(?:script|link)\b[^>]*\b(?:src|href)="(?:[^"]*/)?{}[^"]*"[^>]*>(?:</script>)?\s*'
+ICON = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')  # as the theme's sheet has two thousand of them
+# A signature over several lines: Sphinx writes a list of definitions that has no terms, which axe-core calls a serious fault.
+LINES = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")
 
 
 def lighten(folder: Path) -> None:
-    """Take the script of icons out of every HTML page in `folder`, and MathJax out of those without mathematics."""
+    """Take out of every HTML page in `folder` what it loads and doesn't need, and out of the theme's sheet the icons of no page."""
+    written = []
     for path in folder.rglob("*.html"):
-        before = text = path.read_text(encoding="utf-8")
-        text = ICONS.sub("", text)
-        text = text if HAS_SOME.search(text) else MATHEMATICS.sub("", text)
+        before = path.read_text(encoding="utf-8")
+        text = LINES.sub(_lines, before)
+        for file, sign in NEEDED_BY.items():
+            if sign is None or not re.search(sign, text):
+                text = re.sub(LOADS.format(file), "", text)
         if text != before:
             path.write_text(text, encoding="utf-8")
+        written.append(text)
+    written += [path.read_text(encoding="utf-8") for path in folder.rglob("*.js")]
+    icons = {name for text in written for name in re.findall(r"\bfa-[\w-]+", text)}
+    for path in folder.rglob("pydata-sphinx-theme.css"):
+        sheet = path.read_text(encoding="utf-8")
+        path.write_text(ICON.sub(lambda rule: _if_used(rule[0], icons), sheet), encoding="utf-8")
+
+
+def _lines(found: re.Match) -> str:
+    return '<span class="sig-lines">\n' + found[1].replace("<dd>", "<span>").replace("</dd>", "</span>") + "</span>"
+
+
+def _if_used(rule: str, icons: set[str]) -> str:
+    return rule if icons.intersection(re.findall(r"\.(fa-[\w-]+)", rule)) else ""
 
 
 def setup(app) -> dict[str, bool]:
