@@ -1,4 +1,5 @@
-// Pieces of a page that can be played with (lib/palimpsest/chapters/closely.py). Each is complete without this script.
+// Pieces of a page that can be played with (lib/palimpsest/chapters/closely.py). Each is complete without this script. What searches
+// and sorts records stands in lib/palimpsest/data/records.js, for audits have such a table too.
 document.addEventListener("DOMContentLoaded", () => {
   const all = (root, what) => [...root.querySelectorAll(what)];
   all(document, "summary").forEach((fold) => fold.textContent.trim() || fold.setAttribute("aria-label", "pages below this one"));
@@ -25,30 +26,6 @@ document.addEventListener("DOMContentLoaded", () => {
         const share = bar.dataset.values.split(",")[slider.value];
         bar.querySelector("b").style.width = `${100 * share}%`;
         bar.querySelector("output").textContent = share === "" ? "too few" : `${Math.round(100 * share)}%`;
-      });
-    });
-  });
-
-  all(document, ".records").forEach((box) => {
-    const body = box.querySelector("tbody"), rows = [...body.rows];
-    const search = box.querySelector("input"), found = box.querySelector(".found");
-    search.addEventListener("input", () => {
-      const words = search.value.toLowerCase().split(/\s+/);
-      rows.forEach((row) => (row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word))));
-      found.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
-    });
-    all(box, "th").forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = head.textContent;
-      head.replaceChildren(button);
-      button.addEventListener("click", () => {
-        const up = head.getAttribute("aria-sort") === "descending";
-        all(box, "th").forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", up ? "ascending" : "descending");
-        const value = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent;
-        const compare = (a, b) => (isNaN(a) || isNaN(b) ? String(a).localeCompare(b) : a - b);
-        body.append(...[...rows].sort((a, b) => (up ? 1 : -1) * compare(value(a), value(b))));
       });
     });
   });

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tags import Tags
 
-from palimpsest.data.markup import table_as_html
+from palimpsest.data.markup import MOST, SCRIPT, records_as_html, table_as_html
 
 
 def test_intervals_are_set_apart_and_text_is_inert():
@@ -42,3 +42,18 @@ def test_no_cell_or_heading_of_a_table_is_markup(heading, text):
     parser = Tags()
     parser.feed(table_as_html(pd.DataFrame({heading: [f"<b>{text}"]}).set_index(heading)))
     assert parser.seen == ["div", "table", "thead", "tr", "th", "tbody", "tr", "th"]
+
+
+def test_records_carry_the_numbers_they_are_sorted_by_and_a_page_lists_no_more_than_it_can_bear():
+    samples = [3.0, 1_234_567.0, float("inf"), float("nan")]
+    frame = pd.DataFrame(
+        {"row": ["1", "2", "3", "4"], "samples": ["3", "1.23 million", "never", "never"], "record": "7 <b>"}
+    )
+    html = records_as_html(frame, {"samples": samples}, 4)
+    assert '<td data-v="3">3</td><td class="words">7 &lt;b&gt;</td>' in html and 'data-v="1.23457e+06"' in html
+    assert html.count('<td data-v="Infinity">never</td>') == 2 and "most at risk of" not in html
+    assert '<p class="play" hidden>' in html and 'class="dataframe sortable"' in html and "<script" not in html
+    many = pd.DataFrame({"row": [str(i) for i in range(MOST + 1)]})
+    html = records_as_html(many, {"row": range(MOST + 1)}, 1_000_000)
+    assert html.count("<tr>") == MOST + 1 and "<p>The 500 most at risk of 1,000,000.</p>" in html
+    assert "$" not in SCRIPT.read_text()  # the report is a template

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from palimpsest.audit.signoff import CHANCES
-from palimpsest.data.markup import table_as_html
+from palimpsest.data.markup import records_as_html, table_as_html
 from palimpsest.data.masking import escape
 from palimpsest.measure.membership_inference import LABELS
 from palimpsest.measure.statistics import interval, say_copies, say_samples
@@ -37,7 +37,7 @@ def risk_section(summary: Mapping[str, Any]) -> str:
     if not (other or any(role in summary["others"] for role in CHANCES)):
         words += "There is no chance level beside it: give <code>--non-members</code> or <code>--reference</code>. "
     words += "<code>row</code> is the record's place in its file.</p>"
-    parts = [words, in_frame(show_records_at_risk(summary))]
+    parts = [words, show_records_at_risk(summary)]
     if summary["persons_at_risk"]:
         column = escape(summary["settings"]["group_by"])
         parts.append(
@@ -68,23 +68,19 @@ def in_frame(table: pd.DataFrame) -> str:
     return table_as_html(table.set_index(table.columns[0]) if len(table) else table)
 
 
-def show_records_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """One row per record most at risk."""
-    rows = []
-    for row in summary["most_at_risk"]:
-        beside = {
-            f"samples, {name}": say_samples(row[f"{role}_samples_needed"]) for role, name in _beside(summary).items()
-        }
-        rows.append(
-            {
-                "row": row["row"],
-                "samples": say_samples(row["samples_needed"]),
-                **beside,
-                "record": f"{row['text']}: {row['length']} tokens, {say_copies(row['copies'])}"
-                + (", recited" if row["recited"] else ""),
-            }
-        )
-    return pd.DataFrame(rows)
+def show_records_at_risk(summary: Mapping[str, Any]) -> str:
+    """The records most at risk, which a reader can search and sort, as HTML."""
+    rows = pd.DataFrame(summary["most_at_risk"])
+    samples = {"samples": rows["samples_needed"].astype(float)}
+    for role, name in _beside(summary).items():
+        samples[f"samples, {name}"] = rows[f"{role}_samples_needed"].astype(float)
+    said = [
+        f"{row.text}: {row.length} tokens, {say_copies(row.copies)}" + (", recited" if row.recited else "")
+        for row in rows.itertuples()
+    ]
+    shown = pd.DataFrame({"row": rows["row"].astype(str)})
+    shown = shown.assign(**{name: needed.map(say_samples) for name, needed in samples.items()}, record=said)
+    return records_as_html(shown, {"row": rows["row"], **samples}, summary["data"]["members"]["records"])
 
 
 def _beside(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """An audit's report: tables, figures and words of one audit's files, put into the page `report.html` that stands beside this."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from palimpsest.audit import first_page
 from palimpsest.audit.drawings import LOOK, STYLES, plot_by_prefix, plot_distributions, plot_roc
 from palimpsest.audit.layout import facts_of_tokens
+from palimpsest.data.markup import SCRIPT
 from palimpsest.data.masking import escape
 from palimpsest.errors import InputError
 from palimpsest.measure.membership_inference import LABELS
@@ -31,7 +33,8 @@ ALTS = (
 def report(folder: str | Path) -> Path:
     """Write `report.html` and `figures/` beside the `summary.json` and `records.parquet` of an audit in `folder`.
 
-    The page loads nothing from elsewhere and runs no script; its policy forbids both.
+    The page loads nothing from elsewhere and runs one script, which searches and sorts its records; its policy forbids any other,
+    and knows this one by its hash.
 
     Raises:
         InputError: no audit there.
@@ -93,6 +96,9 @@ def report(folder: str | Path) -> Path:
                 "attacks": first_page.in_frame(show_attacks(summary)),
                 "roc_figure": figure("roc", ALTS[2], plot_roc(path)),
             }
+    script = SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts |= {"script": script, "script_source": f"'sha256-{digest}'"}
     page = folder / "report.unfinished"
     page.write_text(Template(PAGE.read_text(encoding="utf-8")).substitute(parts), encoding="utf-8")
     return page.replace(folder / "report.html")

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palimpsest.audit.records import Records, best_log_probability, column, no_end
+from palimpsest.data.markup import MOST
 from palimpsest.data.masking import mask
 from palimpsest.errors import InputError
 from palimpsest.measure import extraction
@@ -18,7 +19,8 @@ from palimpsest.measure.near_verbatim import NEAR
 from palimpsest.measure.score_file import pick
 from palimpsest.measure.statistics import clopper_pearson, say_samples
 
-SHOWN = 10  # records, and persons, listed as most at risk
+SHOWN = 10  # persons listed as most at risk
+LENGTH = 200  # characters of a record's text that are listed, where text is shown
 CHANCES = {
     "reference": "the reference",
     "baseline": "the baseline",
@@ -45,11 +47,11 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     Returns:
         `id`, `row`, `copies`, `length` (tokens), `recited` (greedily, from the prompt alone), `extraction_strength`,
         `longest_span`, `samples_needed` (of which at least one is expected to give it, p = 0.5, under the decoding rule that
-        gives it most easily), `<role>_samples_needed` of the other models, and `text`, masked unless text is shown.
+        gives it most easily), `<role>_samples_needed` of the other models, and `text`, masked unless text is shown. At most `MOST`.
     """
     settings, measured = summary["settings"], summary["data"]["members"]["measured"]
     likely = best_log_probability(path, "members").astype(float)
-    places = (-likely.fillna(-np.inf)).to_numpy().argsort(kind="stable")[:SHOWN]
+    places = (-likely.fillna(-np.inf)).to_numpy().argsort(kind="stable")[:MOST]
     there = np.sort(places)  # members come first in the file, so a member's place is its place there
     texts = pick(members.path, there, [measured])[measured]
     shown = {"recited": f"verbatim_{min(settings['prefix_lengths'])}"}
@@ -59,7 +61,7 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     for model in ("model", *summary["others"]):
         name = "samples_needed" if model == "model" else f"{model}_samples_needed"
         listed[name] = samples_expected(best_log_probability(path, "members", model).iloc[there]).to_numpy()
-    listed["text"] = texts if settings["show_secrets"] else texts.map(mask)
+    listed["text"] = texts.str[:LENGTH] if settings["show_secrets"] else texts.map(mask)
     return listed.set_axis(there).loc[places].to_dict("records")
 
 

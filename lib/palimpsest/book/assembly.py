@@ -15,7 +15,7 @@ import yaml
 from palimpsest.book import published
 from palimpsest.book.made import facts_listed
 from palimpsest.chapters.drawing import UNNAMED
-from palimpsest.data.markup import markdown_table
+from palimpsest.data.markup import SCRIPT, markdown_table
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.tables import COLUMNS, TABLES
@@ -42,6 +42,7 @@ def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
     """
     shutil.rmtree(out_dir, ignore_errors=True)
     shutil.copytree(book_dir, out_dir, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
+    shutil.copy(SCRIPT, out_dir / "_static")
     for name in ("notebooks", "runs", "tables"):
         (out_dir / name).mkdir(exist_ok=True)
     for path in sorted((run.path / "notebooks").glob("*.ipynb")):

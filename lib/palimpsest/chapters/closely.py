@@ -11,6 +11,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from palimpsest.chapters.figures import COLORS, LABELS
+from palimpsest.data.markup import records_as_html
 from palimpsest.data.masking import BLOCK, escape, mask
 from palimpsest.data.splits import load_records
 from palimpsest.measure import extraction
@@ -193,27 +194,19 @@ def show_by_prefix(by_prefix: pd.DataFrame, at: int = 10) -> HTML:
 
 
 def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
-    """Every record that was trained on, the most at risk first; with script it can be searched and sorted."""
-    heads = ("record", "read by", f"teacher, {unit}", f"fine-tuned, {unit}", "students", "samples")
-    columns = ("text", "copies", "teacher", "baseline", "students", "samples")
-    body = []
-    for row in at_risk.itertuples():
-        cells = []
-        for column in columns:
-            value = getattr(row, column)
-            text = say_samples(value) if column == "samples" else str(value)
-            if column == "copies":
-                text = f"{READERS[row.split]}, {say_copies(value)}"
-            number = "" if isinstance(value, str) else f' data-v="{value:.4g}"'
-            words = ' class="words"' * (column in ("text", "copies"))
-            cells.append(f"<td{number}{words}>{escape(text)}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    control = '<p class="play" hidden><label>search <input type="search" aria-label="search the records"></label> <span class="found" role="status"></span></p>'
-    table = f'<table class="dataframe sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-    return HTML(
-        f'<div class="records">{control}<div class="table-frame tall many" role="region" tabindex="0" aria-label="records, most at risk first">{table}</div></div>'
-    )
+    """The records that were trained on, the most at risk first; with script they can be searched and sorted."""
+    heads = {"teacher": f"teacher, {unit}", "baseline": f"fine-tuned, {unit}", "students": "students"}
+    readers = [f"{READERS[row.split]}, {say_copies(row.copies)}" for row in at_risk.itertuples()]
+    shown = pd.DataFrame({"record": at_risk["text"], "read by": readers})
+    for column, head in heads.items():
+        shown[head] = at_risk[column].astype(str)
+    shown["samples"] = at_risk["samples"].map(say_samples)
+    values = {
+        "read by": at_risk["copies"],
+        **{head: at_risk[c] for c, head in heads.items()},
+        "samples": at_risk["samples"],
+    }
+    return HTML(records_as_html(shown, values, len(at_risk)))
 
 
 def show_sets(at_risk: pd.DataFrame) -> HTML:

@@ -1,7 +1,9 @@
 """A table as HTML or Markdown, for the book's pages and an audit's report: its texts inert, its intervals lighter, in a frame of its own."""
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,21 +13,52 @@ from palimpsest.data.masking import escape
 INTERVAL = re.compile(r"^([^(]*\d[^(]*?) (\([^)]*\d to [^)]*\)(?:, n = \d+)?)")
 NUMBERS = "0123456789+-−"  # what a number begins with
 MANY = 4  # columns from which intervals stand below their numbers on every screen
+MOST = 500  # records that a page lists
+SCRIPT = Path(__file__).with_name("records.js")
+SEARCH = (
+    '<p class="play" hidden><label>search <input type="search" aria-label="search the records"></label> '
+    '<span class="found" role="status"></span></p>'
+)
 
 
 def table_as_html(frame: pd.DataFrame) -> str:
     """A table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still too
     wide is scrolled within its own frame, by keyboard as well. Numbers are set flush right, words flush left and may break."""
-    rows = frame.reset_index() if any(frame.index.names) else frame.reset_index(names="")
+    return _in_frame(frame.reset_index() if any(frame.index.names) else frame.reset_index(names=""))
+
+
+def records_as_html(frame: pd.DataFrame, values: Mapping[str, Iterable[float]], total: int) -> str:
+    """A table of records, the most at risk first, that `records.js` makes searchable and sortable; without script it is the same, still.
+
+    Args:
+        frame: a row per record as text, its first column naming the row. At most `MOST` rows are shown, so that a page stays light.
+        values: column -> the numbers behind its texts, by which it is sorted; other columns are sorted by their text.
+        total: how many records there are, whether in the frame or not.
+    """
+    some = frame.head(MOST)
+    keys = {name: [_key(v) for v in list(numbers)[: len(some)]] for name, numbers in values.items()}
+    said = f"<p>The {MOST:,} most at risk of {total:,}.</p>" if total > len(some) else ""
+    return f'<div class="records">{SEARCH}{said}{_in_frame(some, "records, most at risk first", keys)}</div>'
+
+
+def _in_frame(rows: pd.DataFrame, label: str = "table", keys: Mapping[str, list[str]] | None = None) -> str:
+    """Every column of a table, in a frame that can be scrolled. With `keys` (column -> what each row is sorted by) it is a long one."""
     heads = rows.columns if rows.columns.nlevels == 1 else [": ".join(filter(None, map(str, c))) for c in rows.columns]
     texts = _texts(rows)
     words = [not any(map(_is_number, column)) for column in zip(*texts, strict=True)] or [False] * len(heads)
+    if keys is not None:  # a text may begin with a number and is none
+        words = [is_words or name not in keys for is_words, name in zip(words, heads, strict=True)]
     kinds = [' class="words"' if is_words else "" for is_words in words]
     head = "".join(f'<th scope="col"{kind}>{escape(str(name))}</th>' for name, kind in zip(heads, kinds, strict=True))
-    body = "".join(f"<tr>{''.join(map(_cell, range(len(row)), row))}</tr>" for row in texts)
-    wide = " many" if len(heads) > MANY else ""
-    table = f'<table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="table-frame{wide}" role="region" tabindex="0" aria-label="table">{table}</div>'
+    if keys is None:
+        cells = [[_cell(i, text, not _is_number(text)) for i, text in enumerate(row)] for row in texts]
+    else:  # in a column of numbers "never" stands where the numbers do
+        sort = [keys.get(name, [""] * len(rows)) for name in heads]
+        cells = [[_cell(i, text, words[i], sort[i][at]) for i, text in enumerate(row)] for at, row in enumerate(texts)]
+    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+    frame = "table-frame" + " many" * (len(heads) > MANY) + " tall" * (keys is not None)
+    table = f'<table class="dataframe{" sortable" * (keys is not None)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="{frame}" role="region" tabindex="0" aria-label="{label}">{table}</div>'
 
 
 def _texts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -37,11 +70,16 @@ def _texts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return list(shown.itertuples(index=False, name=None))
 
 
-def _cell(column: int, text: str) -> str:
+def _key(number: float) -> str:
+    """What a cell is sorted by, as the attribute of its markup; what is missing or without end comes last."""
+    return f' data-v="{number:g}"' if math.isfinite(number) else ' data-v="Infinity"'
+
+
+def _cell(column: int, text: str, words: bool, key: str = "") -> str:
     shown = INTERVAL.sub(r"\1 <small>\2</small>", escape(text).replace(" %", "\u00a0%"))
     if column == 0:
-        return f'<th scope="row">{shown}</th>'
-    return f"<td>{shown}</td>" if _is_number(text) else f'<td class="words">{shown}</td>'
+        return f'<th scope="row"{key}>{shown}</th>'
+    return f'<td{key} class="words">{shown}</td>' if words else f"<td{key}>{shown}</td>"
 
 
 def _is_number(text: str) -> bool:
