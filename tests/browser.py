@@ -85,13 +85,39 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def browser_page() -> Iterator[Page]:
+def browser_page(scripts: bool = True) -> Iterator[Page]:
+    """A page in a browser of its own; with `scripts` False, one that runs none."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, java_script_enabled=scripts)
         page.set_default_timeout(120_000)  # a busy machine is not a fault of the book
         yield page
         browser.close()
+
+
+@contextmanager
+def nothing_leaves(page: Page, own: str) -> Iterator[None]:
+    """Fails if the page meanwhile asks for anything that does not begin with `own`, or reports an error of a script."""
+    faults: list[str] = []
+
+    def request(r) -> None:
+        if not r.url.startswith((own, "data:", "blob:")):
+            faults.append(f"asks for {r.url}")
+
+    def error(e) -> None:
+        faults.append(f"script: {e}")
+
+    page.on("request", request)
+    page.on("pageerror", error)
+    yield
+    page.remove_listener("request", request)
+    page.remove_listener("pageerror", error)
+    assert faults == []
+
+
+def first_column(page: Page) -> list[str]:
+    """What names the rows of a page's table of records, those that are shown, in their order."""
+    return page.locator(".records tbody tr:visible th").all_inner_texts()
 
 
 def walk(folder: Path) -> tuple[list[str], list[str]]:

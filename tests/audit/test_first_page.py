@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import browser_page, chromium
+from browser import browser_page, chromium, first_column, nothing_leaves
 
 from palimpsest.audit.first_page import show_tested
 
@@ -34,3 +34,39 @@ def test_only_tables_scroll_sideways(family_audit, width):
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(f"file://{family_audit[0] / 'report.html'}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium")
+def test_records_most_at_risk_can_be_searched_and_sorted_from_the_disk(family_audit):
+    out, summary = family_audit
+    rows = summary["most_at_risk"]
+    inherent = [str(row["row"]) for row in rows]
+    address = f"file://{out / 'report.html'}"
+    with browser_page() as page, nothing_leaves(page, address):
+        page.goto(address)
+        assert first_column(page) == inherent
+        page.get_by_label("search the records").fill("RECITED")
+        recited = [str(row["row"]) for row in rows if row["recited"]]
+        assert first_column(page) == recited and 0 < len(recited) < len(rows)
+        assert page.locator(".found").inner_text() == f"found: {len(recited)} of {len(rows)}"
+        page.get_by_label("search the records").fill("")
+        page.get_by_role("button", name="row", exact=True).click()
+        assert first_column(page) == sorted(inherent, key=int)
+        head = page.locator("th", has=page.get_by_role("button", name="samples", exact=True))
+        head.get_by_role("button").focus()
+        page.keyboard.press("Enter")
+        needed = {str(row["row"]): row["samples_needed"] for row in rows}
+        assert head.get_attribute("aria-sort") == "ascending"
+        assert [needed[name] for name in first_column(page)] == sorted(needed.values())
+        page.keyboard.press("Space")
+        assert head.get_attribute("aria-sort") == "descending" and page.locator("[aria-sort]").count() == 1
+        assert [needed[name] for name in first_column(page)] == sorted(needed.values(), reverse=True)
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium")
+def test_without_script_the_records_stand_there_most_at_risk_first(family_audit):
+    out, summary = family_audit
+    with browser_page(scripts=False) as page:
+        page.goto(f"file://{out / 'report.html'}")
+        assert page.locator(".records .play").is_hidden() and page.locator("th button").count() == 0
+        assert first_column(page) == [str(row["row"]) for row in summary["most_at_risk"]]
