@@ -181,28 +181,36 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
     return [url.removeprefix(base) for url in anchors], faults
 
 
-def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
-    """Every page as it looks at each of `WIDTHS`, in each of `THEMES`.
+def axe_faults(page: Page) -> list[str]:
+    """The serious faults that axe-core finds on a page as it is shown, by rule and element."""
+    faults = Axe().run(page).response["violations"]
+    return [f"{f['id']}: {n['html'][:90]}" for f in faults if f["impact"] in SERIOUS for n in f["nodes"]]
 
-    Returns a row per page, width and theme: `cut` (what stands outside the page, or is a table that must be scrolled sideways),
-    `axe` (serious faults that axe-core finds, by rule and element) and `bytes` (all that the page asks for).
+
+def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
+    """Every page as it looks at each of `WIDTHS`: at a desk in the light, on a telephone in the dark.
+
+    Returns a row per page and width: `cut` (what stands outside the page, or is a table that must be scrolled sideways), `axe`
+    (see `axe_faults`) and `bytes` (all that the page asks for).
     """
-    rows, check = [], Axe()
+    rows = []
     with serve(folder) as base, browser_page() as first:
-        for width, name in itertools.product(WIDTHS, pages):
+        for name, (width, theme) in itertools.product(pages, zip(WIDTHS, THEMES, strict=True)):
             page = first.context.browser.new_page(
-                viewport={"width": width, "height": 900}
+                viewport={"width": width, "height": 900}, reduced_motion="reduce"
             )  # with nothing in its cache
-            page.goto(base + name, wait_until="networkidle")
-            row = {"page": name, "width": width, "bytes": page.evaluate(WEIGHT)}
-            for theme in THEMES:
-                page.evaluate(
-                    f"Object.assign(document.documentElement.dataset, {{theme: '{theme}', mode: '{theme}'}})"
-                )
-                page.wait_for_timeout(500)  # colours fade
-                faults = check.run(page).response["violations"] if axe else []
-                told = [f"{f['id']}: {n['html'][:90]}" for f in faults if f["impact"] in SERIOUS for n in f["nodes"]]
-                rows.append({**row, "theme": theme, "cut": page.evaluate(CUT), "axe": told})
+            page.add_init_script(f"for (const name of ['mode', 'theme']) localStorage.setItem(name, '{theme}')")
+            page.goto(base + name, wait_until="load")
+            page.evaluate(LOOK)
+            page.add_style_tag(content="* { transition: none !important }")  # colours fade
+            row = {
+                "page": name,
+                "width": width,
+                "theme": theme,
+                "bytes": page.evaluate(WEIGHT),
+                "cut": page.evaluate(CUT),
+            }
+            rows.append({**row, "axe": axe_faults(page) if axe else []})
             page.close()
     return pd.DataFrame(rows)
 

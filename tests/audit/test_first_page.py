@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser import browser_page, chromium, first_column, nothing_leaves
+from browser import CUT, THEMES, WIDTHS, axe_faults, browser_page, chromium, first_column, nothing_leaves
 
 from palimpsest.audit.first_page import show_tested
 
@@ -28,12 +28,15 @@ def test_membership_that_was_not_tested_is_said_to_be_so():
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_only_tables_scroll_sideways(family_audit, width):
+@pytest.mark.parametrize("theme", THEMES)
+def test_nothing_is_cut_at_a_desk_or_on_a_telephone_and_anyone_can_read_it(family_audit, theme):
     with browser_page() as page:
-        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
         page.goto(f"file://{family_audit[0] / 'report.html'}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(CUT) == []
+        assert axe_faults(page) == []
 
 
 @pytest.mark.skipif(chromium() is None, reason="no Chromium")

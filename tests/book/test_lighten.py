@@ -53,6 +53,13 @@ def test_a_signature_of_several_lines_is_no_list_of_definitions(tmp_path):
     assert (tmp_path / "api.html").read_text() == f"<dt>render({lines})</dt>{real}"
 
 
+def test_entries_of_a_bibliography_are_items_of_its_list(tmp_path):
+    entry = '<div role="list" class="citation-list">\n<div class="citation" id="id3" role="{}">Carlini</div></div>'
+    (tmp_path / "bibliography.html").write_text(entry.format("doc-biblioentry"))
+    lighten.lighten(tmp_path)
+    assert (tmp_path / "bibliography.html").read_text() == entry.format("listitem")
+
+
 def test_a_build_that_failed_is_left_alone(tmp_path):
     (tmp_path / "page.html").write_text(HEAD)
     calls = {}

@@ -17,6 +17,8 @@ LOADS = r'<(?:script|link)\b[^>]*\b(?:src|href)="(?:[^"]*/)?{}[^"]*"[^>]*>(?:</s
 ICON = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')  # as the theme's sheet has two thousand of them
 # A signature over several lines: Sphinx writes a list of definitions that has no terms, which axe-core calls a serious fault.
 LINES = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")
+# The entries of a bibliography stand in a list, whose members must say that they are some.
+ENTRIES = ('role="doc-biblioentry"', 'role="listitem"')
 
 
 def lighten(folder: Path) -> None:
@@ -24,7 +26,7 @@ def lighten(folder: Path) -> None:
     written = []
     for path in folder.rglob("*.html"):
         before = path.read_text(encoding="utf-8")
-        text = LINES.sub(_lines, before)
+        text = LINES.sub(_lines, before).replace(*ENTRIES)
         for file, sign in NEEDED_BY.items():
             if sign is None or not re.search(sign, text):
                 text = re.sub(LOADS.format(file), "", text)
