@@ -89,7 +89,7 @@ def test_the_page_shows_the_front_pages_statements_and_counts_the_others():
     assert told == [
         "Of 3 statements on the front page: agrees in 1, opposite in 1, cannot tell in 1.",
         "Of all 5 comparisons that the small models decide, the real model was asked 4: agrees in 2, opposite in 1, cannot tell in 1.",
-        "It agrees in *direction* alone: 3 replicates at most decide nothing.",
+        "Fewer than 5 replicates show a *direction* alone, and decide nothing; here are 3 at most.",
     ]
     wide = real_beside.show_foretold(SMALL, REAL.assign(low=-3.0, high=2.0))
     assert wide["real model"].iloc[0] == "-20 points (-100 to +100)"

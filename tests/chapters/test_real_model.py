@@ -75,10 +75,14 @@ def test_what_was_run_and_what_is_missing_is_said():
         **MADE,
         "title": "Another",
         "records": {"member": 3},
-        "missing": {"first replicate": ["a-gkd-s0"], "replicate1": ["a-rkl-s0"]},
+        "missing": {
+            "first replicate": ["a-gkd-s0"],
+            "replicate1": ["a-rkl-s0"],
+            "replicate2": ["base-teacher", "teacher", "a-rkl-s0"],
+        },
     }
     shown = real_model.show_made(MADE, {}, other)
-    assert list(shown) == ["A model", "Another"] and shown.loc["models missing", "Another"] == "2"
+    assert list(shown) == ["A model", "Another"] and shown.loc["models missing", "Another"] == "5"
     assert (
         shown.loc["hours of a core", "A model"] == "1.50"
         and shown.loc["most memory of a stage", "A model"] == "4.2 GB"
@@ -92,6 +96,7 @@ def test_what_was_run_and_what_is_missing_is_said():
     assert told[1:] == [
         "- Missing in the first replicate of *Another*: `a-gkd-s0`.",
         "- Missing in `replicate1` of *Another*: `a-rkl-s0`.",
+        "- Not begun, of *Another*: `replicate2`.",
     ]
     assert "not tuned" not in real_model.say_made({**MADE, "tuned": True})[0]
     assert real_model.show_made({}, {}) is None and real_model.say_made({}) == []

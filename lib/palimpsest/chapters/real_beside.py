@@ -118,7 +118,9 @@ def say_foretold(small: pd.DataFrame, real: pd.DataFrame) -> list[str]:
     )
     few = asked["replicates"].max()
     if few < ENOUGH_REPLICATES:
-        lines.append(f"It agrees in *direction* alone: {few:.0f} replicates at most decide nothing.")
+        lines.append(
+            f"Fewer than {ENOUGH_REPLICATES} replicates show a *direction* alone, and decide nothing; here are {few:.0f} at most."
+        )
     return lines
 
 

@@ -86,9 +86,12 @@ def say_made(made: Mapping[str, Any]) -> list[str]:
         return []
     lines = [f"- *{made['title']}*: the teacher began from `{made['start']}`. {' '.join(made['notes'])}"]
     lines[0] += "" if made["tuned"] else " Learning rates are those of the study file, **not tuned**."
-    for part, names in made["missing"].items():
+    begun = {part: names for part, names in made["missing"].items() if "base-teacher" not in names}
+    for part, names in begun.items():
         where = f"the {part}" if part == "first replicate" else f"`{part}`"
         lines.append(f"- Missing in {where} of *{made['title']}*: {', '.join(f'`{name}`' for name in names)}.")
+    if others := [f"`{part}`" for part in made["missing"] if part not in begun]:
+        lines.append(f"- Not begun, of *{made['title']}*: {', '.join(others)}.")
     return lines if made["missing"] else [*lines, f"- Nothing that *{made['title']}* asks for is missing."]
 
 
