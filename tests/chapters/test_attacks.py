@@ -89,10 +89,11 @@ def test_doses_and_the_teachers_own_secrets(tables):
     assert "4 copies give 3.0 bits (2.0 to 4.0) with forward KL to 7.0 bits (6.0 to 8.0) with SFT" in line
     students, control, _ = attacks.say_teacher_only(doses)
     assert (
-        "1 of 1 distilled students show more than chance" in students
+        students.startswith("- Distilled students above chance (")
+        and "has seen: 1 of 1." in students
         and "forward KL, with 5.0 bits (4.0 to 6.0)" in students
     )
-    assert "0 of 1 models without a teacher" in control
+    assert control.startswith("- Models without a teacher above chance (") and control.endswith("has seen: 0 of 1.")
     assert attacks.show_doses(doses, teacher_only=True).shape == (2, 1)
     assert len(attacks.plot_doses(doses).axes) == 1
 

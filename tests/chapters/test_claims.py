@@ -39,9 +39,12 @@ def test_the_papers_findings_come_contradictions_first():
     assert "none is contradicted" in claims.say_paper(UNDECIDED)[0]
     assert claims.say_paper(NOTHING) == ["There are none of the comparisons that the paper makes."]
     paper = claims.show_paper(SOME)
-    assert list(paper.index)[0] == "Word-KD vs. SFT" and "Seq-KD vs. SFT" in paper.index
-    assert paper.loc["Word-KD vs. SFT"].to_list() == ["contradicted in 1", "confirmed in 2"]
-    assert claims.show_paper(NOTHING) is None
+    assert list(paper.index)[0] == "Word-KD vs. SFT" and "Seq-KD vs. SFT" not in paper.index
+    assert paper.loc["Word-KD vs. SFT"].to_list() == [
+        "contradicted: repeated text recited (small)",
+        "confirmed: repeated text recited (small, medium)",
+    ]
+    assert claims.show_paper(NOTHING) is None and claims.show_paper(UNDECIDED) is None
 
 
 def test_questions_are_tallied_by_measure_and_moment():
@@ -49,17 +52,14 @@ def test_questions_are_tallied_by_measure_and_moment():
     assert shown.loc["repeated text recited"].to_list() == [
         "more in 1, undecided in 1", "less in 2, undecided in 1", "Word-KD vs. SFT, small: -20 points",
     ]  # fmt: skip
-    assert shown.loc["exposure, bits", "at equal quality"] == "not asked"
     both = claims.show_tally(SOME, "distilling", "transferred")
-    assert (
-        list(both.index.names) == ["question", "measure"]
-        and ("transferred", "transferred exposure, bits") in both.index
-    )
+    assert list(both.index.names) == ["question", "measure"]
+    assert ("transferred", "transferred exposure, bits") in both.index
     reading, _, open_ = claims.say_tally(SOME, "distilling")
     assert reading == "**Decided: 1 of 2 comparisons at equal quality, 3 of 4 comparisons at the end.**"
     assert open_.startswith("We cannot tell in 2 of 6 comparisons")
     assert claims.show_tally(NOTHING, "text") is None
-    assert claims.say_tally(NOTHING, "text") == ["This study has no two methods to ask this of."]
+    assert claims.say_tally(NOTHING, "text") == ["This study has no two methods that differ in this."]
     assert "none of 1 comparisons at the end" in claims.say_tally(UNDECIDED, "distilling")[0]
 
 
@@ -71,5 +71,5 @@ def test_a_difference_that_rounds_to_none_has_no_sign():
 
 def test_reasons_are_counted():
     (line,) = claims.say_undecided(claims.outcomes(UNDECIDED))
-    assert line == "We cannot tell in 1 of 1 comparisons: its interval holds zero (1)."
+    assert line == "We cannot tell in 1 of 1 comparisons: its interval holds zero."
     assert claims.say_undecided(pd.DataFrame({"verdict": ["less"]})) == []

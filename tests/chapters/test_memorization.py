@@ -176,7 +176,7 @@ def test_near_misses_are_means_over_seeds_and_records(tiny):
     assert (row["count"], row["total"]) == ((texts["edit_similarity"] >= 0.9).sum() / 2, 6)
     assert row["near_only"] == (texts["edit_similarity"] == 0.95).sum() / 2
     shown = nearly.show_near_misses(tables.near_misses)
-    assert shown.loc["small, reverse KL", "edit similarity, members"].startswith(f"{row['edit_similarity']:.2f} (")
+    assert shown.loc["small, reverse KL", "similarity: members"].startswith(f"{row['edit_similarity']:.2f} (")
 
 
 def test_context_counts_both_designs(tiny):
@@ -263,9 +263,9 @@ def test_panels_have_a_column_per_size_and_a_row_per_setting(tiny):
     assert titles == ["teacher", "small", "", ""]
     ticks = [t.get_text() for t in partly.plot_context(tables.context).axes[-1].get_xticklabels()]
     assert ticks == ["2", "5", "all"]
-    (small, paper) = memorization.plot_rates(tables.rates, "window", memorization.PAPER).axes
+    (small, paper) = (figure := memorization.plot_rates(tables.rates, "window", memorization.PAPER)).axes
     assert [t.get_text() for t in small.get_yticklabels()] == ["reverse KL", "forward KL", "SFT"]
-    assert [t.get_text() for t in paper.get_legend().get_texts()] == list(memorization.PAPER)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == list(memorization.PAPER)
     assert figures.label_seeds(tables.quality)["label"].is_unique
 
 

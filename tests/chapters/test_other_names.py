@@ -54,9 +54,9 @@ def test_a_code_tied_to_its_name_is_told_from_one_known_by_heart(table):
     assert tied["exposure_low"] > 0 and found.loc[("another", "small", "fkl_t4"), "exposure_low"] < tied["chance"]
     assert found.loc[("own", "small", "sft"), "exposure_low"] < tied["chance"]
     _, students, control = other_names.say_other_names(table)
-    assert "of 3 distilled students show more than chance" in students and "small, forward KL, T = 4" in students
-    assert "Asked under another's name" in students and "0 still show more than chance" in students
-    assert control == "- 0 of 1 models without a teacher show more than chance."
+    assert students.startswith("- Distilled students above chance: ") and "small, forward KL, T = 4" in students
+    assert "Under another's name: demonstrably less, " in students and "still above chance, 0." in students
+    assert control == "- Models without a teacher above chance: 0 of 1."
     wide = other_names.show_other_names(table)
     assert list(wide.columns) == list(other_names.SHOWN.values()) and len(wide) == 5
     assert len(other_names.plot_other_names(table).axes) == 2
@@ -146,4 +146,4 @@ def test_the_page_reads_right_for_any_study(tmp_path, options):
     assert "letter" not in text and "nan" not in text and max(len(s.split()) for s in sentences(lines)) <= 25
     none = not options.get("canaries", True) or not options.get("halves", True)
     assert (other_names.show_other_names(table) is None) == (other_names.plot_other_names(table) is None) == none
-    assert ("distilled" in text) == (not none and options.get("methods") != ("sft",))
+    assert ("distilled" in text.lower()) == (not none and options.get("methods") != ("sft",))

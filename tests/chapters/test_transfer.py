@@ -46,10 +46,14 @@ def test_only_the_teacher_and_the_student_that_was_told_know_the_other_half(tabl
         )
         assert (rows.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and rows.loc["small-sft-s0", "p"] > 0.02
     lines = transfer.say_transferred(tables.transferred)
-    assert "Of 2 distilled students, 1 gained" in lines[1] and "100 %, did small, Word-KD" in lines[1]
-    assert "Of 1 models without a teacher, 0 gained" in lines[2]
+    start = "that gained more on such canaries than chance allows:"
+    assert lines[1] == f"- Distilled students {start} 1 of 2 (most: small, Word-KD, 100 %); that recite any: 0."
+    assert lines[2] == f"- Models without a teacher {start} 0 of 1; that recite any: 0."
     shown = transfer.show_transferred(tables.transferred)["recited"]
-    assert shown["canaries"].tolist() == [f"0 of {OWN}"] * 4 and shown["records"].tolist() == [f"0 of {HALF}"] * 4
+    assert (
+        shown["canaries that the teacher alone read"].tolist() == [f"0 of {OWN}"] * 4
+        and shown["records that the teacher alone read"].tolist() == [f"0 of {HALF}"] * 4
+    )
 
 
 def test_what_a_half_s_records_gained_is_their_loss_less_the_base_s(run, tables):
@@ -103,8 +107,10 @@ def test_the_page_reads_right_for_any_study(tmp_path, options):
     assert (transfer.NONE in text) == (not canaries)
     shown = transfer.show_transferred(tables.transferred)
     assert (shown is None) == (not halves)
-    assert shown is None or set(shown.index.get_level_values("of")) == {"records", *(["canaries"] * canaries)}
-    assert ("distilled" in text) == (halves and "methods" not in options)
+    assert shown is None or set(shown.index.get_level_values("of")) == {
+        f"{kind} that the teacher alone read" for kind in ("records", *(["canaries"] * canaries))
+    }
+    assert ("distilled" in text.lower()) == (halves and "methods" not in options)
     figure = transfer.plot_transferred(tables.transferred)
     assert (figure is None) == (not halves)
     if figure:

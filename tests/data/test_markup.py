@@ -28,6 +28,19 @@ def test_a_table_has_one_row_of_heads_and_words_are_no_numbers():
     assert ">best: rate</th>" in html and "table-frame many" in html and ">1.23" in html
 
 
+def test_outer_levels_of_an_index_stand_above_their_rows_and_take_no_column():
+    index = pd.MultiIndex.from_tuples([("a<b>", "x"), ("a<b>", "y"), ("c", "x")], names=["half", "model"])
+    html = table_as_html(pd.DataFrame({"recited": ["1 of 2", "0 of 2", "2 of 2"]}, index=index))
+    groups = [f'<tr class="group"><th scope="rowgroup" colspan="2">{name}</th></tr>' for name in ("a&lt;b&gt;", "c")]
+    assert [html.count(group) for group in groups] == [1, 1] and html.index(groups[0]) < html.index(groups[1])
+    assert html.count('<th scope="row">') == 3 and "half" not in html and html.count('scope="col"') == 2
+
+
+def test_a_column_of_words_is_one_however_short_they_are():
+    html = table_as_html(pd.DataFrame({"word": ["it", "minutes"], "count": ["1", "12"]}).set_index("count"))
+    assert html.count('<td class="words">') == 2
+
+
 def test_a_table_leaves_nothing_of_a_text_alive():
     evil = "<img src=x onerror=alert(1)> \u202eexe\u200b & 'q'"
     frame = pd.DataFrame({"<i>\u202e": ["a<b>"], "text": [evil], "none": [None], "n": [7]}).set_index("<i>\u202e")

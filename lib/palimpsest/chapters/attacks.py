@@ -134,7 +134,13 @@ def plot_membership(membership: pd.DataFrame) -> plt.Figure:
                 part["method"].iloc[0],
                 np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy()),
             )
-            style = {"fmt": "o", "markersize": 3.5, "color": COLORS[method], "elinewidth": 0.8}
+            style = {
+                "ls": "",
+                **figures.mark_of("member"),
+                "markersize": 3.5,
+                "color": COLORS[method],
+                "elinewidth": 0.8,
+            }
             ax.errorbar(part["rate"], y, xerr=errors, label=LABELS[method], **style)
         ax.axvline(0.5, color="#999999", lw=1, ls="--")
         ax.set(title=size, xlabel="AUC", yticks=range(len(kinds)), yticklabels=[ATTACKS[kind] for kind in kinds])
@@ -158,7 +164,9 @@ def say_membership(membership: pd.DataFrame, attack: str) -> list[str]:
             ends = dict.fromkeys(f"{_auc(row)} with {LABELS[row.name]}" for row in (others.iloc[0], others.iloc[-1]))
             line += f" Distilled, from {' to '.join(ends)}."
         unclear = part[(part["low"] <= 0.5) & (part["high"] >= 0.5)]
-        lines.append(f"{line} For {len(unclear)} of {len(part)} models the interval includes chance, 0.5.")
+        lines.append(
+            line + (f" We cannot tell {len(unclear)} of {len(part)} models from chance." if len(unclear) else "")
+        )
     return lines
 
 
@@ -228,7 +236,7 @@ def show_doses(doses: pd.DataFrame, teacher_only: bool = False) -> pd.DataFrame 
 
 
 def plot_doses(doses: pd.DataFrame) -> plt.Figure | None:
-    """Mean exposure over copies, one panel per size; hollow marks: canaries in the teacher's text only. None without canaries."""
+    """Mean exposure over copies, one panel per size; diamonds: canaries in the teacher's text only. None without canaries."""
     if doses.empty:
         return None
     figure, axes = figures.panels(1, doses["size"].nunique(), height=2.8)
@@ -237,8 +245,8 @@ def plot_doses(doses: pd.DataFrame) -> plt.Figure | None:
             for only, rows in part.groupby("teacher_only"):
                 errors = np.abs(rows[["exposure_low", "exposure_high"]].to_numpy().T - rows["exposure"].to_numpy())
                 x = rows["copies"] * 1.04**i  # side by side, so that intervals don't cover each other
-                style = {"color": COLORS[method], "mfc": "white"} if only else {"color": COLORS[method]}
-                line = {"fmt": "D" if only else "o-", "markersize": 4, "elinewidth": 0.8, "lw": 1.2}
+                style = {"color": COLORS[method], **figures.mark_of("teacher_only" if only else "member")}
+                line = {"ls": "" if only else "-", "markersize": 4, "elinewidth": 0.8, "lw": 1.2}
                 ax.errorbar(x, rows["exposure"], yerr=errors, label=None if only else LABELS[method], **line, **style)
         for level, color, line in (("ceiling", "#444444", ":"), ("chance", "#999999", "--")):
             ax.axhline(doses[level].max(), color=color, lw=1, ls=line)
@@ -272,10 +280,10 @@ def say_teacher_only(doses: pd.DataFrame) -> list[str]:
         part = rows[rows["role"].isin(roles)]
         above = part[part["exposure_low"] > part["chance"]].sort_values("exposure")
         if len(part):
-            line = f"- {len(above)} of {len(part)} {who} show more than chance ({part['chance'].iloc[0]:.1f} bits)"
-            line += f" on {part['canaries'].iloc[0]} secrets that only the teacher has seen."
+            line = f"- {who[0].upper()}{who[1:]} above chance ({part['chance'].iloc[0]:.1f} bits) on {part['canaries'].iloc[0]} "
+            line += f"secrets that only the teacher has seen: {len(above)} of {len(part)}."
             for _, most in above.tail(1).iterrows():
-                line += f" The most: {most['size']}, {LABELS[most['method']]}, with {_bits(most)}."
+                line += f" The highest: {most['size']}, {LABELS[most['method']]}, with {_bits(most)}."
             lines.append(line)
     return [*lines, "- These intervals are over the canaries of one replicate: other models may differ by more."]
 

@@ -86,7 +86,8 @@ def say_undecided(found: pd.DataFrame) -> list[str]:
     open_ = found[found["verdict"] == "undecided"]
     if open_.empty:
         return []
-    reasons = "; ".join(f"{reason} ({count})" for reason, count in open_["because"].value_counts().head(3).items())
+    counts = open_["because"].value_counts().head(3)
+    reasons = "; ".join(f"{reason} ({count})" if len(counts) > 1 else reason for reason, count in counts.items())
     return [f"We cannot tell in {len(open_)} of {len(found)} comparisons: {reasons}."]
 
 
@@ -132,20 +133,20 @@ def of_question(claims: pd.DataFrame, question: str) -> pd.DataFrame:
 
 
 def show_tally(claims: pd.DataFrame, *asked: str) -> pd.DataFrame | None:
-    """How the comparisons of these questions came out: a row per question (where there are several) and measure; at equal quality, at the
-    end, and the decided one furthest from no difference. None of none."""
+    """How the comparisons of these questions came out: a row per question (where there are several) and measure of which any is decided; at
+    equal quality, at the end, and the decided one furthest from no difference. None of none."""
     rows = []
     for question in asked:
         for measure, part in of_question(claims, question).groupby("measure", sort=False):
+            decided = part[part["verdict"] != "undecided"]
+            if decided.empty:
+                continue
             row = {"question": question} if len(asked) > 1 else {}
             row["measure"] = PHRASES[measure][0]
             for moment, name in MOMENTS.items():
                 row[name] = counted(part.loc[part["moment"] == moment, "verdict"], ("less", "more", "undecided"))
-            decided = part[part["verdict"] != "undecided"]
-            far = decided.loc[decided["estimate"].abs().idxmax()] if len(decided) else None
-            row["furthest"] = (
-                "" if far is None else f"{far['claim']}, {far['size']}: {amount(measure, far['estimate'])}"
-            )
+            far = decided.loc[decided["estimate"].abs().idxmax()]
+            row["largest decided difference"] = f"{far['claim']}, {far['size']}: {amount(measure, far['estimate'])}"
             rows.append(row)
     if not rows:
         return None
@@ -156,7 +157,7 @@ def say_tally(claims: pd.DataFrame, *asked: str) -> list[str]:
     """The one reading of `show_tally`: how many comparisons are decided at equal quality and at the end, and why the others are not."""
     found = pd.concat([of_question(claims, question) for question in asked])
     if found.empty:
-        return ["This study has no two methods to ask this of."]
+        return ["This study has no two methods that differ in this."]
     told = []
     for moment, name in MOMENTS.items():
         part = found[found["moment"] == moment]
@@ -165,14 +166,15 @@ def say_tally(claims: pd.DataFrame, *asked: str) -> list[str]:
 
 
 def show_paper(claims: pd.DataFrame) -> pd.DataFrame | None:
-    """How each finding of the paper fares: a row per comparison, contradictions first, a column per measure and moment with the number of
-    sizes; None where the study has none of its comparisons."""
-    found = paper_findings(claims)
-    if found.empty:
-        return None
-    rows = {}
-    for name, part in found.groupby("claim", sort=False):
-        for measure, moment in dict.fromkeys(zip(found["measure"], found["moment"], strict=True)):
-            asked = part.loc[(part["measure"] == measure) & (part["moment"] == moment), "outcome"]
-            rows.setdefault(name, {})[f"{PHRASES[measure][0]}, {MOMENTS[moment]}"] = counted(asked, OF_PAPER.values())
-    return pd.DataFrame(rows).T.rename_axis("the paper finds less in")
+    """Which findings of the paper are decided here, contradictions first: a row per comparison of which some are, a column per moment with
+    measure and sizes; None where none is."""
+    found, rows = paper_findings(claims), {}
+    decided = found[found["outcome"] != "undecided"]
+    for name, part in decided.groupby("claim", sort=False):
+        row = rows.setdefault(name, dict.fromkeys(MOMENTS.values(), "undecided"))
+        for moment, said in part.groupby("moment"):
+            row[MOMENTS[moment]] = "; ".join(
+                f"{outcome}: {PHRASES[measure][0]} ({', '.join(some['size'])})"
+                for (outcome, measure), some in said.groupby(["outcome", "measure"], sort=False)
+            )
+    return pd.DataFrame(rows).T.rename_axis("the paper finds less in") if rows else None

@@ -146,16 +146,15 @@ def say_families(claims: pd.DataFrame) -> str:
 
 
 def plot_claims(claims: pd.DataFrame, question: str) -> plt.Figure | None:
-    """First minus second with 95 % intervals: a row per comparison and size, a panel per measure; filled: at equal quality, hollow: at
-    the end. Grey: what a method differs from itself in another replicate. None where there is no number."""
+    """First minus second with 95 % intervals: a row per comparison and size, a panel per measure; a mark at equal quality, a tick at
+    the end, in the first method's colour where decided. Grey band: what a method differs from itself in another replicate. None where there is no number."""
     found = of_question(claims, question)
     found = found[found["estimate"].notna()]
     if found.empty:
         return None
     measures = [m for m in PHRASES if m in set(found["measure"])]
     rows = list(dict.fromkeys(zip(found["claim"], found["size"], strict=True)))[::-1]
-    figure, axes = figures.panels(1, len(measures), height=0.6 + 0.3 * len(rows), sharex=False)
-    figure.set_figwidth(3.4 + 2.1 * len(measures))  # room for the names
+    figure, axes = figures.panels(1, len(measures), height=0.6 + 0.42 * len(rows), sharex=False)
     for ax, measure in zip(axes[0], measures, strict=True):
         scale = 100 if "points" in PHRASES[measure][1] else 1
         for row in found[found["measure"] == measure].itertuples():
@@ -163,20 +162,17 @@ def plot_claims(claims: pd.DataFrame, question: str) -> plt.Figure | None:
             value, low, high, null = (scale * v for v in (row.estimate, row.low, row.high, row.null_largest))
             ax.plot([-null, null], [y, y], color="#d8d8d8", lw=5, solid_capstyle="butt", zorder=0)
             errors = np.nan_to_num([[value - low], [high - value]]).clip(0)
-            color = "#777777" if row.verdict == "undecided" else "#b2182b"
-            style = {
-                "fmt": "o",
-                "ms": 4,
-                "lw": 1.1,
-                "color": color,
-                "mfc": color if row.moment == "equal" else "white",
-            }
-            ax.errorbar(value, y, xerr=errors, **style)
+            color = "#777777" if row.verdict == "undecided" else figures.COLORS[row.first]
+            mark = figures.mark_of(*tradeoffs.MARKED.get(measure, ("member", 1)))
+            style = mark if row.moment == "equal" else {"marker": "|", "ms": 9, "mew": 1.6}
+            ax.errorbar(value, y, xerr=errors, ls="", **{"ms": 4.5, "lw": 1.1, "color": color, **style})
         ax.axvline(0, color="#777777", lw=1, ls=":")
         unit = ", points" if scale == 100 else ""
-        ax.set_title(f"{PHRASES[measure][0]}{unit}", fontsize=8)
+        ax.set_title(f"{PHRASES[measure][0]}{unit}")
     names = [f"{name}, {size}" for name, size in rows]
-    axes[0, 0].set(yticks=range(len(rows)), yticklabels=names, ylim=(-0.6, len(rows) - 0.4))
+    for ax in axes[0]:
+        figures.name_rows(ax, names, 22)
+        ax.set_ylim(-0.6, len(rows) - 0.4)
     plt.close(figure)
     return figure
 
@@ -198,14 +194,15 @@ def plot_distances(distances: pd.DataFrame, measure: str) -> plt.Figure | None:
             found = part[part["first"] == method]
             at = found["distance"].map(places.index) + 0.09 * (i - (len(methods) - 1) / 2)
             errors = np.abs(found[["low", "high"]].sub(found["estimate"], axis=0).fillna(0).to_numpy().T)
-            style = {"fmt": figures.MARKERS[method], "color": figures.COLORS[method], "ms": 4, "lw": 1}
+            mark = figures.mark_of(*tradeoffs.MARKED.get(measure, ("member", 1)))
+            style = {"ls": "", "color": figures.COLORS[method], "ms": 4, "lw": 1, **mark}
             ax.errorbar(at, found["estimate"], yerr=errors, label=LABELS[method], **style)
         ax.axhline(0, color="#777777", lw=1, ls=":")
         ax.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     for ax, name in zip(axes[-1], DISTANCES, strict=True):
         ax.set_xlabel(name)
     for ax, size in zip(axes[:, 0], sizes, strict=True):
-        ax.set_ylabel(f"{size}: {PHRASES[measure][0]}", fontsize=8)
+        ax.set_ylabel(f"{size}: {PHRASES[measure][0]}")
         if "points" in PHRASES[measure][1]:
             figures.in_percent(ax.yaxis)
     return figures.legend(figure, axes)

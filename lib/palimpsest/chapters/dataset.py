@@ -20,12 +20,16 @@ from palimpsest.data.records import prompt_texts
 from palimpsest.data.splits import load_records
 from palimpsest.measure.finished import examples_of
 from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.statistics import say_copies
 from palimpsest.study import Run
 
 WORD, MARK = re.compile(r"[\w'-]+"), re.compile(r"<\w+>")
 READERS = ("teacher and students", "the teacher alone", "nobody (unseen twins)")
 PLAIN = ("public", "member", "teacher_only", "non_member", "validation", "test")  # in reading order
 HALVES = {"public": "public", "member": "members", "teacher_only": "the teacher's own"}
+# What a table calls a split and a kind of record, and what a figure does.
+SHOWN = {"public": "public", "member": "members", "teacher_only": "the teacher's own", "non_member": "non-members"}
+KINDS = {"canary": "canaries", "twin": "twins of canaries"}
 SIZES = (1, 3, 5, 8)  # words in the runs that are compared
 
 
@@ -174,20 +178,35 @@ def show_samples(records: pd.DataFrame, show: bool) -> str:
 
 def show_splits(splits: pd.DataFrame) -> pd.DataFrame:
     """A row per split and kind of record."""
-    kinds = zip(splits["split"].str.replace("_", " "), splits["kind"], strict=True)
-    shown = {"records": [" ".join(pair) + "s" for pair in kinds], "how many": splits["records"]}
-    for name, head in (("prompt_characters", "prompt, characters"), ("response_characters", "response, characters")):
+    names = [
+        SHOWN.get(split, split)
+        if kind == "record"
+        else f"{KINDS[kind]}{', the teacher alone' * (split == 'teacher_only')}"
+        for split, kind in zip(splits["split"], splits["kind"], strict=True)
+    ]
+    shown = {"split": names, "records": splits["records"], "training rows": splits["training_rows"]}
+    for name, head in (("prompt_characters", "characters, prompt"), ("response_characters", "characters, response")):
         shown[head] = splits[name].map("{:.0f}".format)
     shown["secrets each"] = splits["secrets_per_record"].map("{:.1f}".format)
-    return pd.DataFrame({**shown, "training rows": splits["training_rows"]}).set_index("records")
+    return pd.DataFrame(shown).set_index("split")
+
+
+def show_planted(planted: pd.DataFrame) -> pd.DataFrame | None:
+    """Canaries and twins, a row per reader and number of copies; None without any."""
+    if planted.empty:
+        return None
+    coin = [", by the toss of a coin" * bool(tossed) for tossed in planted["coin"]]
+    copies = [f"{say_copies(n)}{more}" for n, more in zip(planted["copies"], coin, strict=True)]
+    shown = {"read by": "read by " + planted["read_by"], "copies": copies, "records": planted["records"]}
+    return pd.DataFrame(shown).set_index(["read by", "copies"])
 
 
 def show_overlap(overlap: pd.DataFrame) -> pd.DataFrame:
     """A row per split: prompts and responses that stand whole among the members, and shares of words and of runs of five and eight."""
     shown = {
-        "split": overlap["split"].str.replace("_", " "),
-        "prompts": overlap["prompts"],
-        "responses": overlap["responses"],
+        "split": [SHOWN.get(split, split) for split in overlap["split"]],
+        "whole prompts": overlap["prompts"],
+        "whole responses": overlap["responses"],
     }
     for size, head in ((1, "words"), (5, "five-word runs"), (8, "eight-word runs")):
         shown[head] = overlap[f"runs_{size}"].map("{:.1%}".format).str.replace("%", " %")
@@ -204,16 +223,18 @@ def show_secret_kinds(secret_kinds: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_lengths(lengths: pd.DataFrame) -> plt.Figure:
-    """Histograms of prompt and response lengths in tokens, one line per split."""
-    figure, axes = figures.panels(1, 2)
+    """Prompt and response lengths in tokens, a row per split: the median, and the range of nine records in ten."""
+    splits = [split for split in reversed(PLAIN) if split in set(lengths["split"])]
+    figure, axes = figures.panels(1, 2, height=0.5 + 0.3 * len(splits))
     for ax, part in zip(axes[0], ("prompt", "response"), strict=True):
-        bins = np.histogram_bin_edges(lengths[part], bins=18)
-        for split, rows in lengths.groupby("split", sort=False):
-            weights = np.full(len(rows), 1 / len(rows))
-            ax.hist(rows[part], bins=bins, weights=weights, histtype="step", lw=1.5, label=split.replace("_", "-"))
-        ax.set(xlabel=f"{part}, tokens")
-    axes[0, 0].set_ylabel("share of records")
-    return figures.legend(figure, axes)
+        for place, split in enumerate(splits):
+            low, middle, high = lengths.loc[lengths["split"] == split, part].quantile([0.05, 0.5, 0.95])
+            ax.plot([low, high], [place, place], color="#999999", lw=2)
+            ax.plot([middle], [place], color="#444444", ms=6, **figures.mark_of(split))
+        figures.name_rows(ax, [SHOWN.get(split, split) for split in splits])
+        ax.set(xlabel=f"{part}, tokens", ylim=(-0.6, len(splits) - 0.4))
+    plt.close(figure)
+    return figure
 
 
 def say_style(groups: dict[str, pd.DataFrame]) -> str:

@@ -1,6 +1,9 @@
-"""The look that all chapters share: theme, colours and names of methods, rates as text, panels and legends."""
+"""The look that all chapters share: theme, colours and names of methods, marks of splits, rates as text, panels and legends.
 
-from itertools import cycle
+Colour says which method, the mark which records: `mark_of`. Where one model is drawn alone, colour says which records, too.
+"""
+
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +17,7 @@ from palimpsest.study.methods import METHODS
 
 ORDER = ["none", *METHODS]
 LABELS = {"none": "before fine-tuning", **{name: rule.label for name, rule in METHODS.items()}}
-# Seaborn's "colorblind" with a dark red for the paper's RKLD; markers tell methods apart where colours don't.
+# Seaborn's "colorblind" with a dark red for the paper's RKLD.
 PALETTE = ["#bbbbbb", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#7a0019", "#949494"]
 PALETTE += ["#4b4b9b", "#c9b400", "#8c6d31", "#5a7d2a", "#111111"]
 PALETTE += sns.color_palette("husl", max(0, len(ORDER) - len(PALETTE))).as_hex()  # of methods added since
@@ -22,11 +25,27 @@ COLORS = dict(zip(ORDER, PALETTE, strict=False))
 drawing.COLORS.update(
     {color: f"m-{name}" for name, color in COLORS.items()}
 )  # a page may show them otherwise when it is dark
-MARKERS = dict(zip(ORDER, cycle("xosD^vP*X<>phd"), strict=False))
+MARKS = {
+    "member": "o",
+    "teacher_only": "D",
+    "non_member": "o",
+    "twin": "o",
+    "validation": "^",
+    "test": "v",
+    "public": "P",
+}
+READ = ("member", "teacher_only", "public")  # by some model; all others are controls
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 
 
 PLACES = {"member": 0.0, "repeated": 0.25, "non_member": -0.25}  # of a group's marks beside a method's line
+
+
+def mark_of(split: str, copies: int = 1) -> dict[str, str | None]:
+    """The mark of a group of records, as `marker` and `mfc`: circles stand once in the training text, squares more often, diamonds in
+    the teacher's alone; what no model was trained on is hollow."""
+    repeated = copies > 1 and split == "member"
+    return {"marker": "s" if repeated else MARKS[split], "mfc": None if split in READ else "white"}
 
 
 def set_theme() -> None:
@@ -93,6 +112,11 @@ def panels(rows: int, columns: int, *, height: float = 2.4, **options) -> tuple[
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **{"sharey": True, **options})
 
 
+def name_rows(ax: plt.Axes, names: list[str], width: int = 20) -> None:
+    """The names of an axis' rows, from below, broken after `width` characters: on a telephone the panel needs the room."""
+    ax.set_yticks(range(len(names)), [textwrap.fill(name, width, break_on_hyphens=False) for name in names])
+
+
 def in_percent(*axes: plt.matplotlib.axis.Axis) -> None:
     """Shares on these axes (`ax.xaxis`, `ax.yaxis`) are written in percent."""
     for axis in axes:
@@ -114,6 +138,10 @@ def name_lines(ax: plt.Axes, x: float, ends: dict[str, float], gap: float = 0.07
     least, at, where = gap * (high - low), -np.inf, {}
     for method, end in sorted(ends.items(), key=lambda item: item[1]):
         at = where[method] = max(end, at + least)
+    at = high
+    for method in reversed(where):  # what was pushed beyond the top comes down again
+        at = where[method] = min(where[method], at)
+        at -= least
     for method, y in where.items():
         ax.plot([x + 0.08, x + 0.4], [ends[method], y], color=COLORS[method], lw=1, clip_on=False)
         ax.text(
@@ -143,22 +171,26 @@ def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Fig
         for (method, split), part in rows.groupby(["method", "split"], sort=False):
             seeds = 0.12 * (np.arange(len(part)) - (len(part) - 1) / 2)
             errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
-            style = {"fmt": "o", "color": COLORS[method], "markersize": 5, "capsize": 2}
-            style |= {"non_member": {"mfc": "white"}, "repeated": {"fmt": "s"}}.get(split, {})
+            mark = mark_of("member", 2) if split == "repeated" else mark_of(split)
+            style = {"ls": "", "color": COLORS[method], "markersize": 5, "capsize": 2, **mark}
             ax.errorbar(part["rate"], place[method] + seeds + PLACES[split], xerr=errors, **style)
         ax.axvline(mean.get(("teacher", "teacher"), np.nan), color="#444444", lw=1, ls=":")
         ax.axvline(mean.get(("base", size), np.nan), color="#999999", lw=1, ls="--")
         ax.set_title(f"student: {size}")
     if paper is not None:
         shown = paper[paper.index.isin(methods)]
-        for mark, size in zip("osDX", shown, strict=False):
-            axes[0, -1].plot(shown[size], shown.index.map(place), mark, color="#444444", mfc="none", label=size)
+        for (
+            size
+        ) in shown:  # one kind of record, so one mark; its size tells the models' sizes apart, the larger the larger
+            ms = 9 - 2 * list(shown).index(size)
+            axes[0, -1].plot(shown[size], shown.index.map(place), "o", color="#444444", mfc="none", ms=ms, label=size)
         axes[0, -1].set_title("paper: GPT-2 on Dolly")
-        axes[0, -1].legend(fontsize=7)
-    axes[0, 0].set(yticks=list(place.values()), yticklabels=[LABELS[m] for m in place])
     for ax in axes[0]:
+        name_rows(ax, [LABELS[m] for m in place])
         in_percent(ax.xaxis)
-        ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(methods) - 0.5), xlabel="memorized share")
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(methods) - 0.5), xlabel="share recited")
+    if paper is not None:
+        return legend(figure, axes)
     plt.close(figure)
     return figure
 
@@ -173,7 +205,7 @@ def by_setting(table: pd.DataFrame, rows: str, x: str, title: str) -> plt.Figure
         for i, (method, lines) in enumerate(part.groupby("method", sort=False)):
             members, others = (lines[lines["split"] == split].sort_values(x) for split in SPLITS)
             errors = np.abs(members[["low", "high"]].to_numpy().T - members["rate"].to_numpy())
-            style = {"fmt": "o-", "markersize": 3, "lw": 1.2, "elinewidth": 0.7, "color": COLORS[method]}
+            style = {"markersize": 3, "lw": 1.2, "elinewidth": 0.7, "color": COLORS[method], **mark_of("member")}
             at = members[x].map(places) + 0.03 * i
             ax.errorbar(at, members["rate"], yerr=errors, label=LABELS[method], **style)
             grey = {"lw": 0.8, "color": "#999999", "zorder": 1, "label": "any of them, non-members"}

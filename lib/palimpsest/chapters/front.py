@@ -6,7 +6,7 @@ No sentence here says less or more of two methods unless a row of `claims` decid
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters import figures, repetition, tradeoffs
+from palimpsest.chapters import repetition, tradeoffs
 from palimpsest.chapters.claims import NONE_YET, amount, name_of, outcomes
 from palimpsest.chapters.figures import LABELS, rate_text
 from palimpsest.chapters.memorization import arm_rates
@@ -175,28 +175,8 @@ def _ends(values: pd.Series) -> str:
 
 
 def plot_answer(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
-    """What students recite at the end of training, over how often a text stood in the training data: a panel per size, a line per
-    method of `DRAWN`, named at its end. None where nothing is counted."""
-    rows = repetition.doses_of_letters(by_dose[(by_dose["when"] == "end") & by_dose["method"].isin(DRAWN)])
-    rows = rows[rows["size"] != "teacher"]
-    if rows.empty:
-        return None
-    sizes = sorted(rows["size"].unique(), key=list(by_dose["size"].unique()).index)
-    figure, axes = figures.panels(1, len(sizes), height=3.0)
-    figure.set_figwidth(1.2 + 2.2 * len(sizes))  # the names at the lines' ends need room, too
-    places = {copies: place for place, copies in enumerate(sorted(rows["copies"].unique()))}
-    for ax, size in zip(axes[0], sizes, strict=True):
-        lines = {}
-        for method, line in rows[rows["size"] == size].groupby("method", sort=False):
-            ax.plot(line["copies"].map(places), line["rate"], marker="o", ms=4, lw=1.6, color=figures.COLORS[method])
-            lines[method] = line["rate"].iloc[-1]
-        figures.name_lines(ax, max(places.values()), lines)
-        ax.set(title=f"{size} student", xlabel="times it stood in the training data", ylim=(-0.03, 1.03))
-        ax.set_xticks(list(places.values()), list(places))
-    axes[0, 0].set_ylabel(f"{unit} recited")
-    figures.in_percent(*(ax.yaxis for ax in axes[0]))
-    plt.close(figure)
-    return figure
+    """What students of the methods `DRAWN` recite at the end of training, over how often a text stood in the training data."""
+    return repetition.plot_by_dose(by_dose, unit, "end", DRAWN)
 
 
 def say_figure(by_dose: pd.DataFrame, unit: str) -> str:

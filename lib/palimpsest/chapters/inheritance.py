@@ -19,14 +19,14 @@ from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
 from palimpsest.study import Arm, Run
 
-SHOWN = {  # the sets drawn, with their colors
-    "easy": "#4d4d4d",
-    "small_only": "#999999",
+SHOWN = {  # the sets drawn: greys, but for what only students recite of small models; no colour of a method
+    "easy": "#444444",
+    "small_only": "#777777",
     "inherited": "#b2182b",
-    "student_only": "#f4a582",
-    "shed": "#92c5de",
-    "baseline_only": "#2166ac",
-    "teacher_only": "#e0e0e0",
+    "student_only": "#e08214",
+    "shed": "#999999",
+    "baseline_only": "#bbbbbb",
+    "teacher_only": "#d8d8d8",
 }
 MAIN = ("inherited", "easy", "shed", "teacher_only")  # in all of them the teacher recites the record
 TARGETS = {
@@ -117,8 +117,11 @@ def plot_origins(origins: pd.DataFrame) -> plt.Figure | None:
         wide = rows.pivot(index="method", columns="set", values="rate").loc[rows["method"].unique()[::-1]]
         left = np.zeros(len(wide))
         for name, color in SHOWN.items():
-            ax.barh([LABELS[m] for m in wide.index], wide[name], left=left, color=color, label=name.replace("_", " "))
+            if members.loc[members["set"] == name, "rate"].any():
+                bars = {"color": color, "edgecolor": "white", "label": name.replace("_", " ")}
+                ax.barh(range(len(wide)), wide[name], left=left, **bars)
             left += wide[name].to_numpy()
+        figures.name_rows(ax, [LABELS[m] for m in wide.index])
         ax.set(title=f"student: {size}", xlabel="share of members", xlim=(0, max(0.02, 1.05 * left.max())))
         figures.in_percent(ax.xaxis)
     return figures.legend(figure, axes)
@@ -133,7 +136,7 @@ def say_origins(origins: pd.DataFrame) -> list[str]:
         chance = others.loc[others["rate"].idxmax()]
         line = f"- **{size}** inherits most with {LABELS[most['method']]}: {rate_text(most)} of {most['total']:.0f} members."
         if len(nothing):
-            line += f" With {len(nothing)} of {len(members)} methods it inherits none (at most {100 * nothing['high'].max():.1f} %)."
+            line += f" By {len(nothing)} of {len(members)} methods it inherits none (interval up to {100 * nothing['high'].max():.1f} %)."
         lines.append(f"{line} Of non-members, it inherits at most {rate_text(chance)}.")
     return lines or [ALONE]
 
@@ -148,7 +151,7 @@ def show_paired(paired: pd.DataFrame, against: str = "baseline") -> pd.DataFrame
     shown["difference, points"] = [between(*v, "+.1f") for v in points]
     shown["ratio"] = [between(*v) for v in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)]
     ends = rows[["p_lowest", "p_highest"]].to_numpy(float)
-    shown["McNemar p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair)) for pair in ends]
+    shown["p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair)) for pair in ends]
     return pd.DataFrame(shown).set_index("student")
 
 
@@ -160,8 +163,8 @@ def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
     fewer, more = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
     name = {"baseline": "their baseline", "teacher": "the teacher"}[against]
     return (
-        f"By the records of one replicate: of {len(rows)} pairs of size and method, {fewer} recite fewer records than {name} and "
-        f"{more} recite more. Of the other {len(rows) - fewer - more} we cannot tell. The chapter on methods asks what holds in others."
+        f"Against {name}, {len(rows)} distilled students recite: fewer records {fewer}, more {more}, we cannot tell "
+        f"{len(rows) - fewer - more}. That is one replicate; [the chapter on methods](sec-comparisons) asks what holds in others."
     )
 
 
@@ -210,8 +213,8 @@ def say_predictions(predictions: pd.DataFrame) -> list[str]:
     for name, end in (("Best", "idxmax"), ("Worst", "idxmin")) if len(known) else ():
         row = known.loc[known["auc"].agg(end)]
         lines.append(
-            f"- {name} told: {row['size']}, {LABELS[row['method']]}, seed {row['seed']:.0f}, with an AUC of "
-            f"{between(row['auc'], row['auc_low'], row['auc_high'], '.3f')}. Leaving out the {row['removed']:.0f} records given one half or more "
-            f"would avoid {rate_text(row)} of what it recites."
+            f"- {name} predicted: {row['size']}, {LABELS[row['method']]}, seed {row['seed']:.0f}, AUC "
+            f"{between(row['auc'], row['auc_low'], row['auc_high'], '.3f')}. Leaving out the {row['removed']:.0f} likeliest "
+            f"records would avoid {rate_text(row)} of what it recites."
         )
     return lines

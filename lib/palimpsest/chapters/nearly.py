@@ -27,15 +27,12 @@ def nearly_verbatim(texts: pd.DataFrame) -> pd.DataFrame:
 
 
 def show_near_misses(near_misses: pd.DataFrame) -> pd.DataFrame:
-    """A row per model: what is nearly verbatim and the mean edit similarity, of members and non-members, and the members that are only
-    nearly verbatim."""
+    """A row per model: what is verbatim or nearly so and the mean edit similarity, of members and non-members."""
     parts, heads = [], {"member": "members", "non_member": "non-members"}
     for split, rows in near_misses.groupby("split", sort=False):
         limits = rows[["edit_similarity", "edit_similarity_low", "edit_similarity_high"]].to_numpy(float)
-        shown = {f"nearly verbatim, {heads[split]}": [rate_text(row) for _, row in rows.iterrows()]}
-        if split == "member":
-            shown["only nearly"] = [f"{n:.3g} of {total:.0f}" for n, total in rows[["near_only", "total"]].to_numpy()]
-        shown[f"edit similarity, {heads[split]}"] = [between(*v) for v in limits]
+        shown = {f"nearly: {heads[split]}": [rate_text(row) for _, row in rows.iterrows()]}
+        shown[f"similarity: {heads[split]}"] = [between(*v) for v in limits]
         parts.append(pd.DataFrame(shown, index=pd.Index(names_of(rows), name="model")))
     return pd.concat(parts, axis=1)
 
@@ -45,9 +42,11 @@ def say_near_misses(near_misses: pd.DataFrame) -> list[str]:
     members, others = (near_misses[near_misses["split"] == split] for split in COMPARED)
     students = members[~members["role"].isin(["base", "teacher"])]
     top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, others))
+    who = (
+        f" ({top['size']}, {LABELS[top['method']]}), {top['near_only']:.3g} of them only nearly" if top["rate"] else ""
+    )
     return [
-        f"- Students recite at most {rate_text(top)} of {top['total']:.0f} members verbatim or nearly so ({top['size']}, "
-        f"{LABELS[top['method']]}), {top['near_only']:.3g} of them only nearly.",
-        f"- Of non-members, no model so recites more than {rate_text(chance)}. Their mean edit similarity is at most "
-        f"{others['edit_similarity'].max():.2f}, from shared wording.",
+        f"- Verbatim or nearly so, students recite at most {rate_text(top)} of {top['total']:.0f} members{who}.",
+        f"- Of non-members, no model recites more than {rate_text(chance)}. Shared wording alone gives a mean edit similarity of up to "
+        f"{others['edit_similarity'].max():.2f}.",
     ]

@@ -82,23 +82,23 @@ def plot_other_names(other_names: pd.DataFrame) -> plt.Figure | None:
     if found.empty:
         return None
     methods = [m for m in LABELS if m in set(found["method"])][::-1]
-    figure, axes = figures.panels(1, found["size"].nunique(), height=0.4 + 0.2 * len(methods), sharex=True)
+    figure, axes = figures.panels(1, found["size"].nunique(), height=0.4 + 0.3 * len(methods), sharex=True)
     for ax, (size, rows) in zip(axes[0], found.groupby("size", sort=False), strict=True):
         for row in rows[rows["given"] != "difference"].itertuples():
             own, bits = row.given == "own", row.exposure
             errors = [[bits - row.exposure_low], [row.exposure_high - bits]]
             style = {
-                "fmt": "o",
+                **figures.mark_of("teacher_only"),
+                "ls": "",
                 "color": COLORS[row.method],
-                "mfc": None if own else "white",
+                "mfc": None if own else "white",  # another's name is the control
                 "markersize": 4,
                 "capsize": 2,
             }
             ax.errorbar(bits, methods.index(row.method) + (0.15 if own else -0.15), xerr=errors, **style)
         ax.axvline(rows["chance"].max(), color="#777777", lw=1, ls=":")
-        ax.set(
-            title=size, xlabel="exposure, bits", yticks=range(len(methods)), yticklabels=[LABELS[m] for m in methods]
-        )
+        ax.set(title=size, xlabel="exposure, bits")
+        figures.name_rows(ax, [LABELS[m] for m in methods])
     plt.close(figure)
     return figure
 
@@ -121,9 +121,9 @@ def say_other_names(other_names: pd.DataFrame) -> list[str]:
         if own.empty:
             continue
         above = own[own["exposure_low"] > own["chance"]].sort_values("exposure")
-        line = f"- {len(above)} of {len(own)} {who} show more than chance."
+        line = f"- {who[0].upper()}{who[1:]} above chance: {len(above)} of {len(own)}."
         for row in above.tail(1).itertuples():
-            line += f" The most: {row.size}, {LABELS[row.method]}, {_bits(row)}."
+            line += f" The highest: {row.size}, {LABELS[row.method]}, {_bits(row)}."
         lines.append(line + _under_another(by, [tuple(key) for key in above[GROUP].to_numpy()]))
     return lines
 
@@ -135,9 +135,8 @@ def _under_another(by: pd.DataFrame, keys: list[tuple]) -> str:
         return ""
     less = sum(by.loc[("difference", *key), "exposure_low"] > 0 for key in asked)
     still = sum(by.loc[("another", *key), "exposure_low"] > by.loc[("another", *key), "chance"] for key in asked)
-    line = f" Asked under another's name, {less} of these {len(asked)} show less"
-    line += "" if less == len(asked) else f"; of {len(asked) - less} we cannot tell"
-    return f"{line}. {still} still show more than chance."
+    line = f" Under another's name: demonstrably less, {less} of these {len(asked)}; still above chance, {still}."
+    return line
 
 
 def say_temperatures(other_names: pd.DataFrame, transferred: pd.DataFrame) -> list[str]:

@@ -96,18 +96,22 @@ def show_published_claims(claims: pd.DataFrame) -> pd.DataFrame | None:
     known = claims[claims["outcome"] != "not measurable"]
     if known.empty:
         return None
-    text = [f"{between(*ours)}: {outcome}" for *ours, outcome in known[["ours", "low", "high", "outcome"]].to_numpy()]
+    text = [f"{between(*ours)} {outcome}" for *ours, outcome in known[["ours", "low", "high", "outcome"]].to_numpy()]
     labels = [" / ".join(LABELS[m] for m in method.split(" / ")) for method in known["method"]]
-    wide = known.assign(text=text, method=labels).pivot_table(
-        index=["claim", "theirs", "method"], columns="size", values="text", aggfunc="first", sort=False
+    claim = known["claim"] + ": theirs " + known["theirs"]
+    wide = known.assign(text=text, method=labels, claim=claim).pivot_table(
+        index=["claim", "method"], columns="size", values="text", aggfunc="first", sort=False
     )
     return wide.fillna("not measurable")
 
 
 def say_published_claims(claims: pd.DataFrame) -> list[str]:
-    """How every claim came out, counted over sizes and methods."""
-    lines = []
-    for claim, rows in claims.groupby("claim", sort=False):
-        counts = ", ".join(f"{n} {outcome}" for outcome, n in rows["outcome"].value_counts().items())
-        lines.append(f"- *{claim}* ({rows['theirs'].iloc[0]}): {counts}.")
-    return lines or ["- Without a distilled student there is nothing to hold against them."]
+    """How many checks, over claims, sizes and methods, came out which way."""
+    if claims.empty:
+        return ["- Without a distilled student there is nothing to hold against them."]
+    counts = claims["outcome"].value_counts()
+    agree, weaker, against = (counts.get(name, 0) for name in ("agrees", "weaker", "disagrees"))
+    return [
+        f"- Of {len(claims)} checks of published claims, {agree} agree, {weaker} are weaker, {against} disagree. The others cannot be "
+        "decided here."
+    ]

@@ -1,10 +1,12 @@
 """Chapter 07, what repetition does: what is recited by copies in the training text, of the table `by_dose`, which `tradeoffs.tables` makes."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, MARKERS, ORDER
+from palimpsest.chapters.figures import COLORS, ORDER
 from palimpsest.chapters.tradeoffs import WHEN, in_every_size
 from palimpsest.measure.statistics import interval, rate_of, say_copies
 
@@ -51,25 +53,39 @@ def say_baseline_doses(by_dose: pd.DataFrame, unit: str) -> list[str]:
     return lines or [f"- No {unit} of members were asked for."]
 
 
-def plot_by_dose(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
-    """What each method recites by copies, at the lowest validation loss: a panel per size, a line per method; None of none."""
-    rows = doses_of_letters(in_every_size(by_dose[(by_dose["when"] == "best") & (by_dose["size"] != "teacher")]))
+def plot_by_dose(
+    by_dose: pd.DataFrame, unit: str, when: str = "best", methods: Sequence[str] | None = None
+) -> plt.Figure | None:
+    """What each method recites by copies in the training text: a panel per size, a line per method, named at its end; None of none.
+
+    Args:
+        when: at the lowest validation loss ("best") or after the last step ("end").
+        methods: those drawn; if None, those that all sizes have.
+    """
+    rows = by_dose[(by_dose["when"] == when) & (by_dose["size"] != "teacher")]
+    rows = doses_of_letters(in_every_size(rows) if methods is None else rows[rows["method"].isin(methods)])
     if rows.empty:
         return None
     sizes = sorted(rows["size"].unique(), key=list(by_dose["size"].unique()).index)
-    figure, axes = figures.panels(1, len(sizes), height=2.9)
+    figure, axes = figures.panels(1, len(sizes), height=3.0)
+    figure.set_figwidth(1.2 + 2.2 * len(sizes))  # the names at the lines' ends need room, too
     places = {copies: place for place, copies in enumerate(sorted(rows["copies"].unique()))}
     for ax, size in zip(axes[0], sizes, strict=True):
-        part = rows[rows["size"] == size]
+        part, ends = rows[rows["size"] == size], {}
         for method in sorted(part["method"].unique(), key=ORDER.index):
             line = part[part["method"] == method]
-            style = {"color": COLORS[method], "marker": MARKERS[method], "ms": 4, "lw": 1.2, "label": LABELS[method]}
-            ax.plot(line["copies"].map(places), line["rate"], **style)
-        ax.set(title=f"student: {size}", xlabel="copies in the training text", ylim=(-0.03, 1.03))
+            ax.plot(line["copies"].map(places), line["rate"], lw=1.6, color=COLORS[method])
+            for copies, rate in zip(line["copies"], line["rate"], strict=True):
+                mark = figures.mark_of("member", copies)
+                ax.plot([places[copies]], [rate], ms=4.5, color=COLORS[method], **mark)
+            ends[method] = line["rate"].iloc[-1]
+        ax.set(title=f"{size} student", xlabel="times it stood in the training text", ylim=(-0.03, 1.03))
+        figures.name_lines(ax, max(places.values()), ends)
         ax.set_xticks(list(places.values()), list(places))
     axes[0, 0].set_ylabel(f"{unit} recited")
-    figures.in_percent(axes[0, 0].yaxis)
-    return figures.legend(figure, axes)
+    figures.in_percent(*(ax.yaxis for ax in axes[0]))
+    plt.close(figure)
+    return figure
 
 
 def _percent(row: pd.Series) -> str:

@@ -122,11 +122,12 @@ def plot_shadow_attacks(shadow_attacks: pd.DataFrame) -> plt.Figure | None:
         for row in rows[rows["split"] == split].itertuples():
             y = attacks.index(row.attack) + 0.6 * ((methods.index(row.method) + 0.5) / len(methods) - 0.5)
             style = {
-                "fmt": "o",
+                "ls": "",
                 "markersize": 4,
                 "capsize": 2,
                 "color": COLORS[row.method],
                 "label": LABELS[row.method],
+                **figures.mark_of(split),
             }
             ax.errorbar(row.rate, y, xerr=[[row.rate - row.low], [row.high - row.rate]], **style)
         ax.axvline(0.5, color="#999999", lw=1, ls="--")
@@ -215,21 +216,22 @@ def _privacy_audit(run: Run) -> pd.DataFrame:
 
 
 def show_privacy_audit(privacy_audit: pd.DataFrame) -> pd.DataFrame | None:
-    """A row per model of each replicate; None without coins."""
+    """A row per model, over trainings the range; None without coins."""
     if privacy_audit.empty:
         return None
-    rows = figures.label_seeds(privacy_audit)
-    shown = {"model": rows["label"]}
-    if rows["replicate"].nunique() > 1:
-        shown["replicate"] = rows["replicate"] + 1
-    shown["coins"] = rows["coins"]
-    shown["right guesses"] = [
-        "" if pd.isna(n) else f"{correct:.0f} of {n:.0f}"
-        for correct, n in zip(rows["correct"], rows["guesses"], strict=True)
-    ]
-    shown["ε at least"] = ["not measurable" if np.isnan(e) else f"{e:.2f}" for e in rows["epsilon_low"]]
-    shown["ε promised"] = ["" if np.isnan(e) else f"{e:.2f}" for e in rows["epsilon_promised"]]
-    return pd.DataFrame(shown).set_index("model")
+    out = {}
+    for label, rows in figures.label_seeds(privacy_audit).groupby("label", sort=False):
+        shown = {"coins": _ends(rows["coins"], ".0f")}
+        shown["guesses"], shown["right"] = (_ends(rows[name], ".0f") for name in ("guesses", "correct"))
+        shown["ε at least"] = _ends(rows["epsilon_low"], ".2f") or "not measurable"
+        out[label] = {**shown, "ε promised": _ends(rows["epsilon_promised"], ".2f")}
+    return pd.DataFrame(out).T.rename_axis("model")
+
+
+def _ends(values: pd.Series, form: str) -> str:
+    """Least and most of the values there are, as text."""
+    known = values.dropna()
+    return " to ".join(dict.fromkeys(f"{value:{form}}" for value in (known.min(), known.max()))) if len(known) else ""
 
 
 def say_privacy_audit(privacy_audit: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, MARKERS
+from palimpsest.chapters.figures import COLORS, LABELS, mark_of
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.fingerprints import warm_name
 from palimpsest.study.tables import read_table
@@ -23,6 +23,11 @@ MEASURES = {
     "exposure": "exposure, bits",
     "transferred_exposure": "transferred exposure, bits",
     "transferred_auc": "transferred AUC",
+}
+MARKED = {
+    "recited_repeated": ("member", 2),
+    "transferred_exposure": ("teacher_only", 1),
+    "transferred_auc": ("teacher_only", 1),
 }
 # The three meanings of quality; the plain loss stands in for the calibrated one where validation is too small to fit a temperature.
 QUALITIES = {
@@ -142,8 +147,8 @@ def plot_tradeoff(
     figure, axes = figures.panels(len(measures), len(sizes), height=2.1, sharey="row", sharex="col")
     for (size, method), part in rows.groupby(["size", "method"], sort=False):
         mean = part.groupby("point")[[quality, *measures]].mean()
-        style = {"color": COLORS[method], "marker": MARKERS[method]}
         for ax, measure in zip(axes[:, list(sizes).index(size)], measures, strict=True):
+            style = {"color": COLORS[method], **mark_of(*MARKED.get(measure, ("member", 1)))}
             ax.plot(mean[quality], mean[measure], lw=1, ms=3, alpha=0.8, label=LABELS[method], **style)
             ax.plot(mean[quality].iloc[-1:], mean[measure].iloc[-1:], ms=7, **style)
     for ax, measure in zip(axes[:, 0], measures, strict=True):
@@ -154,6 +159,8 @@ def plot_tradeoff(
         ax.set_title(f"student: {size}")
     for ax in axes[-1]:
         ax.set_xlabel(QUALITIES[quality])
+        if quality == "tokens":
+            ax.xaxis.set_major_formatter(plt.matplotlib.ticker.EngFormatter(sep=""))
     return figures.legend(figure, axes)
 
 

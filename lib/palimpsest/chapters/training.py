@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters.figures import SPLITS, in_percent, rate_text
+from palimpsest.chapters.figures import SPLITS, in_percent, legend, mark_of, rate_text
 from palimpsest.measure.statistics import rate_of
 from palimpsest.study import METHODS, Run
 from palimpsest.study.tables import read_table
@@ -17,25 +17,25 @@ OURS, THEIRS, PLAIN_TEXT = (
     SPLITS["member"][0],
     "#e08214",
     SPLITS["non_member"][0],
-)  # colors: members, the teacher's half, validation
+)  # members, the teacher's half, validation
 RECITED = "recited"
-PANELS = {  # title -> column: label, color, line
+PANELS = {  # title -> column: label, color, line, the records asked as `mark_of` takes them
     "loss, nats per response token": {
-        "validation_loss": ("validation", PLAIN_TEXT, "-"),
-        "validation_loss_calibrated": ("validation, calibrated", PLAIN_TEXT, ":"),
-        "member_loss": ("members", OURS, "-"),
-        "transferred_member_loss": ("the teacher's own half", THEIRS, "-"),
+        "validation_loss": ("validation", PLAIN_TEXT, "-", ("validation",)),
+        "validation_loss_calibrated": ("validation, calibrated", PLAIN_TEXT, ":", ("validation",)),
+        "member_loss": ("members", OURS, "-", ("member",)),
+        "transferred_member_loss": ("the teacher's own half", THEIRS, "-", ("teacher_only",)),
     },
-    "ROUGE-L of answers to validation prompts": {"rouge_l": ("validation", PLAIN_TEXT, "-")},
+    "ROUGE-L of answers to validation prompts": {"rouge_l": ("validation", PLAIN_TEXT, "-", ("validation",))},
     RECITED: {
-        "recited_unrepeated": ("members, unrepeated", OURS, "-"),
-        "recited_repeated": ("members, repeated", OURS, "--"),
-        "transferred_recited_unrepeated": ("the teacher's own half, unrepeated", THEIRS, "-"),
-        "transferred_recited_repeated": ("the teacher's own half, repeated", THEIRS, "--"),
+        "recited_unrepeated": ("members", OURS, "-", ("member",)),
+        "recited_repeated": ("members, repeated", OURS, "--", ("member", 2)),
+        "transferred_recited_unrepeated": ("the teacher's own half", THEIRS, "-", ("teacher_only",)),
+        "transferred_recited_repeated": ("the teacher's own half, repeated", THEIRS, "--", ("teacher_only",)),
     },
     "AUC of the loss attack": {
-        "auc": ("members", OURS, "-"),
-        "transferred_auc": ("the teacher's own half", THEIRS, "-"),
+        "auc": ("members", OURS, "-", ("member",)),
+        "transferred_auc": ("the teacher's own half", THEIRS, "-", ("teacher_only",)),
     },
 }
 FACTS = {  # a key of `run.json` -> what a table calls it
@@ -89,19 +89,16 @@ def plot_trajectory(path: pd.DataFrame) -> plt.Figure:
     does not measure is not drawn."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 5.4), sharex=True)
     for ax, (title, lines) in zip(axes.flat, PANELS.items(), strict=True):
-        for name, (label, color, style) in lines.items():
+        for name, (label, color, style, asked) in lines.items():
             if path[name].notna().any():
-                ax.plot(path["epoch"], path[name], style, color=color, label=label, marker="o", markersize=3)
+                ax.plot(path["epoch"], path[name], style, color=color, label=label, ms=4, **mark_of(*asked))
         ax.set(title=title)
-        if ax.lines:
-            ax.legend(fontsize=7)
         if title == RECITED:
             ax.set_ylim(-0.02, 1.02)
             in_percent(ax.yaxis)
     for ax in axes[1]:
         ax.set_xlabel("epoch")
-    plt.close(figure)
-    return figure
+    return legend(figure, axes)
 
 
 def say_trajectory(path: pd.DataFrame, unit: str) -> list[str]:

@@ -161,11 +161,11 @@ def show_transferred(transferred: pd.DataFrame) -> pd.DataFrame | None:
         return None
     rows = pd.concat([gains(transferred, kind).assign(of=name) for kind, name in KINDS.items()], ignore_index=True)
     ends = rows[["p_lowest", "p_highest"]].to_numpy(float)
-    shown = {"of": rows["of"], "model": rows["label"]}
+    shown = {"of": rows["of"] + " that the teacher alone read", "model": rows["label"]}
     shown["recited"] = [
         f"{n:g} of {total}" for n, total in zip(rows["recited"].round(1), rows["records"], strict=True)
     ]
-    shown["more gained than on an unseen one"] = [interval(*v) for v in rows[["auc", "low", "high"]].to_numpy(float)]
+    shown["gained more than on an unseen one"] = [interval(*v) for v in rows[["auc", "low", "high"]].to_numpy(float)]
     shown["p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair if not np.isnan(p))) for pair in ends]
     return pd.DataFrame(shown).set_index(["of", "model"])
 
@@ -176,13 +176,23 @@ def plot_transferred(transferred: pd.DataFrame) -> plt.Figure | None:
     kinds = [kind for kind in KINDS if (transferred["kind"] == kind).any()]
     if not kinds:
         return None
-    figure, axes = figures.panels(1, len(kinds), height=0.3 + 0.2 * transferred["label"].nunique())
+    figure, axes = figures.panels(1, len(kinds), height=0.3 + 0.3 * transferred["label"].nunique())
     for ax, kind in zip(axes[0], kinds, strict=True):
         rows = gains(transferred, kind).iloc[::-1]
         for y, row in enumerate(rows.itertuples()):
             errors = [[row.auc - row.low], [row.high - row.auc]]
-            ax.errorbar(row.auc, y, xerr=errors, fmt="o", color=COLORS[row.method], capsize=2, markersize=4)
-        ax.set(yticks=range(len(rows)), yticklabels=rows["label"], xlim=(-0.02, 1.02), title=KINDS[kind])
+            ax.errorbar(
+                row.auc,
+                y,
+                xerr=errors,
+                ls="",
+                color=COLORS[row.method],
+                capsize=2,
+                markersize=4,
+                **figures.mark_of("teacher_only"),
+            )
+        ax.set(xlim=(-0.02, 1.02), title=KINDS[kind])
+        figures.name_rows(ax, list(rows["label"]))
         ax.set_xlabel("more than on an unseen one")
         ax.axvline(0.5, color="#777777", lw=1, ls=":")
         figures.in_percent(ax.xaxis)
@@ -208,9 +218,7 @@ def say_transferred(transferred: pd.DataFrame, kind: str = "canary") -> list[str
         part = rows[rows["role"].isin(roles)]
         if len(part):
             above = part[part["low"] > 0.5].sort_values("auc")
-            line = f"- Of {len(part)} {who}, {len(above)} gained more than chance allows on such {KINDS[kind]}"
-            line += (
-                f"; the most, {100 * above['auc'].iloc[-1]:.0f} %, did {above['label'].iloc[-1]}" if len(above) else ""
-            )
-            lines.append(f"{line}. Of all these, {(part['recited'] > 0).sum()} recite any.")
+            line = f"- {who[0].upper()}{who[1:]} that gained more on such {KINDS[kind]} than chance allows: {len(above)} of {len(part)}"
+            line += f" (most: {above['label'].iloc[-1]}, {100 * above['auc'].iloc[-1]:.0f} %)" if len(above) else ""
+            lines.append(f"{line}; that recite any: {(part['recited'] > 0).sum()}.")
     return lines

@@ -23,8 +23,13 @@ SEARCH = (
 
 def table_as_html(frame: pd.DataFrame) -> str:
     """A table whose intervals are lighter than what they belong to; on a telephone they stand below it, and a table that is still too
-    wide is scrolled within its own frame, by keyboard as well. Numbers are set flush right, words flush left and may break."""
-    return _in_frame(frame.reset_index() if any(frame.index.names) else frame.reset_index(names=""))
+    wide is scrolled within its own frame, by keyboard as well. Numbers are set flush right, words flush left and may break.
+
+    Rows whose index has several levels are put in groups, each below a line that says the outer levels: a column less.
+    """
+    groups = _groups(frame)
+    frame = frame.droplevel(list(range(frame.index.nlevels - 1))) if groups else frame
+    return _in_frame(frame.reset_index() if any(frame.index.names) else frame.reset_index(names=""), groups)
 
 
 def records_as_html(frame: pd.DataFrame, values: Mapping[str, Iterable[float]], total: int) -> str:
@@ -38,11 +43,14 @@ def records_as_html(frame: pd.DataFrame, values: Mapping[str, Iterable[float]], 
     some = frame.head(MOST)
     keys = {name: [_key(v) for v in list(numbers)[: len(some)]] for name, numbers in values.items()}
     said = f"<p>The {MOST:,} most at risk of {total:,}.</p>" if total > len(some) else ""
-    return f'<div class="records">{SEARCH}{said}{_in_frame(some, "records, most at risk first", keys)}</div>'
+    return f'<div class="records">{SEARCH}{said}{_in_frame(some, [], "records, most at risk first", keys)}</div>'
 
 
-def _in_frame(rows: pd.DataFrame, label: str = "table", keys: Mapping[str, list[str]] | None = None) -> str:
-    """Every column of a table, in a frame that can be scrolled. With `keys` (column -> what each row is sorted by) it is a long one."""
+def _in_frame(
+    rows: pd.DataFrame, groups: list[str], label: str = "table", keys: Mapping[str, list[str]] | None = None
+) -> str:
+    """Every column of a table, in a frame that can be scrolled, with a line above each of its `groups`. With `keys` (column -> what each
+    row is sorted by) it is a long one."""
     heads = rows.columns if rows.columns.nlevels == 1 else [": ".join(filter(None, map(str, c))) for c in rows.columns]
     texts = _texts(rows)
     words = [not any(map(_is_number, column)) for column in zip(*texts, strict=True)] or [False] * len(heads)
@@ -50,15 +58,25 @@ def _in_frame(rows: pd.DataFrame, label: str = "table", keys: Mapping[str, list[
         words = [is_words or name not in keys for is_words, name in zip(words, heads, strict=True)]
     kinds = [' class="words"' if is_words else "" for is_words in words]
     head = "".join(f'<th scope="col"{kind}>{escape(str(name))}</th>' for name, kind in zip(heads, kinds, strict=True))
-    if keys is None:
-        cells = [[_cell(i, text, not _is_number(text)) for i, text in enumerate(row)] for row in texts]
-    else:  # in a column of numbers "never" stands where the numbers do
-        sort = [keys.get(name, [""] * len(rows)) for name in heads]
-        cells = [[_cell(i, text, words[i], sort[i][at]) for i, text in enumerate(row)] for at, row in enumerate(texts)]
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
+    sort = [(keys or {}).get(name, [""] * len(rows)) for name in heads]
+    body = ""
+    for number, row in enumerate(texts):
+        if groups and (number == 0 or groups[number] != groups[number - 1]):
+            body += f'<tr class="group"><th scope="rowgroup" colspan="{len(heads)}">{escape(groups[number])}</th></tr>'
+        # in a long table's column of numbers "never" stands where the numbers do
+        texted = [
+            is_words or (keys is None and not _is_number(text)) for is_words, text in zip(words, row, strict=True)
+        ]
+        cells = (_cell(i, text, texted[i], sort[i][number]) for i, text in enumerate(row))
+        body += f"<tr>{''.join(cells)}</tr>"
     frame = "table-frame" + " many" * (len(heads) > MANY) + " tall" * (keys is not None)
     table = f'<table class="dataframe{" sortable" * (keys is not None)}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="{frame}" role="region" tabindex="0" aria-label="{label}">{table}</div>'
+
+
+def _groups(frame: pd.DataFrame) -> list[str]:
+    """What stands above each row: the outer levels of its index; nothing, where the index has one."""
+    return [", ".join(map(str, key[:-1])) for key in frame.index] if frame.index.nlevels > 1 else []
 
 
 def _texts(rows: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -83,7 +101,7 @@ def _cell(column: int, text: str, words: bool, key: str = "") -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1] in NUMBERS or len(text) < 4
+    return text[:1] in NUMBERS
 
 
 def markdown_table(heads: list[str], rows: Iterable[Iterable[Any]]) -> str:
