@@ -96,8 +96,8 @@ def browser_page(scripts: bool = True) -> Iterator[Page]:
 
 
 @contextmanager
-def nothing_leaves(page: Page, own: str) -> Iterator[None]:
-    """Fails if the page meanwhile asks for anything that does not begin with `own`, or reports an error of a script."""
+def nothing_leaves(page: Page, own: str, errors: bool = True) -> Iterator[None]:
+    """Fails if the page meanwhile asks for anything that does not begin with `own`, or, with `errors`, if one of its scripts fails."""
     faults: list[str] = []
 
     def request(r) -> None:
@@ -108,10 +108,9 @@ def nothing_leaves(page: Page, own: str) -> Iterator[None]:
         faults.append(f"script: {e}")
 
     page.on("request", request)
-    page.on("pageerror", error)
+    if errors:
+        page.on("pageerror", error)
     yield
-    page.remove_listener("request", request)
-    page.remove_listener("pageerror", error)
     assert faults == []
 
 
@@ -181,17 +180,24 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
     return [url.removeprefix(base) for url in anchors], faults
 
 
+def pages_of(folder: Path) -> list[str]:
+    """Every page of a built book, but `index.html`, which only sends the reader on to the first."""
+    pages = (path.relative_to(folder) for path in folder.rglob("*.html"))
+    return sorted(page.as_posix() for page in pages if "_static" not in page.parts and page.as_posix() != "index.html")
+
+
 def axe_faults(page: Page) -> list[str]:
     """The serious faults that axe-core finds on a page as it is shown, by rule and element."""
     faults = Axe().run(page).response["violations"]
     return [f"{f['id']}: {n['html'][:90]}" for f in faults if f["impact"] in SERIOUS for n in f["nodes"]]
 
 
-def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
+def looks(folder: Path, pages: Sequence[str], axe: Sequence[str]) -> pd.DataFrame:
     """Every page as it looks at each of `WIDTHS`: at a desk in the light, on a telephone in the dark.
 
     Returns a row per page and width: `cut` (what stands outside the page, or is a table that must be scrolled sideways), `axe`
-    (see `axe_faults`) and `bytes` (all that the page asks for).
+    (see `axe_faults`; of the pages in `axe` alone, for it takes a second for every thousand elements) and `bytes` (all that the
+    page asks for).
     """
     rows = []
     with serve(folder) as base, browser_page() as first:
@@ -210,7 +216,7 @@ def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
                 "bytes": page.evaluate(WEIGHT),
                 "cut": page.evaluate(CUT),
             }
-            rows.append({**row, "axe": axe_faults(page) if axe else []})
+            rows.append({**row, "axe": axe_faults(page) if name in axe else []})
             page.close()
     return pd.DataFrame(rows)
 
@@ -218,10 +224,8 @@ def looks(folder: Path, pages: Sequence[str], axe: bool = True) -> pd.DataFrame:
 def main() -> None:
     """`python tests/browser.py FOLDER [PAGE ...]`: what is wrong with how the pages of a built site look."""
     folder, *pages = sys.argv[1:]
-    pages = pages or sorted(
-        str(p.relative_to(folder)) for p in Path(folder).rglob("*.html") if "_static" not in p.parts
-    )
-    for row in looks(Path(folder), pages).itertuples():
+    pages = pages or pages_of(Path(folder))
+    for row in looks(Path(folder), pages, pages).itertuples():
         print(f"{row.page} {row.width} {row.theme}: {row.bytes / 1e6:.2f} MB, {len(row.cut)} cut, {len(row.axe)} axe")
         print("".join(f"    {line}\n" for line in dict.fromkeys([*row.cut, *row.axe])), end="")
 
