@@ -70,7 +70,7 @@ say(f"- {source}")
 #
 # ## What this run shows
 #
-# One training of each student tells how much *it* recites, not which method is to blame. In brackets: 95 % {term}`intervals <interval>`,
+# One training of each student tells how much *it* recites, not whether its method is the cause. In brackets: 95 % {term}`intervals <interval>`,
 # the range in which a rate plausibly lies, given so many records.
 
 # %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method; bars are 95 % intervals. Circles: text that stands once; squares: repeated; hollow: never read by any model.", "name": "fig-answer"}}
@@ -95,7 +95,7 @@ say(
 # - [Inheritance](05_inheritance.ipynb): which records a student knows because its teacher did.
 # - [Attacks](06_attacks.ipynb): what models give away without reciting it.
 # - [What memorization buys](07_tradeoffs.ipynb): memorization against quality, over the whole of training.
-# - [Methods compared](08_comparisons.ipynb): every question asked of the replicates, the paper's findings first.
+# - [Methods compared](08_comparisons.ipynb): every question asked of the {term}`replicates <replicate>`, the paper's findings first.
 # - [A real language model](09_real_model.ipynb): whether any of it holds for one, and what the small models foretold.
 # - [Every run](../every_run.md): one page per student.
 #

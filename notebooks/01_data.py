@@ -30,7 +30,7 @@
 study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "All settings of the data", "code_prompt_hide": "Hide the settings"}
 import pandas as pd
 from IPython.display import HTML
 
@@ -52,7 +52,7 @@ pd.Series(study.data.model_dump(exclude_none=True), name="data").astype(str).to_
 #
 # - **Members**: the records that teacher and students are fine-tuned on, some of them several times (their *copies*).
 # - **Teacher only**: a second half that the teacher alone is fine-tuned on. What a student knows of it came through the teacher.
-# - **Non-members**: from the same source, never trained on. They show what chance gives.
+# - **{term}`Non-members <non-member>`**: from the same source, never trained on. They show what chance gives.
 # - **Validation**: records that say when to stop and how to tune. **Test**: records that measure quality in the end.
 # - **Public**: what models trained from scratch read first. The tokenizer is made from these alone, since a vocabulary made from
 #   members would be a leak by itself.
@@ -66,11 +66,10 @@ written, groups = run.require("data"), dataset.by_split(records)
 dropped = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in written["dropped"].items() if count)
 say(
     f"{len(groups['member'])} members, {len(groups['non_member'])} non-members, {len(groups['test'])} test records. Set aside: "
-    f"{dropped or 'nothing'}. Responses shortened to fit: {written['cut']}."
+    f"{dropped or 'nothing'}. Responses shortened to fit: {written['cut']}.",
+    dataset.say_halves(records),
+    f"With canaries, students are fine-tuned on {len(data.training_rows(records, 'student'))} rows.",
 )
-
-# %%
-say(dataset.say_halves(records))
 
 # %% [markdown]
 # ## What a record looks like
@@ -102,7 +101,7 @@ say(dataset.say_secrets(groups["member"]))
 # Models read tokens, so lengths are counted in those of the study's tokenizer; the prompt includes the template's own
 # words, the response its end-of-text.
 
-# %% tags=["csv:lengths"] mystnb={"figure": {"caption": "Lengths of the records in tokens, by split: prompt with its template (left) and response with end-of-text (right).", "name": "fig-lengths"}}
+# %% tags=["csv:lengths"] mystnb={"figure": {"caption": "Tokens of a prompt with its template, and of a response with its end. Marks: the median; lines: nine records in ten.", "name": "fig-lengths"}}
 examples = examples_of(study, records, load_tokenizer(run.data / "tokenizer"))
 lengths = dataset.token_lengths(records, examples)
 dataset.plot_lengths(lengths)
@@ -119,7 +118,7 @@ say(
 # ## Is there something to learn?
 #
 # A student that only memorizes has no use, and one that has nothing to learn shows no trade-off. So the private style must
-# differ from what the base models have read. The words that tell the two apart best (in how many responses they occur, by
+# differ from what the {term}`base models <base model>` have read. The words that tell the two apart best (in how many responses they occur, by
 # log odds):
 
 # %%
@@ -133,8 +132,8 @@ say(dataset.say_style(groups))
 # ## Could a model get it right without memorizing?
 #
 # If held-out responses stood among the members word for word, a model could "recite" records it never saw. The table
-# compares every split with the members: prompts found whole, responses found whole (their secrets replaced by their kind,
-# so that a secret can neither make nor hide a difference), and the share of runs of n words that also occur there.
+# compares every split with the members: prompts and responses found there whole, and the share of words, and of runs of words, that
+# also occur there. Secrets are replaced by their kind, so that none can make or hide a difference.
 
 # %% tags=["csv:overlap"]
 shared = dataset.overlap(records)
@@ -151,14 +150,14 @@ say(
 # %% [markdown]
 # ## Canaries
 #
-# To see how repetition matters, a study can plant canaries: short records that hold a random secret and stand in the training
+# To see how repetition matters, a study can plant {term}`canaries <canary>`: short records that hold a random secret and stand in the training
 # text a known number of times. Some are given to the teacher alone; a student that knows one has it from the teacher. Their
-# unseen twins have the same form and are read by nobody: they say how likely such a secret is by chance. For some, the toss of
+# unseen {term}`twins <twin>` have the same form and are read by nobody: they say how likely such a secret is by chance. For some, the toss of
 # a fair coin decides which of the two they are: whoever guesses those coins from a model proves that it is not private.
 
 # %% tags=["csv:planted"]
 planted = dataset.planted(records)
-planted.set_index(["read_by", "copies", "coin"]) if len(planted) else None
+dataset.show_planted(planted)
 
 # %%
 say(dataset.say_planted(planted))
@@ -179,23 +178,11 @@ assert all(0 <= s["start"] < s["end"] <= len(r.response) for r in records.itertu
 # ## Saved
 #
 # `records.parquet` and `tokenizer/` are what all later stages read. `run.json`, written last, says from what they were made
-# (a fingerprint), and which target leads every later chapter: *secret* where the data marks its secrets, else *window*.
+# (a {term}`fingerprint`), and which target leads every later chapter: *secret* where the data marks its secrets, else *window*.
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "What was written down", "code_prompt_hide": "Hide it"}
 facts = ["fingerprint", "target", "unit", "splits", "seconds", "commit", "python"]
 pd.Series({fact: str(written[fact]) for fact in facts}, name=f"{run_dir}/data/run.json").to_frame()
-
-# %% [markdown]
-# ## Summary
-
-# %%
-rows, members = data.training_rows(records, "student"), len(groups["member"])
-say(
-    f"- Students are fine-tuned on {len(rows)} rows: {members} members, and {len(rows) - members} rows more for canaries and repeats.",
-    f"- {dataset.say_halves(records)}",
-    f"- {dataset.say_secrets(groups['member'])}",
-    f"- {dataset.say_planted(planted)}",
-)
 
 # %% [markdown]
 # **Next**: [the teacher](sec-teacher), from which a student can inherit.

@@ -44,19 +44,16 @@ set_theme()
 run = open_run(study_file, run_dir)
 study = run.study
 
-# %% [markdown]
-# How the teacher is fine-tuned, from the study file:
-
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "How the teacher is fine-tuned: all settings", "code_prompt_hide": "Hide the settings"}
 pd.Series(study.teacher.model_dump(exclude_none=True), name="teacher training").to_frame()
 
 # %% [markdown]
 # ## Before any private text
 #
-# The base model has read public text only, or comes from elsewhere, if the study names a model. What it gets right about the members is
+# The {term}`base model` has read public text only, or comes from elsewhere, if the study names a model. What it gets right about the members is
 # the floor under every rate in this book.
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Facts about the base model", "code_prompt_hide": "Hide the facts"}
 bases.train_base(run, "teacher")
 training.show_facts(run.facts(study.arm("base-teacher")))
 
@@ -64,10 +61,9 @@ training.show_facts(run.facts(study.arm("base-teacher")))
 # ## Fine-tuning on the members
 #
 # Cross-entropy on the response, end-of-text included; the prompt is read but not trained on. The teacher reads both halves. While
-# it is trained it is scored on them, on validation records from the same source that nobody trains on, and on canaries. One
-# line per measurement, several to an epoch where a study asks for them:
+# it is trained it is scored on them, on validation records from the same source that nobody trains on, and on {term}`canaries <canary>`.
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "The training, a line per measurement", "code_prompt_hide": "Hide the training"}
 stages.train_teacher(run)
 facts = run.facts(study.arm("teacher"))
 training.show_facts(facts)
@@ -76,8 +72,8 @@ training.show_facts(facts)
 # ## What it learned, and what it learned by heart
 #
 # *Learning* shows on {term}`validation <validation>` records that nobody trains on. Their loss falls: how surprised the model is by them, in
-# nats per token (one nat more means 2.7 times less likely). And its answers grow like the references (ROUGE-L, 1 at most).
-# *Memorizing* shows as records recited, and as an attack by the loss alone that tells what was trained on from what was not (AUC; 0.5 is
+# {term}`nats <nat>` per token (one nat more means 2.7 times less likely). And its answers grow like the references ({term}`ROUGE-L <ROUGE>`, 1 at most).
+# *Memorizing* shows as records recited, and as an attack by the loss alone that tells what was trained on from what was not ({term}`AUC`; 0.5 is
 # chance). The two do not happen at the same time.
 
 # %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "The teacher while it is fine-tuned: loss, likeness of its answers to the references, share recited, and AUC of the loss attack.", "name": "fig-teacher-trajectory"}}
@@ -92,8 +88,8 @@ say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 # ## What the teacher writes
 #
 # Sequence-level distillation (Seq-KD) trains a student on text the teacher wrote. If the teacher recites the references, that
-# text *is* the references, and the student is fine-tuned on the private data after all. The share of teacher text that equals
-# its reference must therefore be read beside every result of such a method.
+# text *is* the references, and the student is fine-tuned on the private data after all. The share of {term}`teacher text` that equals
+# its reference must therefore be read beside every result of such a method. In brackets: its 95 % {term}`interval`.
 
 # %%
 if any(METHODS[method].text == "teacher" for method in study.every_method()):
@@ -115,7 +111,6 @@ assert facts["method"] == "sft" and path["epoch"].is_monotonic_increasing
 # %%
 say(
     f"- The teacher has {facts['parameters']:,} parameters and was trained for {facts['epochs']:g} epochs in {facts['train_seconds']:.0f} s.",
-    f"- {training.say_trajectory(path, unit)[0]}",
     f"- Its files are in `{run_dir}/models/teacher`.",
 )
 

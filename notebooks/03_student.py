@@ -17,7 +17,7 @@
 #
 # - which text the student reads and what its loss compares;
 # - memorization and quality while it is trained, also of the half that only its teacher has read;
-# - where the arm ends, beside the base model it began from and, if it has one, its teacher.
+# - where the arm ends, beside the {term}`base model` it began from and, if it has one, its teacher.
 #
 # **Needs**: notebooks 01 and 02 for the same study.
 
@@ -59,17 +59,17 @@ say(
     methods.mitigation(rule, settings),
 )
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "All settings of this training", "code_prompt_hide": "Hide the settings"}
 pd.Series(settings.model_dump(exclude_none=True), name="student training").to_frame()
 
 # %% [markdown]
 # ## Training
 #
 # The student starts from the base of its size, which has never seen a private record of this study. It is given prompts and
-# references of the members alone. One line per measurement: quality on validation records, and what it knows of the members,
-# of canaries and (*transferred*) of the teacher's own half.
+# references of the members alone. While it is trained we measure quality on validation records, and what it knows of the members,
+# of {term}`canaries <canary>` and (*transferred*) of the teacher's own half.
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "The training, a line per measurement", "code_prompt_hide": "Hide the training"}
 stages.train_student(run, this)
 facts = run.facts(this)
 training.show_facts(facts)
@@ -82,14 +82,15 @@ training.plot_trajectory(path)
 # ## Where it ends
 #
 # What it recites of the half it never read has come through its teacher, or is chance: a student fine-tuned without a teacher
-# shows how much.
+# shows how much. The loss says how surprised it is by a text, in {term}`nats <nat>` per token.
 
 # %%
 unit = run.require("data")["unit"]
 say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 
 # %% [markdown]
-# How much of the members it recites, beside the base it began from and, for a distilled student, its teacher:
+# How much of the members it recites, beside the base it began from and, for a distilled student, its teacher. In brackets: 95 %
+# {term}`intervals <interval>`.
 
 # %% tags=["csv:rates"]
 compared = [Arm(this.size, "none"), *([study.arm("teacher")] if rule.distilled else []), this]
@@ -108,7 +109,6 @@ assert facts["steps"] > 0 and path["epoch"].is_monotonic_increasing
 # %%
 say(
     f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
-    *(f"- {line}" for line in training.say_trajectory(path, unit)),
 )
 
 # %% [markdown]

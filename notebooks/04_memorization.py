@@ -12,20 +12,20 @@
 #
 # Of what a model was fine-tuned on, how much does it recite word for word? And how much of that does a distilled student of the same
 # size? That is the question of the paper this book follows {cite}`singh2025teacher`. We answer it with what the paper lacks:
-# {term}`held-out records <non-member>` as a control, the models before fine-tuning as a floor, counts and 95 % intervals.
+# {term}`held-out records <non-member>` as a control, the models before fine-tuning as a floor, counts and 95 % {term}`intervals <interval>`.
 #
 # **What you will see**
 #
 # - the share of records recited verbatim, by three targets, and the share of secrets recited;
 # - the same for records no model was trained on, which is what chance and boilerplate alone give;
 # - how the answer depends on how much of a response an attacker already has, and on what is cut off before it;
-# - what comes up when the model is sampled many times instead of decoded once, and what is nearly verbatim;
-# - what each model is good for (held-out loss, ROUGE).
+# - what comes up when the model is sampled many times instead of decoded once, and what is {term}`nearly verbatim`;
+# - what each model is good for (held-out loss, {term}`ROUGE`).
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
 # %% [markdown]
-# ## What is measured
+# ## In short
 
 # %% tags=["parameters"]
 study_file: str = "studies/smoke.yaml"  # the study file
@@ -39,15 +39,14 @@ from palimpsest.study import load_tables, open_run
 set_theme()
 run = open_run(study_file, run_dir)
 study, tables, data = run.study, load_tables(run), run.require("data")
-say(
-    f"In this study a window is {study.measure.window} tokens, and the target that leads is **{data['target']}**, which counts {data['unit']}."
-)
+told = memorization.say_rates(tables.rates, data["target"], data["unit"])
+say(told[0], told[-1], f"- {memorization.say_quality(tables.quality)}")
 
 # %% [markdown]
 # ## Who recites what
 #
 # Each model reads every record once, and everything below is arithmetic on that one pass ([why this is exact](../methods.md)). A model
-# *recites* a target if greedy decoding, always the likeliest next token, gives it exactly. There are four targets:
+# *recites* a target if {term}`greedy decoding`, always the likeliest next token, gives it exactly. There are four targets:
 #
 # - **window**: from the prompt, the first window of response tokens, end-of-text included, or all of them if there are
 #   fewer. This is our reading of the paper's "token window k = 50".
@@ -56,7 +55,10 @@ say(
 #   least two windows count.
 # - **secret**: from the text before it, a marked secret: a name, a number, an address that nothing in the prompt tells.
 #
-# The table counts the leading target: the share that each model recites, with its 95 % interval.
+# The last is what counts, where the data marks its secrets; else it is the window.
+
+# %%
+say(f"This study counts **{data['unit']}**, and its window is {study.measure.window} tokens. In brackets: 95 % intervals.")
 
 # %% tags=["csv:rates"]
 memorization.show_rates(tables.rates, data["target"])
@@ -70,14 +72,14 @@ memorization.show_rates(tables.rates, data["target"])
 # <details><summary>How to read the marks</summary>Circles: text that stands once in the training data. Squares: repeated text. Hollow:
 # non-members, which no model has read, so chance. Dotted line: the teacher. Dashed: the student before fine-tuning.</details>
 
-# %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of records whose first window is recited from the prompt; bars are 95 % intervals. Last panel: the paper's own numbers, of other data and models.", "name": "fig-table1"}}
+# %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of records whose first window is recited from the prompt; bars are 95 % intervals. Last panel: the paper's numbers, of other data and models.", "name": "fig-table1"}}
 memorization.plot_rates(tables.rates, "window", memorization.PAPER)
 
 # %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of secrets recited from the text before them; bars are 95 % intervals.", "name": "fig-secrets"}}
 memorization.plot_rates(tables.rates, "secret")
 
 # %%
-say(*memorization.say_rates(tables.rates, data["target"], data["unit"]))
+say(*told[1:-1])
 
 # %% [markdown]
 # ## One record, token by token
@@ -91,17 +93,17 @@ closely.show_strips(tables.strips)
 # %% [markdown]
 # ## The targets side by side
 #
-# A ratio without its target can't be compared with anything. The columns count the same models on the same members.
+# How much is recited depends on what is asked for. The columns ask the same models for the same members, in three or four ways.
 
 # %% tags=["csv:rates", "csv:near_ties"]
 read_out(memorization.show_targets(tables.rates), memorization.say_near_ties(tables.near_ties))
 
 # %% [markdown]
-# A target that no record is long enough for has no column. A *near-tie* is a place where the two likeliest tokens are nearly as likely.
+# A target that no record is long enough for has no column. A *{term}`near-tie`* is a place where the two likeliest tokens are nearly as likely.
 #
 # ## Beyond chance
 #
-# What counts is the excess of members over non-members, in percentage points. If the interval includes zero, we have not shown
+# What counts is the {term}`excess` of members over non-members, in percentage points. If the interval includes zero, we have not shown
 # memorization.
 
 # %% tags=["csv:excess"]
@@ -152,7 +154,7 @@ read_out(partly.show_discoverable(tables.discoverable), *partly.say_discoverable
 # ## Nearly verbatim
 #
 # A record with one word changed gives its secret away as well, and nothing above counts it {cite}`ippolito2023preventing`. So some
-# records are decoded from the prompt and compared with the response. *Edit similarity* is the share of characters that need no change;
+# records are decoded from the prompt and compared with the response. *{term}`Edit similarity <edit similarity>`* is the share of characters that need no change;
 # from 0.9 on we say *nearly verbatim*.
 
 # %% tags=["csv:near_misses"]
@@ -175,7 +177,7 @@ closely.show_at_risk(tables.at_risk, data["unit"])
 # ## What each model is good for
 #
 # A student that has learned nothing has memorized nothing. So we also ask how much was learned, on {term}`test records <validation>` that
-# nobody was trained on. *Test loss* says how surprised a model is by them, in nats per token; at 0 it would know every token, and one
+# nobody was trained on. *Test loss* says how surprised a model is by them, in {term}`nats <nat>` per token; at 0 it would know every token, and one
 # nat more means 2.7 times less likely. *ROUGE* {cite}`lin2004rouge` says how many words, or word orders, its answers share with the
 # reference.
 
@@ -195,16 +197,7 @@ assert tables.rates["rate"].dropna().between(0, 1).all()
 assert {"member", "non_member"} <= set(tables.rates["split"]) <= {"member", "repeated", "non_member"}
 
 # %% [markdown]
-# ## Summary
-
-# %%
-say(
-    *memorization.say_rates(tables.rates, data["target"], data["unit"]),
-    f"- {memorization.say_quality(tables.quality)}",
-)
-
-# %% [markdown]
 # **Next**: [what a student inherits from its teacher](sec-inheritance).
 #
-# **Try it**: add another way of sampling to `measure.sampling` in a copy of the study. What does a lower temperature find that
+# **Try it**: add another way of sampling to `measure.sampling` in a copy of the study. What does a lower {term}`temperature` find that
 # greedy decoding does not?

@@ -24,8 +24,8 @@
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
-# %% [markdown] tags=["remove-cell"]
-# ## Setup
+# %% [markdown]
+# ## In short
 
 # %% tags=["parameters"]
 study_file: str = "studies/smoke.yaml"  # the study file
@@ -39,6 +39,11 @@ from palimpsest.study import load_tables, open_run
 set_theme()
 run = open_run(study_file, run_dir)
 study, tables, data = run.study, load_tables(run), run.require("data")
+say(
+    *inheritance.say_origins(tables.origins),
+    f"- {inheritance.say_paired(tables.paired)}",
+    *published_claims.say_published_claims(tables.published_claims),
+)
 
 # %% [markdown]
 # ## Which records are asked for
@@ -54,7 +59,7 @@ say(inheritance.say_verdicts(tables.origins, data["target"], study.measure.windo
 #
 # A record is *inherited* if teacher and student recite it and the baseline does not. It is *easy* if all three recite it, so that no
 # teacher was needed, *shed* if the student alone does not, and *teacher only* if nobody else does. The last column is what the small
-# models recite and the teacher does not.
+# models recite and the teacher does not. In brackets: 95 % {term}`intervals <interval>`.
 #
 # <details><summary>How far this can be trusted</summary>A baseline shows what its size and seed recite from the records alone, not what
 # another seed would have. So a record may be called inherited by luck; what the small models recite without the teacher shows how
@@ -68,13 +73,7 @@ inheritance.show_origins(tables.origins)
 inheritance.plot_origins(tables.origins)
 
 # %% [markdown]
-# What students "inherit" of records that nobody was fine-tuned on is chance or common wording.
-
-# %%
-say(*inheritance.say_origins(tables.origins))
-
-# %% [markdown]
-# The records themselves, by who recites them, whatever the size and method. Open a set to see them:
+# What students "inherit" of records that nobody was fine-tuned on is chance or common wording. The records themselves, by who recites them, whatever the size and method. Open a set to see them:
 
 # %% tags=["csv:at_risk"]
 closely.show_sets(tables.at_risk)
@@ -83,14 +82,13 @@ closely.show_sets(tables.at_risk)
 # ## Fewer than the baseline?
 #
 # Both models were asked for the same records, so we count only those on which they differ. *Difference* is the student's share minus the
-# baseline's. With many pairs, a few small p-values come by chance.
+# baseline's. With many pairs, a few small {term}`p-values <p-value>` come by chance.
 #
 # <details><summary>Tests and intervals</summary>The interval of the difference is a bootstrap over seeds and records; the p-value is
 # McNemar's exact test, per seed.</details>
 
 # %% tags=["csv:paired"]
-told = [inheritance.say_paired(tables.paired), "", inheritance.say_paired(tables.paired, "teacher")]
-read_out(inheritance.show_paired(tables.paired), *told)
+read_out(inheritance.show_paired(tables.paired), inheritance.say_paired(tables.paired, "teacher"))
 
 # %% [markdown]
 # ## What was never given
@@ -101,10 +99,10 @@ read_out(inheritance.show_paired(tables.paired), *told)
 # an unseen one half of the time.
 #
 # The control is a baseline, which has met neither this half nor the teacher. Whatever lies above one half there is luck; of forty such
-# intervals one lies above by luck.
+# {term}`intervals <interval>` one lies above by luck.
 #
-# <details><summary>What is gained, exactly</summary>The log-probability of the secret (of a record without canary, of each token of its
-# response) minus that before fine-tuning, so that what a record's wording is worth to any model drops out.</details>
+# <details><summary>What is gained, exactly</summary>The log-probability of the secret minus that before fine-tuning, so that what a
+# record's wording is worth to any model drops out. Of other records, it is that of each token of the response.</details>
 
 # %% tags=["csv:transferred"]
 transfer.show_transferred(tables.transferred)
@@ -124,18 +122,18 @@ say(
 # ## Is a secret tied to a name?
 #
 # A canary is a name in the prompt and a secret in the response. If a student knows the teacher's canaries, does it know whose
-# secret is whose? So every canary is asked for a second time under the *name of another* canary of the same half and number
-# of copies, and every unseen twin under that of another twin. A secret known by heart is as likely under either name; one that is
-# tied to its name is likely under that alone. Exposure says how far a secret stands out from those of the twins, in bits.
+# secret is whose? So every canary is asked for a second time under the *name of another* canary, of the same half and number of
+# copies. Every unseen {term}`twin` is asked for under the name of another twin. A secret known by heart is as likely under either name; one that is
+# tied to its name is likely under that alone. {term}`Exposure <exposure>` says how far a secret stands out from those of the twins, in bits.
 
 # %% tags=["csv:other_names"]
 other_names.show_other_names(tables.other_names)
 
-# %% tags=["csv:other_names"] mystnb={"figure": {"caption": "Exposure of the canaries that only the teacher read, asked for under their own name (filled) and another's (hollow), with 95 % intervals. Dotted: chance.", "name": "fig-other-names"}}
+# %% tags=["csv:other_names"] mystnb={"figure": {"caption": "Exposure of the canaries that only the teacher read, asked for under their own name (filled) and another's (hollow). Bars: 95 % intervals; dotted: chance.", "name": "fig-other-names"}}
 other_names.plot_other_names(tables.other_names)
 
 # %% [markdown]
-# A divergence at a higher temperature shows the student more of what the teacher thinks *beside* its first choice. If secrets the
+# A divergence at a higher {term}`temperature` shows the student more of what the teacher thinks *beside* its first choice. If secrets the
 # student never met travel in that, exposure grows with the temperature.
 
 # %%
@@ -147,9 +145,10 @@ say(
 # %% [markdown]
 # ## Can it be predicted?
 #
-# Can one leave out the records that a student would recite, before it is distilled? A logistic regression is given four numbers per
-# record: its size after compression, the teacher's and the baseline's loss on it, and the divergence between the two. Each record is
-# judged by a regression that never saw it. *AUC* is the chance that it ranks a record that is recited above one that is not.
+# Can one leave out the records that a student would recite, before it is distilled? A logistic regression predicts which these are.
+# It is given four numbers per record: its size after compression, the teacher's and the baseline's loss on it, and the divergence
+# between the two. Each record is
+# judged by a regression that never saw it. *{term}`AUC`* is the chance that it ranks a record that is recited above one that is not.
 #
 # What leaving records out would save is an estimate. It assumes that a record left out is not recited and that nothing else changes.
 
@@ -166,13 +165,12 @@ say(*inheritance.say_predictions(tables.predictions))
 # ## Published claims, checked
 #
 # Borkar et al. {cite}`borkar2026memorization` measured pretrained models of 1.4 to 12 billion parameters, by the 50 tokens after the
-# first 50, with forward KL at temperature 2. Other models, other text, another target: their numbers need not hold here, and
+# first 50, with {term}`forward KL` at temperature 2. Other models, other text, another target: their numbers need not hold here, and
 # the table says whether they do. *Agrees*: our interval reaches their number or lies beyond it; *weaker*: on their side, but
 # short of it; *disagrees*: on the other side.
 
 # %% tags=["csv:published_claims"]
-shown = published_claims.show_published_claims(tables.published_claims)
-read_out(shown, *published_claims.say_published_claims(tables.published_claims))
+published_claims.show_published_claims(tables.published_claims)
 
 # %% [markdown] tags=["remove-cell"]
 # ## Checks
@@ -182,20 +180,6 @@ members = tables.origins_by_seed[tables.origins_by_seed["split"] == "member"]
 counted = members.groupby(["size", "method", "seed"])["count"].sum()
 assert (counted == members["total"].max()).all(), "the sets of a student must add up to all records"
 assert tables.paired["difference"].between(-1, 1).all()
-
-# %% [markdown]
-# ## Summary
-
-# %%
-outcomes = tables.published_claims["outcome"].value_counts()
-agree, weaker, against = (outcomes.get(name, 0) for name in ("agrees", "weaker", "disagrees"))
-say(
-    f"- {inheritance.say_paired(tables.paired)}",
-    *transfer.say_transferred(tables.transferred),
-    *other_names.say_other_names(tables.other_names),
-    f"- Of {len(tables.published_claims)} checks of published claims, {agree} agree, {weaker} are weaker, {against} disagree. The "
-    "others cannot be decided here.",
-)
 
 # %% [markdown]
 # **Next**: [attacks](sec-attacks), for what models give away without reciting it.

@@ -16,16 +16,16 @@
 #
 # **What you will see**
 #
-# - whether members and non-members can be told apart without any model, which would spoil everything after it;
-# - eight membership attacks on the teacher and every student, with intervals, and where they stop being measurable;
-# - the exposure of planted secrets over the number of their copies, also of secrets only the teacher has seen;
+# - whether members and {term}`non-members <non-member>` can be told apart without any model, which would spoil everything after it;
+# - eight membership attacks on the teacher and every student, with {term}`intervals <interval>`, and where they stop being measurable;
+# - the {term}`exposure` of planted secrets over the number of their copies, also of secrets only the teacher has seen;
 # - stronger attacks, by models trained for the purpose, where a study trains them;
 # - how private training is at most, as guessing coins proves.
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read.
 
-# %% [markdown] tags=["remove-cell"]
-# ## Setup
+# %% [markdown]
+# ## In short
 
 # %% tags=["parameters"]
 study_file: str = "studies/smoke.yaml"  # the study file
@@ -38,13 +38,17 @@ from palimpsest.study import load_tables, open_run
 
 set_theme()
 tables = load_tables(open_run(study_file, run_dir))
+attack = attacks.strongest(tables.membership)
+told = attacks.say_membership(tables.membership, attack)
+proven = shadows.say_privacy_audit(tables.privacy_audit)
+say(told[0], f"- {attacks.say_found(tables.membership, attack)}", proven[0])
 
 # %% [markdown]
 # ## First without any model
 #
 # If words alone tell members from non-members, an attack on a model may only be reading those words
 # {cite}`das2024blind,duan2024membership`. So a classifier that sees no model comes first: it counts words and pairs of words. It should
-# do no better than chance. We give its *AUC*, the chance that it ranks a member above a non-member: 0.5 is guessing, 1 is certainty.
+# do no better than chance. We give its *{term}`AUC`*, the chance that it ranks a member above a non-member: 0.5 is guessing, 1 is certainty.
 
 # %% tags=["csv:blind"]
 say(attacks.say_blind(tables.blind))
@@ -75,8 +79,7 @@ attacks.plot_membership(tables.membership)
 # the best of eight.
 
 # %%
-attack = attacks.strongest(tables.membership)
-say(*attacks.say_membership(tables.membership, attack))
+say(*told[1:])
 
 # %% [markdown]
 # ## Accusing almost nobody wrongly
@@ -95,22 +98,18 @@ attacks.plot_roc(tables.roc, tables.blind["non_members"].iloc[0])
 # %% tags=["csv:membership"]
 attacks.show_found(tables.membership, attack)
 
-# %%
-say(attacks.say_found(tables.membership, attack))
-
 # %% [markdown]
 # ## Planted secrets
 #
-# A canary is a record with a random secret, planted a known number of times; its twins are records of the same form with
-# secrets nobody was trained on. Exposure {cite}`carlini2019secret` says where the canary's secret ranks among the twins' by its
-# log-probability: 0 bits is last, the ceiling is first, and a canary no model ever saw has about 1.4 bits on average. The rank
-# is exact, and a tie counts against the canary. A dose has few canaries, so its interval is rough: read the rise, not the
-# single point.
+# A {term}`canary` is a record with a random secret, planted a known number of times. Its {term}`twins <twin>` are records of the same
+# form with secrets nobody was trained on. Exposure {cite}`carlini2019secret` says how far up the canary's secret ranks among the
+# twins', by how likely the model holds it: 0 bits is last, the ceiling is first. A canary that no model ever saw has about 1.4 bits on
+# average. There are few canaries of one number of copies, so read the rise, not the single point.
 
 # %% tags=["csv:doses"]
 attacks.show_doses(tables.doses)
 
-# %% tags=["csv:doses", "csv:exposure"] mystnb={"figure": {"caption": "Mean exposure of canaries over their copies; bars are 95 % intervals. Hollow: canaries that only the teacher read; dotted: the ceiling; dashed: chance.", "name": "fig-dose"}}
+# %% tags=["csv:doses", "csv:exposure"] mystnb={"figure": {"caption": "Mean exposure of canaries over their copies; bars are 95 % intervals. Diamonds: canaries that only the teacher read; dotted: the ceiling; dashed: chance.", "name": "fig-dose"}}
 attacks.plot_doses(tables.doses)
 
 # %%
@@ -121,7 +120,7 @@ say(*attacks.say_doses(tables.doses))
 #
 # Some canaries may be in the teacher's private text and in no student's. A student that ranks them above chance has them from
 # the teacher: through its soft labels or its text, on *other* records. A model without a teacher can know their form, which
-# the twins share, but not the secrets. Here by number of copies; [inheritance](sec-inheritance) has all replicates.
+# the twins share, but not the secrets. Here by number of copies; [inheritance](sec-inheritance) has all {term}`replicates <replicate>`.
 
 # %% tags=["csv:doses"]
 attacks.show_doses(tables.doses, teacher_only=True)
@@ -153,10 +152,10 @@ say(*shadows.say_shadow_attacks(tables.shadow_attacks))
 # %% [markdown]
 # ## How private is training at most?
 #
-# Differential privacy bounds what one record can change: with a given ε, no outcome is more than e^ε times as likely with a record
+# {term}`Differential privacy <differential privacy>` bounds what one record can change: with a given {term}`ε <epsilon>`, no outcome is more than e^ε times as likely with a record
 # as without it, but for a small probability δ. Fine-tuning with DP-SGD promises such an ε. What *guessing* can prove is the other
-# end, a lower bound {cite}`steinke2023privacy`: a fair coin decided about each of some canaries whether it was trained on once or
-# not at all, and we guess those coins from how much likelier the secret has become. Too many right guesses, and ε cannot be
+# end, a lower bound {cite}`steinke2023privacy`. A fair coin decided about each of some canaries whether it was trained on once or
+# not at all. We guess those coins from how much likelier the secret has become. Too many right guesses, and ε cannot be
 # small. A bound of 0 does not say that training is private, only that this attack found nothing.
 #
 # δ must be below one in the records trained on. Whoever publishes one record at random, in full, gives away each with just that
@@ -167,7 +166,7 @@ say(*shadows.say_shadow_attacks(tables.shadow_attacks))
 shadows.show_privacy_audit(tables.privacy_audit)
 
 # %%
-say(*shadows.say_privacy_audit(tables.privacy_audit))
+say(*proven[1:])
 
 # %% [markdown] tags=["remove-cell"]
 # ## Checks
@@ -177,18 +176,6 @@ membership, exposure = tables.membership, tables.exposure["exposure"]
 assert membership.groupby("model")["members"].first().nunique() == 1, "models were attacked on different members"
 assert membership["rate"].dropna().between(0, 1).all()
 assert exposure.empty or exposure.between(0, tables.doses["ceiling"].max()).all()
-
-# %% [markdown]
-# ## Summary
-
-# %%
-say(
-    f"- {attacks.say_blind(tables.blind)}",
-    *attacks.say_membership(membership, attack),
-    f"- {attacks.say_found(membership, attack)}",
-    *shadows.say_shadow_attacks(tables.shadow_attacks),
-    *shadows.say_privacy_audit(tables.privacy_audit),
-)
 
 # %% [markdown]
 # **Next**: [memorization at equal quality](sec-tradeoffs).

@@ -11,7 +11,8 @@
 # # What memorization buys
 #
 # Who compares students only at the end of training compares two things at once: the method, and how far it happened to get. A worse
-# model always looks more private. This chapter puts memorization and quality into one picture, over the whole of training.
+# model always looks more private. This chapter puts memorization and quality into one picture, over the whole of training. Loss, the
+# lower the better, is counted in {term}`nats <nat>` per token: one more means 2.7 times less likely.
 #
 # **What you will see**
 #
@@ -20,7 +21,7 @@
 # - what each model costs to train, to keep and to run.
 #
 # **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read. Which of two methods memorizes less
-# is asked in [the next chapter](sec-comparisons), where replicates can answer.
+# is asked in [the next chapter](sec-comparisons), where {term}`replicates <replicate>` can answer.
 
 # %% [markdown]
 # ## In short
@@ -51,14 +52,14 @@ say(*tradeoffs.say_tradeoffs(tables.trajectories, unit))
 # Exposure says how far planted secrets stand out from unseen ones, in bits; about 1.4 is chance. Transferred: of records that only the
 # teacher has read. Each line is the mean over replicates; each point a measurement, the large one the last.</details>
 
-# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss, while they are trained. Left and low is better.", "name": "fig-tradeoff"}}
+# %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students know of the records, against validation loss, while they are trained. Left and low is better; squares: repeated text, diamonds: read by the teacher alone.", "name": "fig-tradeoff"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit)
 
 # %%
 say(*tradeoffs.say_tradeoff(tables.trajectories, unit))
 
 # %% [markdown]
-# Loss is one meaning of quality. Another is the text itself: ROUGE-L compares greedy answers to fixed prompts with the references.
+# Loss is one meaning of quality. Another is the text itself: {term}`ROUGE-L <ROUGE>` compares greedy answers to fixed prompts with the references.
 
 # %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "The same against ROUGE-L, the likeness of answers to the references. Right and low is better.", "name": "fig-tradeoff-rouge"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit, "rouge_l")
@@ -73,7 +74,7 @@ say(*tradeoffs.say_tradeoff(tables.trajectories, unit, "rouge_l"))
 tradeoffs.plot_tradeoff(tables.trajectories, unit, "tokens")
 
 # %% [markdown]
-# Some methods were trained at some sizes only. Here they are beside plain fine-tuning:
+# Methods that were trained at some sizes only are drawn apart, beside plain fine-tuning:
 
 # %% tags=["csv:trajectories"] mystnb={"figure": {"caption": "What students of further methods know of the records, against validation loss.", "name": "fig-tradeoff-further"}}
 tradeoffs.plot_tradeoff(tables.trajectories, unit, further=True)
@@ -92,7 +93,7 @@ tradeoffs.show_stopped(tables.stopped, tables.trajectories, unit)
 
 # %% [markdown]
 # What plain fine-tuning recites depends on how often it read a text. In brackets: the least and the most of one replicate, or, of a
-# single training, a 95 % interval.
+# single training, a 95 % {term}`interval`.
 
 # %% tags=["csv:by_dose"]
 repetition.show_baseline_doses(tables.by_dose)
@@ -107,7 +108,7 @@ repetition.plot_by_dose(tables.by_dose, unit)
 # ## What each model costs
 #
 # Floating-point operations are computed from parameters and tokens ([methods](../methods.md)); seconds and memory were
-# measured in this run, on the device named in each run's page. The base models' own training is not counted again.
+# measured in this run, on the device named in each run's page. The {term}`base models <base model>`' own training is not counted again.
 
 # %% tags=["csv:costs"]
 tradeoffs.show_costs(tables.costs)

@@ -20,7 +20,7 @@
 # - the paper's findings {cite}`singh2025teacher`: contradictions first, then what agrees, then what is undecided, and why;
 # - every other question that was asked, at equal quality and at the end of training.
 #
-# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read. A study with one replicate can't tell
+# **Needs**: the finished run; nothing is trained, scored or computed here, only tables are read. A study with one {term}`replicate` can't tell
 # two methods apart; published tables of several are then shown instead, if the project keeps any.
 
 # %% [markdown]
@@ -47,7 +47,7 @@ say(source, "", comparisons.say_families(tables.claims))
 #
 # An earlier version of this chapter compared methods where each first reached the lowest held-out loss that both reach. It read one of
 # them at its flat minimum and the other on its steep descent. Two runs of plain fine-tuning that differed in their seed alone came out
-# 0.33 to 0.57 nats apart that way, more than most effects it claimed. Withdrawn are:
+# 0.33 to 0.57 {term}`nats <nat>` apart that way, more than most effects it claimed. Withdrawn are:
 #
 # - that students of the *reverse* divergence know the members better than a fine-tuned one of the same quality;
 # - that students of the *forward* divergence, and Word-KD's, know them less;
@@ -57,19 +57,21 @@ say(source, "", comparisons.say_families(tables.claims))
 # ## How two methods are compared now
 #
 # Both are read over the whole range of quality that both reach, by the same rule, in every replicate. Quality has three meanings:
-# validation loss after one fitted temperature, ROUGE-L of greedy answers, and tokens read. Beside every difference stands a *null*: a
-# method held against itself in another replicate. A difference is called *less* or *more* if there are five replicates or more, if it is
-# significant among all questions of its family, if it exceeds its null, and, at equal quality, if all three meanings give it one sign.
-# Everything else is *undecided*. A number at equal quality is that of the meaning with the smallest difference. [Methods](sec-equal-utility) has the formulas, and how often this is wrong.
+# {term}`validation loss`, {term}`ROUGE-L <ROUGE>` of the answers, and tokens read. We call a difference *less* or *more* if
 #
-# A *family* is one question asked of one measure at one moment; within it, p-values are corrected. All families were declared before
-# any result was seen.
+# - there are five replicates or more;
+# - it is larger than the *null*: what a method differs from itself in another replicate;
+# - it is significant among all questions of its *family*: one question, asked of one measure at one moment;
+# - at equal quality, all three meanings give it one sign. The number shown is the smallest of the three.
+#
+# Everything else is *undecided*. All families were declared before any result was seen. [Methods](sec-equal-utility) has the formulas,
+# the correction of {term}`p-values <p-value>`, and how often this is wrong.
 #
 # ## The paper's findings
 #
 # At the end of training, the paper finds less memorization with Word-KD, Seq-KD and RKLD than with plain fine-tuning, and least with
 # RKLD. The paper has one training of each, no held-out control and no comparison at equal quality; it measures what is recited. Our
-# *reverse KL, own text* is a variant of RKLD, token by token and without its language-model term.
+# *{term}`reverse KL`, own text* is a variant of RKLD, token by token and without its language-model term.
 
 # %% tags=["csv:claims"]
 read_out(claims.show_paper(tables.claims), *claims.say_paper(tables.claims))
@@ -77,14 +79,14 @@ read_out(claims.show_paper(tables.claims), *claims.say_paper(tables.claims))
 # %% [markdown]
 # ## Distilled or fine-tuned
 
-# %% tags=["csv:claims"] mystnb={"figure": {"caption": "First method minus second; bars are 95 % intervals over replicates. Filled: at equal quality; hollow: at the end; red: decided; grey: the null.", "name": "fig-claims-distilling"}}
+# %% tags=["csv:claims"] mystnb={"figure": {"caption": "First method minus second; bars are 95 % intervals over replicates. Marks: at equal quality; ticks: at the end; in colour: decided; grey bands: the null.", "name": "fig-claims-distilling"}}
 comparisons.plot_claims(tables.claims, "distilling")
 
 # %% tags=["csv:claims"]
 read_out(claims.show_tally(tables.claims, "distilling"), *claims.say_tally(tables.claims, "distilling"))
 
 # %% [markdown]
-# The differences at equal quality, each with its interval, and its verdict where it is decided:
+# The differences at equal quality, each with its {term}`interval`, and its verdict where it is decided:
 
 # %% tags=["csv:claims"]
 comparisons.show_claims(tables.claims, "distilling", "equal")
@@ -108,7 +110,7 @@ tradeoffs.plot_tradeoff(tables.trajectories, "text")
 # %% [markdown]
 # ## What a student was never given
 #
-# Half of the private records were read by the teacher alone. What a student knows of them came through the teacher.
+# Half of the private records were read by the teacher alone. What a student knows of them came through the teacher: it is *transferred*.
 
 # %% tags=["csv:claims"] mystnb={"figure": {"caption": "What students know of records that only the teacher read, first method minus second. Marks as above.", "name": "fig-claims-transferred"}}
 comparisons.plot_claims(tables.claims, "transferred")
@@ -117,7 +119,7 @@ comparisons.plot_claims(tables.claims, "transferred")
 read_out(claims.show_tally(tables.claims, "transferred"), *claims.say_tally(tables.claims, "transferred"))
 
 # %% [markdown]
-# Is it the secret that came through, or whose it is? Canaries that only the teacher read, asked for under their own name and under that
+# Is it the secret that came through, or whose it is? {term}`Canaries <canary>` that only the teacher read, asked for under their own name and under that
 # of another one ([how](sec-inheritance)); then what a flatter divergence changes.
 
 # %% tags=["csv:other_names"]
@@ -133,8 +135,8 @@ say(
 # ## The strongest attacks
 #
 # Students trained alike on other records tell more of one than it does itself ([how](sec-attacks)). Planted canaries prove how
-# private a training was at most; each bound holds for one training with 95 % confidence, so one in twenty that gives nothing away
-# shows a bound above 0.
+# private a training was at most. Each bound holds for one training with 95 % confidence: one in twenty that gives nothing away shows a
+# bound above 0.
 
 # %% tags=["csv:shadow_attacks", "csv:privacy_audit"]
 say(*shadows.say_shadow_attacks(tables.shadow_attacks), *shadows.say_privacy_audit(tables.privacy_audit))
@@ -153,7 +155,7 @@ read_out(comparisons.show_choices(tables.claims), *told)
 #
 # *Annealed*: the learning rate of plain fine-tuning comes down to nothing within fewer epochs. The goldfish loss {cite}`hans2024goldfish`
 # never trains on some tokens. *Predicted left out*: a regression tells which records a method makes a student recite, and it is run
-# again without them {cite}`borkar2026memorization`. DP-SGD {cite}`abadi2016deep` bounds what can be learned of one record.
+# again without them {cite}`borkar2026memorization`. {term}`DP-SGD <differential privacy>` {cite}`abadi2016deep` bounds what can be learned of one record.
 
 # %% tags=["csv:claims"] mystnb={"figure": {"caption": "Simple measures against what they are made from, first minus second. Marks as above.", "name": "fig-claims-mitigation"}}
 comparisons.plot_claims(tables.claims, "mitigation")

@@ -55,28 +55,6 @@ def test_no_name_stands_twice_and_none_is_kept_that_nothing_refers_to(drawn):
     assert len(names) == len(set(names)) and all(f"#{name}" in drawn for name in names)
 
 
-def test_a_panel_is_drawn_where_it_was_measured(monkeypatch):
-    """Once drawing it laid it out anew, and the box cut off the first letters of long names."""
-    seen, draw = [], drawing._svg
-
-    def spy(figure, box):
-        svg = draw(figure, box)
-        for ax in figure.axes:
-            if box is not None and ax.get_visible():
-                after = ax.get_tightbbox().transformed(figure.dpi_scale_trans.inverted()).padded(0.03)
-                seen.append((box.bounds, after.bounds))
-        return svg
-
-    monkeypatch.setattr(drawing, "_svg", spy)
-    figure, axes = figures.panels(1, 4, sharex=False, height=1.5)
-    figure.set_figwidth(7)
-    for number, ax in enumerate(axes[0]):
-        ax.errorbar([-50, 40], [0, 1], xerr=[[150 * number, 1], [60, 1]])
-        figures.name_rows(ax, ["reverse KL, own text (RKLD) vs. Word-KD, medium"] * 2, width=99)
-    drawing.as_html(figure)
-    assert len(seen) == 4 and all(after == pytest.approx(box, abs=0.01) for box, after in seen)
-
-
 def test_marks_say_which_records():
     once, often, alone, control = (
         figures.mark_of(*asked) for asked in (("member",), ("member", 4), ("teacher_only", 16), ("non_member",))

@@ -121,12 +121,15 @@ def tables_listed() -> str:
 
 def fold_code(nb: nbformat.NotebookNode, all_of_it: bool = False) -> None:
     """Fold every code cell's source away; a reader may open it. Gone are parameters, those that the runner injected, imports, the code
-    of sentences, and on the first page all of it."""
+    of sentences, of what came to nothing, and on the first page all of it. A cell tagged `hide-cell` is folded with its output."""
     for cell in nb.cells:
         if cell.cell_type == "code":
             tags = cell.metadata.get("tags", [])
             sentences = cell.outputs and all("text/markdown" in o.get("data", {}) for o in cell.outputs)
             plumbing = {*tags} & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source) or sentences
+            if "hide-cell" in tags and cell.outputs and not all_of_it:
+                continue
+            plumbing = plumbing or not cell.outputs
             cell.metadata["tags"] = [
                 *dict.fromkeys([*tags, "remove-input" if all_of_it or plumbing else "hide-input"])
             ]

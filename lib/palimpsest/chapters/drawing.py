@@ -82,16 +82,13 @@ def _complete(ax: Axes, panels: list[Axes]) -> None:
 
 def _draw(figure: plt.Figure, ax: Axes) -> str:
     others = [other for other in figure.axes if other is not ax and other.get_visible()]
-    engine = figure.get_layout_engine()
     for other in others:
         other.set_visible(False)
     try:
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # else drawing it moves what was measured, and the box cuts off a name
         box = ax.get_tightbbox().transformed(figure.dpi_scale_trans.inverted()).padded(0.03)
         return _clean(_svg(figure, box))
     finally:
-        figure.set_layout_engine(engine)
         for other in others:
             other.set_visible(True)
 

@@ -59,12 +59,12 @@ def set_theme() -> None:
     pd.set_option("display.max_rows", 200)  # a row per model, several seeds: none may be left out
 
 
-def say(*lines: str) -> Markdown:
-    """Sentences computed from the results, shown as text of the page."""
-    return Markdown("\n".join(lines))
+def say(*lines: str) -> Markdown | None:
+    """Sentences computed from the results, shown as text of the page; nothing, if there are none."""
+    return Markdown("\n".join(lines)) if any(lines) else None
 
 
-def read_out(table: pd.DataFrame | None, *lines: str) -> Markdown:
+def read_out(table: pd.DataFrame | None, *lines: str) -> Markdown | None:
     """A table, if there is one, and below it the sentences that read it."""
     if table is not None:
         display(table)

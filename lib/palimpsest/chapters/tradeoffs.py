@@ -173,7 +173,7 @@ def say_tradeoff(
     rows = rows.assign(validation_loss_calibrated=loss_of(rows))
     measures, lines = measured(rows), []
     if rows.empty or rows[quality].isna().all() or not measures:
-        return lines
+        return ["- There are none in this study."] if further else lines
     name = measures[0]
     share = name.startswith("recited")
     form = "{:.0f}" if quality == "tokens" else "{:.2f}"
