@@ -39,8 +39,9 @@ book: $(READY) $(MODELS)
 test: $(READY)
 	$(WITH) pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
 
+# Nothing is asked for elsewhere: neither news nor newer versions.
 lab: $(READY)
-	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(WITH) jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate $(if $(filter 0,$(shell id -u)),--allow-root)
 
 pairs: $(READY)
 	$(WITH) jupytext --quiet --to ipynb --update notebooks/*.py

@@ -108,6 +108,7 @@ def nothing_leaves(page: Page, own: str, errors: bool = True) -> Iterator[None]:
         faults.append(f"script: {e}")
 
     page.on("request", request)
+    page.on("websocket", lambda socket: socket.url.startswith(own.replace("http", "ws")) or faults.append(socket.url))
     if errors:
         page.on("pageerror", error)
     yield
