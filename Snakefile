@@ -181,7 +181,7 @@ rule student:
         f"{RUN}/notebooks/runs/{{arm}}.ipynb",
     params:
         fingerprint=lambda w: [PRINTS[f"models/{w.arm}"], PRINTS[f"scores/{w.arm}"]],
-    # The longest arms first, so that no core is left alone with one at the end; in a study of several sittings they come last, for
+    # The longest arms first, so that no core is left alone with one at the end; in a study with parts they come last, for
     # they are what can be done without where hours run out.
     priority: lambda w: (1 if PARTS else 5) if METHODS[ARMS[w.arm].method].samples else 4 if PARTS else 0
     threads: EACH

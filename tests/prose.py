@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jupytext
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 GLOSSARY = ROOT / "book" / "glossary.md"
 PAGES = [
     *sorted((ROOT / "notebooks").glob("[0-9]*.py")),
