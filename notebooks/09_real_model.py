@@ -48,11 +48,11 @@ unit, target = made.get("unit", "secrets"), made.get("target", "secret")
 # %% [markdown]
 # SmolLM2-135M-Instruct is a Llama of 30 layers and 135 million parameters, tuned to follow instructions. Its weights come as an
 # installable package, in a GGUF file with four bits a number. They are made 32-bit numbers again before anything is trained; what the four
-# bits lost stays lost. Teacher, students and baselines all begin from it, and all conversations go through its own chat template.
+# bits lost stays lost. Teacher, students and {term}`baselines <baseline>` all begin from it, and all conversations go through its own chat template.
 #
 # A student is the model itself with fewer layers. Kept are those that change their input most, measured on public text (*block
 # influence*). The cut model is then *healed*: trained on public text only, to give the same distribution as the whole one, before any
-# private text is read. Public text shares no record with members, non-members, validation or test.
+# private text is read. Public text shares no record with members, {term}`non-members <non-member>`, validation or test.
 
 # %%
 told = [
@@ -64,8 +64,8 @@ read_out(real_model.show_made(made, made_natural), *told)
 # %% [markdown]
 # ## Whole, cut, healed
 #
-# Loss and ROUGE-L on test records, which no model reads. ROUGE-L is of the text that a model writes for their prompts, in the first
-# replicate. All this is before private text.
+# Loss and {term}`ROUGE-L <ROUGE>` on test records, which no model reads. ROUGE-L is of the text that a model writes for their prompts, in the first
+# {term}`replicate`. All this is before private text.
 
 # %% tags=["csv:smollm2/healing"] mystnb={"figure": {"caption": "Test loss of the whole model, of the same model cut, and healed; a line per replicate.", "name": "fig-healing"}}
 real_model.plot_healing(real.healing)
@@ -91,7 +91,7 @@ read_out(real_model.show_epochs(real.trajectories), *told)
 # ## Recited by method
 #
 # First the end of training, where methods also differ in how much they learned. Shares are of all replicates together, with 95 %
-# intervals over records.
+# {term}`intervals <interval>` over records.
 
 # %% tags=["csv:smollm2/rates"] mystnb={"figure": {"caption": "What each student recites at the end, in the first replicate; bars are 95 % intervals. Circles: once; squares: repeated; hollow: never read; dotted: the teacher.", "name": "fig-real-rates"}}
 memorization.plot_rates(real.rates, target)
@@ -105,7 +105,7 @@ read_out(real_model.show_ends(real.by_dose, real.trajectories), *told)
 # what a method differs from itself in another replicate: what does not leave it says nothing. The table has the differences at equal
 # quality.
 
-# %% tags=["csv:smollm2/claims"] mystnb={"figure": {"caption": "Distilled minus fine-tuned; bars are 95 % intervals over replicates. Filled: at equal quality; hollow: at the end; grey: the null.", "name": "fig-real-claims"}}
+# %% tags=["csv:smollm2/claims"] mystnb={"figure": {"caption": "Distilled minus fine-tuned; bars are 95 % intervals over replicates. Marks: at equal quality; ticks: at the end; grey: the null.", "name": "fig-real-claims"}}
 comparisons.plot_claims(real.claims, "distilling")
 
 # %% tags=["csv:smollm2/claims"]
@@ -166,7 +166,7 @@ read_out(real_beside.show_next_window(natural.rates), *told)
 # - Its own training text is not known to us; Dolly may be part of it. The rates of non-members and of models before fine-tuning show
 #   what that could be worth.
 # - Students are cut from the teacher's own base. A student of another origin shares less with its teacher.
-# - Learning rates are not tuned: one for the teacher, one for all students, a third for adapters. A method may owe its place to that.
+# - Learning rates are not tuned: one for the teacher, one for all students, a third for {term}`adapters <adapter>`. A method may owe its place to that.
 # - A few epochs over a few dozen records: intervals are wide, and fewer than five replicates decide nothing.
 
 # %% [markdown] tags=["remove-cell"]

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -33,6 +34,7 @@ READ = [
     ROOT / "Makefile",
 ]
 PUBLISHED = ROOT / "book/published/demo-replicates"
+REAL = ROOT / "book/published/smollm2"
 # Their tables are measured with weights, which a written run has none of; `test_memorization` and `test_training` read them out.
 WITH_WEIGHTS = {
     "say_near_misses", "say_near_ties", "say_quality", "say_by_prefix", "say_context", "say_discoverable", "say_teacher_text",
@@ -93,6 +95,9 @@ def written(tmp_path_factory):
     given |= {"study": run.study, "run": run, "records": records, "groups": dataset.by_split(records)}
     given |= {"members": given["groups"]["member"], "planted": dataset.planted(records), "splits": data["splits"]}
     given |= {"path": read_table(run.model("small-word_kd-s0") / "trajectory.csv"), "target": data["target"]}
+    real = Tables(REAL)
+    given |= {"small": Tables(PUBLISHED).claims, "real": real.claims, "natural": real.rates, "healing": real.healing}
+    given |= {"made": json.loads((REAL / "made.json").read_text())}
     given |= {"unit": data["unit"], "window": 50, "attack": attacks.strongest(tables.membership), "replicates": 3}
     return given | {"measure": "recited_repeated", "asked": "distilling", "found": claims.outcomes(tables.claims)}
 

@@ -164,7 +164,7 @@ def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
     name = {"baseline": "their baseline", "teacher": "the teacher"}[against]
     return (
         f"Against {name}, {len(rows)} distilled students recite: fewer records {fewer}, more {more}, we cannot tell "
-        f"{len(rows) - fewer - more}. That is one replicate; [the chapter on methods](sec-comparisons) asks what holds in others."
+        f"{len(rows) - fewer - more}. That is one replicate; the chapter *Methods compared* asks what holds in others."
     )
 
 
