@@ -1,7 +1,7 @@
 """The walk through a book finds each kind of fault in a small site that has it."""
 
 import pytest
-from browser import chromium, walk
+from browser import chromium, looks, pages_of, walk
 
 pytestmark = [
     pytest.mark.xdist_group("smoke"),
@@ -43,3 +43,19 @@ def test_each_fault_is_found_on_a_page_behind_a_link(tmp_path):
 def test_an_empty_page_is_found(tmp_path):
     (tmp_path / "index.html").write_text("<html></html>")
     assert "index.html: is empty" in walk(tmp_path)[1]
+
+
+LOOKED_AT = """<!doctype html><html lang="en"><head><title>x</title><style>[data-theme=dark] p { background: #000; color: #222 }</style>
+<script>document.documentElement.dataset.theme = localStorage.theme</script></head><body><main><h1>x</h1><p>text</p>
+<table><tr><td>a<td style="min-width: 600px">b</table></main></body></html>"""
+
+
+def test_what_is_cut_or_cannot_be_read_is_found_where_it_is(tmp_path):
+    (tmp_path / "index.html").write_text("<html></html>")
+    (tmp_path / "page.html").write_text(LOOKED_AT)
+    assert pages_of(tmp_path) == ["page.html"]
+    found = looks(tmp_path, ["page.html"], ["page.html"]).set_index("theme")
+    assert found.loc["light", ["width", "cut", "axe"]].tolist() == [1280, [], []]
+    assert [fault.split(":")[0] for fault in found.loc["dark", "axe"]] == ["color-contrast"]
+    assert any("sticks out: table" in fault for fault in found.loc["dark", "cut"]) and found["bytes"].min() > 300
+    assert looks(tmp_path, ["page.html"], [])["axe"].tolist() == [[], []]
