@@ -73,6 +73,8 @@ class TestSmoke:
             cells = nbformat.read(path, as_version=4).cells
             for cell, after in itertools.pairwise([*cells, nbformat.v4.new_markdown_cell("")]):
                 shown = {kind for o in cell.get("outputs", []) for kind in o.get("data", {})}
+                if "show_made(" in cell.source:
+                    continue  # what was run: facts of `made.json`, which is no table
                 if "image/png" in shown or ("text/html" in shown and path.stem[:2] not in ("01", "02")):
                     links = re.findall(r"\(\.\./tables/([\w.-]+)\)", after.source)
                     if not links or not all((smoke_run / "book" / "tables" / link).exists() for link in links):
