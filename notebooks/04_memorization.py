@@ -58,7 +58,9 @@ say(told[0], told[-1], f"- {memorization.say_quality(tables.quality)}")
 # The last is what counts, where the data marks its secrets; else it is the window.
 
 # %%
-say(f"This study counts **{data['unit']}**, and its window is {study.measure.window} tokens. In brackets: 95 % intervals.")
+say(
+    f"This study counts **{data['unit']}**, and its window is {study.measure.window} tokens. In brackets: 95 % intervals."
+)
 
 # %% tags=["csv:rates"]
 memorization.show_rates(tables.rates, data["target"])
