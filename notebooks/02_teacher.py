@@ -82,7 +82,11 @@ training.plot_trajectory(path)
 
 # %%
 unit = run.require("data")["unit"]
-say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
+say(
+    f"- The teacher has {facts['parameters']:,} parameters and was trained for {facts['epochs']:g} epochs in {facts['train_seconds']:.0f} s.",
+    *(f"- {line}" for line in training.say_trajectory(path, unit)),
+    f"- Its files are in `{run_dir}/models/teacher`.",
+)
 
 # %% [markdown]
 # ## What the teacher writes
@@ -104,15 +108,6 @@ say(training.say_teacher_text(run))
 # %% tags=["remove-cell"]
 assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
 assert facts["method"] == "sft" and path["epoch"].is_monotonic_increasing
-
-# %% [markdown]
-# ## Summary
-
-# %%
-say(
-    f"- The teacher has {facts['parameters']:,} parameters and was trained for {facts['epochs']:g} epochs in {facts['train_seconds']:.0f} s.",
-    f"- Its files are in `{run_dir}/models/teacher`.",
-)
 
 # %% [markdown]
 # **Next**: [train the students](../every_run.md).

@@ -86,7 +86,10 @@ training.plot_trajectory(path)
 
 # %%
 unit = run.require("data")["unit"]
-say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
+say(
+    f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
+    *(f"- {line}" for line in training.say_trajectory(path, unit)),
+)
 
 # %% [markdown]
 # How much of the members it recites, beside the base it began from and, for a distilled student, its teacher. In brackets: 95 %
@@ -102,14 +105,6 @@ memorization.show_targets(memorization.rates_of(run, compared))
 # %% tags=["remove-cell"]
 assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
 assert facts["steps"] > 0 and path["epoch"].is_monotonic_increasing
-
-# %% [markdown]
-# ## Summary
-
-# %%
-say(
-    f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
-)
 
 # %% [markdown]
 # **Next**: [memorization of all arms](sec-memorization).

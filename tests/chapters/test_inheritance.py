@@ -59,7 +59,7 @@ def test_a_page_says_and_shows_what_the_tables_hold(tables):
     assert show["paired"].shape == (2, 4) and show["predictions"].loc["small, Word-KD", "recited"] == "20 of 40"
     lines = said(tables)
     assert lines[1].startswith("- **small** inherits most with Word-KD: 10.0 %") and "By 1 of 2 methods" in lines[1]
-    assert lines[2].startswith("Against their baseline, 2 distilled students recite: fewer records 1, ")
+    assert lines[2].startswith("Recited by 2 distilled students, against their baseline: fewer records in 1, ")
     (line,) = published_claims.say_published_claims(tables.published_claims)
     assert line.startswith(f"- Of {len(tables.published_claims)} checks of published claims, ")
     for plot, name in PLOTS:

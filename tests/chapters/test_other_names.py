@@ -55,7 +55,7 @@ def test_a_code_tied_to_its_name_is_told_from_one_known_by_heart(table):
     assert found.loc[("own", "small", "sft"), "exposure_low"] < tied["chance"]
     _, students, control = other_names.say_other_names(table)
     assert students.startswith("- Distilled students above chance: ") and "small, forward KL, T = 4" in students
-    assert "Under another's name: demonstrably less, " in students and "still above chance, 0." in students
+    assert "Under another's name demonstrably less: " in students and "still above chance: none." in students
     assert control == "- Models without a teacher above chance: 0 of 1."
     wide = other_names.show_other_names(table)
     assert list(wide.columns) == list(other_names.SHOWN.values()) and len(wide) == 5

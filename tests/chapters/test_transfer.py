@@ -47,8 +47,10 @@ def test_only_the_teacher_and_the_student_that_was_told_know_the_other_half(tabl
         assert (rows.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and rows.loc["small-sft-s0", "p"] > 0.02
     lines = transfer.say_transferred(tables.transferred)
     start = "that gained more on such canaries than chance allows:"
-    assert lines[1] == f"- Distilled students {start} 1 of 2 (most: small, Word-KD, 100 %); that recite any: 0."
-    assert lines[2] == f"- Models without a teacher {start} 0 of 1; that recite any: 0."
+    assert (
+        lines[1] == f"- Distilled students {start} 1 of 2 (most: small, Word-KD, 100 %). None of all these recite any."
+    )
+    assert lines[2] == f"- Models without a teacher {start} 0 of 1. None of all these recite any."
     shown = transfer.show_transferred(tables.transferred)["recited"]
     assert (
         shown["canaries that the teacher alone read"].tolist() == [f"0 of {OWN}"] * 4

@@ -88,6 +88,8 @@ def say_undecided(found: pd.DataFrame) -> list[str]:
         return []
     counts = open_["because"].value_counts().head(3)
     reasons = "; ".join(f"{reason} ({count})" if len(counts) > 1 else reason for reason, count in counts.items())
+    if len(open_) == len(found):
+        return [f"**None of {len(found)} comparisons is decided**: {reasons}."]
     return [f"We cannot tell in {len(open_)} of {len(found)} comparisons: {reasons}."]
 
 
@@ -114,6 +116,8 @@ def say_paper(claims: pd.DataFrame) -> list[str]:
     found = paper_findings(claims)
     if found.empty:
         return ["There are none of the comparisons that the paper makes."]
+    if (found["outcome"] == "undecided").all():
+        return say_undecided(found)
     told = [
         f"{MOMENTS[moment]}: {counted(part['outcome'], OF_PAPER.values())}"
         for moment, part in found.sort_values("moment", key=lambda m: m.map(list(MOMENTS).index)).groupby(
@@ -158,6 +162,8 @@ def say_tally(claims: pd.DataFrame, *asked: str) -> list[str]:
     found = pd.concat([of_question(claims, question) for question in asked])
     if found.empty:
         return ["This study has no two methods that differ in this."]
+    if (found["verdict"] == "undecided").all():
+        return say_undecided(found)
     told = []
     for moment, name in MOMENTS.items():
         part = found[found["moment"] == moment]

@@ -136,7 +136,7 @@ def say_families(claims: pd.DataFrame) -> str:
     if claims.empty:
         return "This study has plain fine-tuning alone, so there is nothing to compare it with."
     families, replicates = claims["family"].nunique(), int(claims["replicates"].max())
-    line = f"{families} families of questions were asked of {replicates} replicate{'s' * (replicates != 1)}."
+    line = f"{families} families of questions, each about one measure at one moment, were asked of {replicates} replicate{'s' * (replicates != 1)}."
     if (claims["verdict"] == "undecided").all():
         return line + " Nothing is decided."
     return (

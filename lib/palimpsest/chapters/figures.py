@@ -3,6 +3,7 @@
 Colour says which method, the mark which records: `mark_of`. Where one model is drawn alone, colour says which records, too.
 """
 
+import re
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -38,6 +39,7 @@ READ = ("member", "teacher_only", "public")  # by some model; all others are con
 SPLITS = {"member": ("#b2182b", "-", "members"), "non_member": ("#2166ac", "--", "non-members")}
 
 
+PERCENT = re.compile(r"(?<=\d) ?%")  # no line ends before the sign
 PLACES = {"member": 0.0, "repeated": 0.25, "non_member": -0.25}  # of a group's marks beside a method's line
 
 
@@ -61,7 +63,7 @@ def set_theme() -> None:
 
 def say(*lines: str) -> Markdown | None:
     """Sentences computed from the results, shown as text of the page; nothing, if there are none."""
-    return Markdown("\n".join(lines)) if any(lines) else None
+    return Markdown(PERCENT.sub("\u00a0%", "\n".join(lines))) if any(lines) else None
 
 
 def read_out(table: pd.DataFrame | None, *lines: str) -> Markdown | None:

@@ -162,9 +162,11 @@ def say_paired(paired: pd.DataFrame, against: str = "baseline") -> str:
         return ALONE
     fewer, more = int((rows["high"] < 0).sum()), int((rows["low"] > 0).sum())
     name = {"baseline": "their baseline", "teacher": "the teacher"}[against]
+    counts = {"fewer records in": fewer, "more in": more, "undecided in": len(rows) - fewer - more}
+    told = ", ".join(f"{what} {count}" for what, count in counts.items() if count)
     return (
-        f"Against {name}, {len(rows)} distilled students recite: fewer records {fewer}, more {more}, we cannot tell "
-        f"{len(rows) - fewer - more}. That is one replicate; the chapter *Methods compared* asks what holds in others."
+        f"Recited by {len(rows)} distilled students, against {name}: {told}. That is one replicate; the chapter *Methods "
+        "compared* asks what holds in others."
     )
 
 

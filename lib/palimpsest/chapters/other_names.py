@@ -135,8 +135,7 @@ def _under_another(by: pd.DataFrame, keys: list[tuple]) -> str:
         return ""
     less = sum(by.loc[("difference", *key), "exposure_low"] > 0 for key in asked)
     still = sum(by.loc[("another", *key), "exposure_low"] > by.loc[("another", *key), "chance"] for key in asked)
-    line = f" Under another's name: demonstrably less, {less} of these {len(asked)}; still above chance, {still}."
-    return line
+    return f" Under another's name demonstrably less: {less or 'none'} of these {len(asked)}; still above chance: {still or 'none'}."
 
 
 def say_temperatures(other_names: pd.DataFrame, transferred: pd.DataFrame) -> list[str]:

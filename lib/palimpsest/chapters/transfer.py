@@ -220,5 +220,5 @@ def say_transferred(transferred: pd.DataFrame, kind: str = "canary") -> list[str
             above = part[part["low"] > 0.5].sort_values("auc")
             line = f"- {who[0].upper()}{who[1:]} that gained more on such {KINDS[kind]} than chance allows: {len(above)} of {len(part)}"
             line += f" (most: {above['label'].iloc[-1]}, {100 * above['auc'].iloc[-1]:.0f} %)" if len(above) else ""
-            lines.append(f"{line}; that recite any: {(part['recited'] > 0).sum()}.")
+            lines.append(f"{line}. {int((part['recited'] > 0).sum()) or 'None'} of all these recite any.")
     return lines
