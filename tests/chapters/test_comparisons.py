@@ -61,11 +61,7 @@ def test_too_few_replicates_decide_nothing_and_say_so(tmp_path, replicates):
     found = read(made_by_hand(tmp_path, replicates=replicates)).claims
     assert len(found) and set(found["verdict"]) == {"undecided"} and (found["because"] != "").all()
     text = " ".join(claims.say_tally(found, *ALL)) + comparisons.say_families(found)
-    assert (
-        "Nothing is decided." in text
-        and "is decided**: fewer than five replicates" in text
-        and "Decided: none of" in text
-    )
+    assert "Nothing is decided." in text and "comparisons is decided**: fewer than five replicates." in text
     assert f"{replicates} replicate{'s' * (replicates > 1)}." in text
 
 
