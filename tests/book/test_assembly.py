@@ -215,6 +215,25 @@ def test_below_what_is_shown_stand_the_tables_it_was_made_from(assemble, tmp_pat
     assert (out / "tables" / "rates.csv").read_text() == "rates"
 
 
+def test_code_is_folded_and_what_came_to_nothing_is_gone():
+    said = [nbformat.v4.new_output("display_data", data={"text/markdown": "words"})]
+    shown = [nbformat.v4.new_output("display_data", data={"text/html": "<table>"})]
+    code = nbformat.v4.new_code_cell
+    cells = [
+        code("a.show(x)", outputs=shown),
+        code("say(x)", outputs=said),
+        code("a.plot(x)"),
+        code("facts", metadata={"tags": ["hide-cell"]}, outputs=shown),
+        code("import a\na.facts", metadata={"tags": ["hide-cell"]}),
+    ]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    assembly.fold_code(nb)
+    tags = [set(cell.metadata["tags"]) for cell in nb.cells]
+    assert tags == [{"hide-input"}, {"remove-input"}, {"remove-input"}, {"hide-cell"}, {"hide-cell", "remove-input"}]
+    assembly.fold_code(nb, all_of_it=True)
+    assert all("remove-input" in cell.metadata["tags"] for cell in nb.cells)
+
+
 def test_the_glossary_lists_every_declared_table_and_column(assemble, tmp_path):
     assemble()
     page = (tmp_path / "out" / "glossary.md").read_text()

@@ -85,6 +85,27 @@ def test_planted_keeps_halves_and_coins_apart(records):
     assert without.empty and "no canaries" in dataset.say_planted(without)
 
 
+def test_splits_and_canaries_are_shown_in_words(records):
+    shown = dataset.show_splits(dataset.splits(records))
+    assert list(shown.index) == [
+        "public", "members", "non-members", "canaries", "canaries, the teacher alone", "twins of canaries",
+    ]  # fmt: skip
+    assert shown.loc["canaries", ["records", "training rows"]].tolist() == [2, 5]
+    wide = dataset.show_planted(dataset.planted(records))
+    assert wide.loc[("read by teacher and students", "1 copy, by the toss of a coin"), "records"] == 1
+    assert dataset.show_planted(dataset.planted(records[records["kind"] == "letter"])) is None
+
+
+def test_lengths_are_drawn_a_row_per_split_with_its_mark():
+    rows = [("member", 10), ("member", 20), ("member", 30), ("non_member", 5)]
+    lengths = pd.DataFrame([{"split": split, "prompt": n, "response": 2 * n} for split, n in rows])
+    prompt, response = dataset.plot_lengths(lengths).axes
+    assert [t.get_text() for t in prompt.get_yticklabels()] == ["non-members", "members"]
+    marks = [line for line in response.lines if line.get_marker() != "None"]
+    assert [line.get_xdata()[0] for line in marks] == [10, 40]
+    assert [line.get_markerfacecolor() for line in marks] == ["white", "#444444"]
+
+
 def test_halves_and_copies_are_told(records):
     assert dataset.say_halves(records) == (
         "The teacher and the students read 2 members, 2 rows with their copies. The teacher reads no others."

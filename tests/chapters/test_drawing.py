@@ -63,6 +63,14 @@ def test_marks_say_which_records():
     assert [m["mfc"] for m in (once, often, alone, control)] == [None, None, None, "white"]
 
 
+def test_a_sign_stays_with_its_number_and_nothing_said_is_nothing_shown():
+    assert (
+        figures.say("24% of a", "23.5 % (1.0 to 2.0), Min-K%").data
+        == "24\u00a0% of a\n23.5\u00a0% (1.0 to 2.0), Min-K%"
+    )
+    assert figures.say() is None and figures.say("") is None
+
+
 def test_names_at_lines_ends_are_apart_and_inside():
     figure, axes = figures.panels(1, 1)
     axes[0, 0].set_ylim(0, 1)
