@@ -85,7 +85,6 @@ unit = run.require("data")["unit"]
 say(
     f"- The teacher has {facts['parameters']:,} parameters and was trained for {facts['epochs']:g} epochs in {facts['train_seconds']:.0f} s.",
     *(f"- {line}" for line in training.say_trajectory(path, unit)),
-    f"- Its files are in `{run_dir}/models/teacher`.",
 )
 
 # %% [markdown]
@@ -108,6 +107,9 @@ say(training.say_teacher_text(run))
 # %% tags=["remove-cell"]
 assert path[["validation_loss", "member_loss"]].notna().all(axis=None), "a loss is not a number"
 assert facts["method"] == "sft" and path["epoch"].is_monotonic_increasing
+
+# %%
+say(f"The teacher's files are in `{run_dir}/models/teacher`.")
 
 # %% [markdown]
 # **Next**: [train the students](../every_run.md).

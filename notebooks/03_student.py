@@ -74,6 +74,11 @@ stages.train_student(run, this)
 facts = run.facts(this)
 training.show_facts(facts)
 
+# %%
+say(
+    f"It took {facts['steps']} optimizer steps, in {facts['train_seconds']:.0f} s, to train {facts['parameters']:,} parameters."
+)
+
 # %% tags=["csv:trajectory"] mystnb={"figure": {"caption": "This student while it is trained: loss, likeness of its answers to the references, share recited, and AUC of the loss attack.", "name": "fig-student-trajectory"}}
 path = training.trajectory(run, arm)
 training.plot_trajectory(path)
@@ -86,10 +91,7 @@ training.plot_trajectory(path)
 
 # %%
 unit = run.require("data")["unit"]
-say(
-    f"- {facts['steps']} optimizer steps in {facts['train_seconds']:.0f} s, {facts['parameters']:,} parameters.",
-    *(f"- {line}" for line in training.say_trajectory(path, unit)),
-)
+say(*(f"- {line}" for line in training.say_trajectory(path, unit)))
 
 # %% [markdown]
 # How much of the members it recites, beside the base it began from and, for a distilled student, its teacher. In brackets: 95 %

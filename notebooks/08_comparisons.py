@@ -139,7 +139,8 @@ say(
 # bound above 0.
 
 # %% tags=["csv:shadow_attacks", "csv:privacy_audit"]
-say(*shadows.say_shadow_attacks(tables.shadow_attacks), *shadows.say_privacy_audit(tables.privacy_audit))
+told = [shadows.say_shadow_attacks(tables.shadow_attacks)[0], *shadows.say_privacy_audit(tables.privacy_audit)]
+read_out(shadows.show_shadow_attacks(tables.shadow_attacks), *told)
 
 # %% [markdown]
 # ## The two choices taken apart

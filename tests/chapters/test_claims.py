@@ -41,8 +41,8 @@ def test_the_papers_findings_come_contradictions_first():
     paper = claims.show_paper(SOME)
     assert list(paper.index)[0] == "Word-KD vs. SFT" and "Seq-KD vs. SFT" not in paper.index
     assert paper.loc["Word-KD vs. SFT"].to_list() == [
-        "contradicted: repeated text recited (small)",
-        "confirmed: repeated text recited (small, medium)",
+        "contradicted (small)",
+        "confirmed (small, medium)",
     ]
     assert claims.show_paper(NOTHING) is None and claims.show_paper(UNDECIDED) is None
 

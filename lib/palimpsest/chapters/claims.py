@@ -176,11 +176,15 @@ def show_paper(claims: pd.DataFrame) -> pd.DataFrame | None:
     measure and sizes; None where none is."""
     found, rows = paper_findings(claims), {}
     decided = found[found["outcome"] != "undecided"]
+    several = decided["measure"].nunique() > 1
     for name, part in decided.groupby("claim", sort=False):
         row = rows.setdefault(name, dict.fromkeys(MOMENTS.values(), "undecided"))
         for moment, said in part.groupby("moment"):
             row[MOMENTS[moment]] = "; ".join(
-                f"{outcome}: {PHRASES[measure][0]} ({', '.join(some['size'])})"
+                f"{outcome}{f', {PHRASES[measure][0]}' * several} ({', '.join(some['size'])})"
                 for (outcome, measure), some in said.groupby(["outcome", "measure"], sort=False)
             )
-    return pd.DataFrame(rows).T.rename_axis("the paper finds less in") if rows else None
+    if not rows:
+        return None
+    what = "" if several else f" {PHRASES[decided['measure'].iloc[0]][0]}"
+    return pd.DataFrame(rows).T.rename_axis(f"the paper finds less{what} in")
