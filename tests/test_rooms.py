@@ -1,6 +1,7 @@
 """The house holds: imports go one way, rooms say what they are for, names mean one thing, every module has its test."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -53,6 +54,18 @@ def test_modules_stay_small_and_explained(path):
     assert ast.get_docstring(tree)
     public = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
     assert [n.name for n in public if not ast.get_docstring(n)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_what_is_returned_reads_as_its_type_and_a_text(path):
+    """Whatever stands before the first colon under `Returns:` is printed as the type, in bold: it must be the annotation."""
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        said = (ast.get_docstring(node) or "").partition("Returns:\n")[2] if isinstance(node, ast.FunctionDef) else ""
+        before, colon, _ = re.sub(r"`[^`]*`", "", said.split("\n")[0]).partition(":")
+        if colon and before.strip() != ast.unparse(node.returns):
+            wrong.append(node.name)
+    assert wrong == []
 
 
 def test_every_module_has_a_test_of_its_name():

@@ -39,10 +39,11 @@ def of_family(path: Path, summary: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a family's models recite of the same records; None where there is neither teacher nor baseline.
 
     Returns:
-        `sets`: per group and name of `KEPT` that the models there can tell, `rate, count, total, low, high`; with all three
-        also the `set` of every kind, of `measure.lineage.SETS`. `comparisons`: of members, a row per two models: `first`,
-        `second`, and `compare_verdicts`' numbers, `p_holm` (Holm over the rows) and `verdict` (less, more or undecided, the first
-        by the second). `through_teacher`: rows of members that only teacher and student recite, the likeliest first.
+        dict[str, Any] | None: `sets`: per group and name of `KEPT` that the models there can tell, `rate, count, total, low,
+        high`; with all three also the `set` of every kind, of `measure.lineage.SETS`. `comparisons`: of members, a row per two
+        models: `first`, `second`, and `compare_verdicts`' numbers, `p_holm` (Holm over the rows) and `verdict` (less, more or
+        undecided, the first by the second). `through_teacher`: rows of members that only teacher and student recite, the likeliest
+        first.
     """
     if not {"teacher", "baseline"} & set(summary["others"]):
         return None

@@ -63,7 +63,7 @@ def secret_rates(secrets: Iterable[Sequence[dict]], group: str) -> list[dict[str
     """Rates over the secrets of a group's records, as in the column `secrets` of `records.parquet`.
 
     Returns:
-        `group, kind` ("any": all), `given`, `rate, count, total, low, high` (95 % Wilson).
+        list[dict[str, Any]]: `group, kind` ("any": all), `given`, `rate, count, total, low, high` (95 % Wilson).
     """
     found = pd.DataFrame([s for own in secrets for s in own], columns=[field.name for field in RECITED.value_type])
     kinds = {"any": found, **dict(tuple(found.groupby("kind")))}

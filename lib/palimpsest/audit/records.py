@@ -152,7 +152,8 @@ def write_numbers(groups: Mapping[str, Records], path: Path, summary: Mapping[st
     """Write a row per record, its numbers and the lists per token behind them, to the Parquet file `path`.
 
     Returns:
-        (group, model) -> for every k the records recited from there and those that reach so far: `count`, `total`.
+        dict[tuple, pd.DataFrame]: (group, model) -> for every k the records recited from there and those that reach so far:
+        `count`, `total`.
     """
     settings, writer, curves = summary["settings"], None, {}
     hidden = [] if settings["show_secrets"] else ["token", "continuation"]  # these are the text itself

@@ -7,7 +7,6 @@ long as the references, and on a CPU the hours are those of cores that nothing e
 
 import math
 import os
-import resource
 import time
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from palimpsest.book.bases import draw_records
-from palimpsest.book.checks import disk, memory_free
+from palimpsest.book.checks import FP32, RUNTIME, TRAINING, disk, memory_free
 from palimpsest.book.progress import STARTING
 from palimpsest.book.stages import WATCHED
 from palimpsest.data.examples import Example
@@ -29,6 +28,7 @@ from palimpsest.measure.layers import cut_config, evenly
 from palimpsest.measure.scoring import score
 from palimpsest.study import METHODS, Arm, Run, Study
 from palimpsest.study.fingerprints import HEALED_BY
+from palimpsest.study.methods import Method
 from palimpsest.study.parts import is_tuning, rates_tried
 from palimpsest.study.sections import Training
 from palimpsest.train.batches import completion_batch
@@ -40,12 +40,14 @@ COLUMNS = ["part", "stage", "training_flops", "measuring_flops", "seconds"]
 
 @dataclass(frozen=True)
 class Speed:
-    """What one core does with a model in a second: tokens trained on, scored and written; and the model's `parameters`."""
+    """What one core does with a model in a second: tokens trained on, scored and written; the model's `parameters`; and the bytes that
+    a training step holds for every token of its batch."""
 
     training: float
     scoring: float
     writing: float
     parameters: int
+    held: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class _Reads:
 
     public: int
     rows: dict[str, int]  # role -> tokens of an epoch
+    longest: dict[
+        str, list[int]
+    ]  # tokens of each record that is learned, from the longest on: the public ones, and by role
     answers: int  # of them, those of the responses that a student reads
     watched: int  # at every point of a trajectory
     measured: int  # of a finished model
@@ -90,18 +95,18 @@ def estimate(run: Run, cores: int | None = None, gpu_flops: float | None = None)
 
 
 def plan(run: Run) -> tuple[pd.DataFrame, int]:
-    """A row per model of the study and its parts, `COLUMNS`; and the most bytes of memory that this process took to try them."""
+    """A row per model of the study and its parts, `COLUMNS`; and the most bytes of memory that one stage takes."""
     study = run.study
     records, tokenizer = draw_records(study)
     speeds = {size: measure_speed(study, size, records, tokenizer) for size in ("teacher", *study.models.students)}
-    rows = []
+    rows, peak = [], 0
     for name, part in {"": run, **run.parts()}.items():
         reads = _reads(part.study, draw_records(part.study)[0] if name.startswith("shadow") else records, tokenizer)
         for arm in part.study.everyone():
+            peak = max(peak, _memory(part.study, arm, reads, speeds))
             tuned = is_tuning(part.study) and arm.seed is not None
             for _ in rates_tried(part.study, arm) if tuned else [None]:
                 rows.append([name, _stage(arm), *_costs(part.study, arm, reads, speeds)])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return pd.DataFrame(rows, columns=COLUMNS), peak
 
 
@@ -120,14 +125,16 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
     tokens = pd.Series([len(e.input_ids) for e in examples], index=records.index)
     answers = pd.Series([len(e.response_ids) for e in examples], index=records.index)
     by_id = tokens.set_axis(records["id"]).groupby(level=0).first()
-    per_epoch = {role: int(by_id.loc[training_rows(records, role)["id"]].sum()) for role in ("teacher", "student")}
+    learned = {role: by_id.loc[training_rows(records, role)["id"]] for role in ("teacher", "student")}
+    public = tokens[records["split"] == "public"]
     asked = ("validation",) if is_tuning(study) else WATCHED
     validation = int((records["split"] == "validation").sum())
     mean = answers.mean()
     each = answers.set_axis(records["id"]).groupby(level=0).first()
     return _Reads(
-        public=int(tokens[records["split"] == "public"].sum()),
-        rows=per_epoch,
+        public=int(public.sum()),
+        rows={role: int(found.sum()) for role, found in learned.items()},
+        longest={role: sorted(found, reverse=True) for role, found in {"public": public, **learned}.items()},
         answers=int(each.loc[training_rows(records, "student")["id"]].sum()),
         watched=int(tokens[records["split"].isin(asked)].sum()),
         measured=int(tokens[records["split"].isin(MEASURED)].sum()),
@@ -139,16 +146,8 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
 def _costs(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> tuple[float, float, float]:
     """Operations of training and of measuring (2 N for a token read, 4 N more to learn from it), and seconds on one core."""
     speed, teacher = speeds[arm.size], speeds["teacher"]
-    rule, settings = METHODS["sft"], None
-    if arm.method == "none":
-        start = study.start(arm.size)
-        settings = study.pretraining(arm.size) if start.scratch else study.heal if start.keep else None
-        epoch, rule = reads.public, METHODS[HEALED_BY] if start.keep else rule
-    elif arm.size == "teacher":
-        settings, epoch = study.teacher, reads.rows["teacher"]
-    else:
-        rule, settings = METHODS[arm.method], study.training(arm.size, arm.method)
-        epoch = reads.rows["student"]
+    rule, settings, role = _learning(study, arm)
+    epoch = reads.public if role == "public" else reads.rows[role]
     epochs = _epochs(settings, study) if settings else 0.0
     learned = epoch * epochs if settings else 0
     share = {"student": 1.0, "mixed": 0.5}.get(rule.text, 0.0)
@@ -165,6 +164,29 @@ def _costs(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> t
     seconds = STARTING + learned / speed.training + judged / teacher.scoring
     seconds += own * reads.answers / reads.rows["student"] / speed.writing
     return training, measuring, seconds + read / speed.scoring + written / speed.writing
+
+
+def _learning(study: Study, arm: Arm) -> tuple[Method, Training | None, str]:
+    """How a model learns: by which method, with which settings (None: it learns nothing), and whose records: "public" or a role."""
+    if arm.method == "none":
+        start = study.start(arm.size)
+        settings = study.pretraining(arm.size) if start.scratch else study.heal if start.keep else None
+        return METHODS[HEALED_BY if start.keep else "sft"], settings, "public"
+    if arm.size == "teacher":
+        return METHODS["sft"], study.teacher, "teacher"
+    return METHODS[arm.method], study.training(arm.size, arm.method), "student"
+
+
+def _memory(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> int:
+    """The most bytes of memory of a stage: weights, gradients and the optimizer's moments, the teacher beside them, and what a step on
+    the longest records holds until its backward pass."""
+    rule, settings, role = _learning(study, arm)
+    beside = FP32 * speeds["teacher"].parameters if rule.needs_teacher else 0
+    if not settings:
+        return RUNTIME + beside + FP32 * speeds[arm.size].parameters
+    rows = settings.batch_size // settings.accumulation
+    step = speeds[arm.size].held * sum(reads.longest[role][:rows])
+    return int(RUNTIME + beside + TRAINING * FP32 * speeds[arm.size].parameters + step)
 
 
 def _epochs(settings: Training, study: Study) -> float:
@@ -185,6 +207,7 @@ def measure_speed(study: Study, size: str, records: pd.DataFrame, tokenizer) -> 
         examples = examples_of(study, records[records["split"] == "member"], tokenizer)
         middle = sorted(examples, key=lambda e: len(e.input_ids))[len(examples) // 2 :][:TRIED]
         tokens = sum(len(e.input_ids) for e in middle)
+        held = _held(model, middle, settings) / tokens
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
         trained = _time(lambda: _step(model, optimizer, middle, settings))
         model.eval().to(models.torch_dtype(study.measure.precision))
@@ -192,21 +215,40 @@ def measure_speed(study: Study, size: str, records: pd.DataFrame, tokenizer) -> 
         prompts = [e.input_ids[: e.prompt_length] for e in middle]
         limits = [len(e.response_ids) for e in middle]
         wrote = _time(lambda: generate(model, tokenizer, prompts, limits))
-        return Speed(tokens / trained, tokens / scored, sum(limits) / wrote, models.parameter_count(model))
+        return Speed(tokens / trained, tokens / scored, sum(limits) / wrote, models.parameter_count(model), held)
     finally:
         torch.set_num_threads(threads)
 
 
+def _held(model, examples: list[Example], settings: Training) -> int:
+    """Bytes that a step's graph keeps for its backward pass, weights not counted: each of its tensors once."""
+    weights, kept = {p.data_ptr() for p in model.parameters()}, {}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = _loss(model, examples, settings)
+    loss.backward()
+    model.zero_grad()
+    return sum(kept.values())
+
+
 def _step(model, optimizer, examples: list[Example], settings: Training) -> None:
     """Forward, backward and update, as a step of plain fine-tuning computes them."""
+    _loss(model, examples, settings).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _loss(model, examples: list[Example], settings: Training) -> torch.Tensor:
     precision = models.detect_precision() if settings.precision == "auto" else settings.precision
     batch = completion_batch(examples, pad_id=0)
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         states = labelled_states(model.train(), batch["parts"])
-        loss = summed_loss(Divergence(), states, *output_layer(model), batch["targets"])
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
+        return summed_loss(Divergence(), states, *output_layer(model), batch["targets"])
 
 
 def _time(function) -> float:

@@ -30,9 +30,9 @@ def published_claims(members: pd.DataFrame, paired: pd.DataFrame, predictions: p
         paired, predictions: the tables of those names.
 
     Returns:
-        `claim`, `theirs`, `size`, `method`, `ours`, `low`, `high` (95 %), `outcome`: "agrees" (the interval reaches their
-        number or lies beyond it), "weaker" (on the claim's side, but short of their number), "disagrees" (on the other side),
-        "undecided" (both sides possible) or "not measurable" (too few records). No rows without a distilled student.
+        pd.DataFrame: `claim`, `theirs`, `size`, `method`, `ours`, `low`, `high` (95 %), `outcome`: "agrees" (the interval reaches
+        their number or lies beyond it), "weaker" (on the claim's side, but short of their number), "disagrees" (on the other
+        side), "undecided" (both sides possible) or "not measurable" (too few records). No rows without a distilled student.
     """
     rows, passed = [], {}
     for (size, method), part in members.groupby(["size", "method"], sort=False):

@@ -117,8 +117,8 @@ def over_replicates(rows: pd.DataFrame, by: list[str], value: str, low: str, hig
     """Means of `value` over the replicates of each group `by`, seeds within a replicate together.
 
     Returns:
-        `by`, `value`, `low`, `high` (95 %: Student's t over replicates; of one replicate, or where all agree to the last digit, as
-        at a ceiling, the interval that `rows` have, over records) and `replicates`.
+        pd.DataFrame: `by`, `value`, `low`, `high` (95 %: Student's t over replicates; of one replicate, or where all agree to the
+        last digit, as at a ceiling, the interval that `rows` have, over records) and `replicates`.
     """
     each = rows.groupby([*by, "replicate"], sort=False)[[value, low, high]].mean().reset_index()
     found = each.groupby(by, sort=False).agg(

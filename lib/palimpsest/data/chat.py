@@ -32,8 +32,8 @@ def render(
         template: Jinja text; None: the tokenizer's own.
 
     Returns:
-        `prompt`, `response` (as the template writes it: many strip white space), `closing` (end of turn, often with a line
-        break; empty where the template writes nothing).
+        tuple[str, str, str]: `prompt`, `response` (as the template writes it: many strip white space), `closing` (end of turn,
+        often with a line break; empty where the template writes nothing).
 
     Raises:
         InputError: no template; one that refuses these turns; one with which the prompt is no prefix of the whole (both are

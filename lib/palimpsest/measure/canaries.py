@@ -62,7 +62,7 @@ def exposure(scores: pd.DataFrame, records: pd.DataFrame, examples: Sequence[Exa
         examples: the scored examples.
 
     Returns:
-        One row per canary: `id`, `copies`, `teacher_only`, `logprob`, `rank`, `twins`, `exposure` (bits), `recited`.
+        pd.DataFrame: One row per canary: `id`, `copies`, `teacher_only`, `logprob`, `rank`, `twins`, `exposure` (bits), `recited`.
 
     Raises:
         InputError: a canary or twin is missing from `scores`, or a canary has no twin of its form.
@@ -103,7 +103,7 @@ def dose_response(exposed: pd.DataFrame) -> pd.DataFrame:
         exposed: rows of `exposure`, of one model or of the seeds of one arm together.
 
     Returns:
-        One row per group: `teacher_only`, `copies`, `canaries`, `exposure` (mean, bits) with `exposure_low` and
+        pd.DataFrame: One row per group: `teacher_only`, `copies`, `canaries`, `exposure` (mean, bits) with `exposure_low` and
         `exposure_high` (95 % bootstrap over seeds and canaries; NaN for a single canary), `chance` and `ceiling` (what an unseen
         canary shows on average, and the most that this many twins can show), and the share recited: `rate`, `count`, `total`
         (canaries x seeds), `low`, `high` (Wilson).

@@ -219,12 +219,12 @@ def compare_methods(trajectories: pd.DataFrame, questions: list[Question]) -> pd
             NaN where they were not measured.
 
     Returns:
-        `COLUMNS`. `estimate`: first minus second, mean over the `replicates` that have both. `low`, `high`: Student's 95 % interval.
-        `null_largest`: the largest difference of either method from itself in another replicate, by the same estimator;
-        being a maximum over pairs, it grows with the replicates, and single pairs vary more than a mean of replicates. `p_holm`:
-        of the paired t-test, corrected (Holm 1979) within family and meaning of quality. `verdict`: less or more only of five
-        replicates or more, with `p_holm` < 0.05, an estimate larger than `null_largest` and, at equal quality, the same under all
-        meanings of quality; else undecided, `because` of the first of these that fails.
+        pd.DataFrame: `COLUMNS`. `estimate`: first minus second, mean over the `replicates` that have both. `low`, `high`:
+        Student's 95 % interval. `null_largest`: the largest difference of either method from itself in another replicate, by the
+        same estimator; being a maximum over pairs, it grows with the replicates, and single pairs vary more than a mean of
+        replicates. `p_holm`: of the paired t-test, corrected (Holm 1979) within family and meaning of quality. `verdict`: less or
+        more only of five replicates or more, with `p_holm` < 0.05, an estimate larger than `null_largest` and, at equal quality,
+        the same under all meanings of quality; else undecided, `because` of the first of these that fails.
 
     Raises:
         InputError: a column is missing, a point is there twice, or a question is asked at neither "equal" nor "end".
@@ -280,8 +280,9 @@ def differences_at_distances(trajectories: pd.DataFrame, questions: list[Questio
     """The difference at points of quality, for the questions at equal quality; input and errors as of `compare_methods`.
 
     Returns:
-        `POINT_COLUMNS`: a row per question, size, meaning of quality and `distance` from the worse of the two best qualities (see
-        `Quality`). `replicates`: those in which both curves are read there; mean and Student's 95 % interval over them.
+        pd.DataFrame: `POINT_COLUMNS`: a row per question, size, meaning of quality and `distance` from the worse of the two best
+        qualities (see `Quality`). `replicates`: those in which both curves are read there; mean and Student's 95 % interval over
+        them.
     """
     readings, rows = _Readings(trajectories, questions), []
     for meanings in _asked(readings, [q for q in questions if q.at == "equal"]):

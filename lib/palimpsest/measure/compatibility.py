@@ -29,8 +29,8 @@ def check_models(study: Study) -> list[str]:
     possible for the teacher's architecture, and no model changes its logits after its output layer.
 
     Returns:
-        What could not be checked (a hub id that can't be had now, an architecture of its own code), and what is worth knowing:
-        the context length that limits the records, embeddings narrower than the tokenizer, mixtures of experts.
+        list[str]: What could not be checked (a hub id that can't be had now, an architecture of its own code), and what is worth
+        knowing: the context length that limits the records, embeddings narrower than the tokenizer, mixtures of experts.
 
     Raises:
         InputError: what is wrong, every fault with the model it is in.

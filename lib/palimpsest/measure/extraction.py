@@ -85,7 +85,8 @@ def verbatim_by_prefix(scores: pd.DataFrame, tokens: int | None = None) -> pd.Da
     """Verbatim rate for every number k of response tokens given, from 0 to the longest response.
 
     Returns:
-        `k, rate, count, total, low, high` (95 % Wilson). `total` falls with k: only records longer than k have a target there.
+        pd.DataFrame: `k, rate, count, total, low, high` (95 % Wilson). `total` falls with k: only records longer than k have a
+        target there.
     """
     k = _places(flatten(scores, "hit")[1])
     total = np.bincount(k)
@@ -103,9 +104,9 @@ def secrets(scores: pd.DataFrame, examples: Sequence[Example]) -> pd.DataFrame:
         examples: the scored examples, in any order (more are allowed).
 
     Returns:
-        `id`, `k` (response tokens before the secret), `tokens` (its length), `recited` (the headline: greedy decoding from the
-        prompt and the true text before the secret gives the secret exactly), `from_prompt` (the stricter: greedy decoding from
-        the prompt alone gives everything up to the end of the secret exactly).
+        pd.DataFrame: `id`, `k` (response tokens before the secret), `tokens` (its length), `recited` (the headline: greedy
+        decoding from the prompt and the true text before the secret gives the secret exactly), `from_prompt` (the stricter: greedy
+        decoding from the prompt alone gives everything up to the end of the secret exactly).
 
     Raises:
         InputError: a record of `scores` has no example, or one of another length.
@@ -149,8 +150,8 @@ def longest_span(scores: pd.DataFrame) -> pd.DataFrame:
     """The longest run of response tokens that greedy decoding gives once it has the text before.
 
     Returns:
-        Indexed by id: `tokens` (length of the run, 0 if every token is missed) and `start` (response tokens before it, the
-        first of equally long ones; -1 if there is none).
+        pd.DataFrame: Indexed by id: `tokens` (length of the run, 0 if every token is missed) and `start` (response tokens before
+        it, the first of equally long ones; -1 if there is none).
     """
     hits, starts = flatten(scores, "hit")
     here = np.arange(len(hits))

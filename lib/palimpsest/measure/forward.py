@@ -103,8 +103,9 @@ def labelled(labels: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Where the labels `[batch, length]` (`IGNORED` where nothing is predicted) are predicted, and what they are.
 
     Returns:
-        Places in the flattened input, whose rows have `width` positions (by default `length`): the one *before* each label;
-        and the labels. Both `[tokens]`, example by example. A label at position 0 has none before it and is left out.
+        tuple[Tensor, Tensor]: Places in the flattened input, whose rows have `width` positions (by default `length`): the one
+        *before* each label; and the labels. Both `[tokens]`, example by example. A label at position 0 has none before it and is
+        left out.
     """
     kept = labels[:, 1:] != IGNORED
     row, column = kept.nonzero(as_tuple=True)

@@ -59,7 +59,8 @@ def origins(memorized: pd.DataFrame, arms: Iterable[Arm]) -> pd.DataFrame:
         memorized: a row per record id, a boolean column per model: "teacher", each student, and each one's baseline.
 
     Returns:
-        One row per student and record: `size`, `method`, `seed`, `id`, `teacher`, `student`, `baseline` (booleans), `set`.
+        pd.DataFrame: One row per student and record: `size`, `method`, `seed`, `id`, `teacher`, `student`, `baseline` (booleans),
+        `set`.
 
     Raises:
         InputError: a model of the comparison has no column.
@@ -126,8 +127,8 @@ def compare(origins: pd.DataFrame, other: str = "baseline") -> pd.DataFrame:
         other: "baseline" or "teacher".
 
     Returns:
-        Per size and method: mean rates `student` and `other`; `difference` (student minus other) with `low`, `high`, and
-        `ratio` (student over other) with `ratio_low`, `ratio_high`: 95 % paired bootstrap over seeds and records, NaN for a
+        pd.DataFrame: Per size and method: mean rates `student` and `other`; `difference` (student minus other) with `low`, `high`,
+        and `ratio` (student over other) with `ratio_low`, `ratio_high`: 95 % paired bootstrap over seeds and records, NaN for a
         ratio that can divide by zero; exact McNemar p-values, one per seed, as `p_lowest` and `p_highest`; `seeds`, `total`.
     """
     rows = []
@@ -171,8 +172,8 @@ def transferred(known: pd.DataFrame) -> pd.DataFrame:
             `gain` (log-probability over that before fine-tuning, nats: what the model started with drops out), `recited`.
 
     Returns:
-        Per model: `canaries`, `twins`, how many canaries are `recited`; `auc` (share of canary-twin pairs in which more is
-        gained on the canary) with `low`, `high` (95 %: DeLong's error with Student's t, as canaries are few), and `p`, the
+        pd.DataFrame: Per model: `canaries`, `twins`, how many canaries are `recited`; `auc` (share of canary-twin pairs in which
+        more is gained on the canary) with `low`, `high` (95 %: DeLong's error with Student's t, as canaries are few), and `p`, the
         one-sided Mann-Whitney probability of such ranks under a model that learned nothing (exact up to `EXACT` of the fewer
         kind). NaN with fewer than two canaries.
     """

@@ -193,8 +193,8 @@ def attack_rates(scored: pd.DataFrame, member_ids: Sequence[str], non_member_ids
         scored: `id` and one column per attack, as `membership` gives.
 
     Returns:
-        One row per attack and measure: `attack`, `measure` ("AUC" or "TPR"), `fpr` (of a TPR), `rate`, `count`, `total`,
-        `low`, `high` (95 %: DeLong for AUC, Clopper-Pearson for TPR; NaN where not measurable), `members`, `non_members`,
+        pd.DataFrame: One row per attack and measure: `attack`, `measure` ("AUC" or "TPR"), `fpr` (of a TPR), `rate`, `count`,
+        `total`, `low`, `high` (95 %: DeLong for AUC, Clopper-Pearson for TPR; NaN where not measurable), `members`, `non_members`,
         `left_out` (records without a score) and `note` ("not measurable: ..." or empty).
     """
     by_id = scored.set_index("id")

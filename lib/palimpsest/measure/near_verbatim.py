@@ -82,8 +82,8 @@ def near_misses(
     Arguments and errors as in `continuations`.
 
     Returns:
-        One row per example: `id`, `first_miss` (response tokens before the first wrong one), `continuation` (text, special
-        tokens left out), and `similarity`'s columns against the response's own tokens decoded the same way.
+        pd.DataFrame: One row per example: `id`, `first_miss` (response tokens before the first wrong one), `continuation` (text,
+        special tokens left out), and `similarity`'s columns against the response's own tokens decoded the same way.
     """
     columns = ["id", "first_miss", "continuation", *SIMILARITIES]
     if not examples:  # a tokenizer takes no empty batch
@@ -107,9 +107,10 @@ def similarity(text: str, reference: str) -> dict[str, float]:
     """How alike two texts are.
 
     Returns:
-        `rouge_l`: F-measure of the longest common subsequence of words, 0 to 1 (Lin 2004; the library's tokenizer keeps the
-        letters a-z and digits, in lower case, so NaN where more than half of the reference's letters are others). `edit_similarity`: 1 - Levenshtein distance / length of the longer
-        text, in characters, 0 to 1. `longest_common`: the longest run of characters found in both, in characters.
+        dict[str, float]: `rouge_l`: F-measure of the longest common subsequence of words, 0 to 1 (Lin 2004; the library's
+        tokenizer keeps the letters a-z and digits, in lower case, so NaN where more than half of the reference's letters are
+        others). `edit_similarity`: 1 - Levenshtein distance / length of the longer text, in characters, 0 to 1. `longest_common`:
+        the longest run of characters found in both, in characters.
     """
     readable = in_rouge_script(reference)
     if text == reference:

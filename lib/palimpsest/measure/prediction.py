@@ -99,8 +99,8 @@ def avoided(judged: pd.DataFrame) -> dict[str, float]:
         judged: `Prediction.table`.
 
     Returns:
-        `removed` (records), `removed_share`, and the share of memorized records among those removed: `rate`, `count`,
-        `total`, `low`, `high`; all but `total` NaN where nothing was predicted.
+        dict[str, float]: `removed` (records), `removed_share`, and the share of memorized records among those removed: `rate`,
+        `count`, `total`, `low`, `high`; all but `total` NaN where nothing was predicted.
     """
     removed, memorized = judged["probability"] >= 0.5, judged["memorized"]
     counted = rate_of(int((removed & memorized).sum()), int(memorized.sum()))

@@ -130,9 +130,9 @@ def shadow_rates(scores: np.ndarray, inside: np.ndarray) -> pd.DataFrame:
     but they are the same few records many times over: one odd record can be all the false alarms.
 
     Returns:
-        One row per measure ("AUC", "TPR" at each `fpr`): `rate` (mean over targets), `count` and `total` (members found and
-        members, over all targets), `low`, `high` (95 %: at each end the wider of Student's t over targets, for another model,
-        and the mean of the targets' own intervals, for other records: more targets see no others, and share their shadows),
+        pd.DataFrame: One row per measure ("AUC", "TPR" at each `fpr`): `rate` (mean over targets), `count` and `total` (members
+        found and members, over all targets), `low`, `high` (95 %: at each end the wider of Student's t over targets, for another
+        model, and the mean of the targets' own intervals, for other records: more targets see no others, and share their shadows),
         `models` (targets that give it), `members` and `non_members` (the fewest of a target), `left_out` (records with no score
         under any target) and `note` ("not measurable: ...", fewer models than `MODELS_WANTED`, or empty).
 

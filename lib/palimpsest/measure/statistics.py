@@ -83,9 +83,9 @@ def compare_verdicts(one: Sequence[bool], other: Sequence[bool]) -> dict[str, fl
     """Two models' verdicts on the same records: the one comparison of two models, exact however small the counts.
 
     Returns:
-        `one`, `other` (rates), `difference` (one minus other) with `low`, `high` (95 %: Newcombe's for pairs, method 10 of
-        Statistics in Medicine 17, 1998, which needs no large counts), `only_one`, `only_other`, `p` (`mcnemar`), `total`; of
-        no record the rates are NaN.
+        dict[str, float]: `one`, `other` (rates), `difference` (one minus other) with `low`, `high` (95 %: Newcombe's for pairs,
+        method 10 of Statistics in Medicine 17, 1998, which needs no large counts), `only_one`, `only_other`, `p` (`mcnemar`),
+        `total`; of no record the rates are NaN.
 
     Raises:
         ValueError: different numbers of records.

@@ -44,12 +44,13 @@ def take_point(model, watched: Watched) -> tuple[dict[str, float], pd.DataFrame]
     """Measure a model on the watched records.
 
     Returns:
-        A row of numbers (columns of the table `trajectory`): `validation_loss` (nats per response token; non-members where no
-        validation records were drawn), the `temperature` fitted there and the `validation_loss_calibrated` under it, `rouge_l` of
-        greedy text; and for the half the students read and, `transferred_`, for the one only the teacher read: `member_loss`,
-        `recited_unrepeated` and `recited_repeated` (share of secrets, or of records where none are marked, that are decoded
-        greedily from the true text before them), the same `from_prompt_...` (from the prompt alone), `auc` (loss attack against the
-        non-members), `exposure` (mean over canaries, bits) and `canaries_recited`. NaN where there is nothing to count.
+        tuple[dict[str, float], pd.DataFrame]: A row of numbers (columns of the table `trajectory`): `validation_loss` (nats per
+        response token; non-members where no validation records were drawn), the `temperature` fitted there and the
+        `validation_loss_calibrated` under it, `rouge_l` of greedy text; and for the half the students read and, `transferred_`,
+        for the one only the teacher read: `member_loss`, `recited_unrepeated` and `recited_repeated` (share of secrets, or of
+        records where none are marked, that are decoded greedily from the true text before them), the same `from_prompt_...` (from
+        the prompt alone), `auc` (loss attack against the non-members), `exposure` (mean over canaries, bits) and
+        `canaries_recited`. NaN where there is nothing to count.
 
         And the same by group: `split, kind, copies, records, loss, secrets, recited, from_prompt, exposure`, a row for each.
     """

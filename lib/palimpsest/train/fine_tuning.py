@@ -101,10 +101,10 @@ def fine_tune(
         log_to: "tensorboard" writes the curves into the folder `tensorboard` of this one, too; a private method's are not.
 
     Returns:
-        Facts for `run.json`, of what was done: `method`, `batches_per_epoch`, `examples_per_epoch`, `tokens_per_epoch`,
-        `labelled_tokens_per_epoch`, `steps`, `epochs`, `train_seconds`, `train_loss`, `learning_rate` (the highest),
-        `dropout` (`set_dropout`), `precision`, `devices` (type and count), `peak_memory_bytes` (of the device), and of every
-        method but a private one `vocabulary_compared` (tokens, padding rows excluded); of a private one `privacy`.
+        dict[str, Any]: Facts for `run.json`, of what was done: `method`, `batches_per_epoch`, `examples_per_epoch`,
+        `tokens_per_epoch`, `labelled_tokens_per_epoch`, `steps`, `epochs`, `train_seconds`, `train_loss`, `learning_rate` (the
+        highest), `dropout` (`set_dropout`), `precision`, `devices` (type and count), `peak_memory_bytes` (of the device), and of
+        every method but a private one `vocabulary_compared` (tokens, padding rows excluded); of a private one `privacy`.
 
     Raises:
         InputError: no examples, a diverged loss, LoRA targets that the model does not have; what `FineTuner` refuses.

@@ -35,7 +35,8 @@ def write_teacher_text(
         rows, examples: the records and their tokens, in the same order.
 
     Returns:
-        `rows` with `teacher_tokens` (end-of-text included), `teacher_text`, and `same`: token for token the reference.
+        pd.DataFrame: `rows` with `teacher_tokens` (end-of-text included), `teacher_text`, and `same`: token for token the
+        reference.
     """
     prompts = [e.input_ids[: e.prompt_length] for e in examples]
     parts = folder / f"parts-{fingerprint([made_from, how, seed, part, prompts])}"
