@@ -87,7 +87,7 @@ say(*told[1:-1])
 # ## One record, token by token
 #
 # Here is one record. Each {term}`token <token>` of its response is coloured by how sure the model was of it, given all the true text
-# before it. The first token that greedy decoding gets wrong is outlined; secrets are underlined. Point at a token for its probability.
+# before it. The first token that greedy decoding gets wrong is outlined; secrets are underlined. Point at a token, or tap it, for its probability.
 
 # %% tags=["csv:strips"]
 closely.show_strips(tables.strips)

@@ -61,6 +61,11 @@ def test_a_reader_chooses_a_record_and_a_model_and_each_token_says_how_sure_it_w
         said, row = tokens.nth(number).get_attribute("title"), own.iloc[number]
         assert HOVER.fullmatch(said)
         assert said == f"{row['probability']:.0%}, guess {row['guess'] + 1}, margin {row['margin']:.1f}"
+    tokens.nth(1).click()  # a telephone has no pointer to hover with
+    told, said = page.locator(".strip:visible output"), [tokens.nth(n).get_attribute("title") for n in range(3)]
+    assert told.inner_text() == f"{tokens.nth(1).inner_text().strip()}: {said[1]}"
+    page.locator(".strip:visible .heat").press("ArrowRight")
+    assert told.inner_text() == f"{tokens.nth(2).inner_text().strip()}: {said[2]}"
     page.locator("select[data-of=model]").select_option("")
     assert shown(page) == [("2", model) for _, model in still]
 

@@ -15,6 +15,22 @@ document.addEventListener("DOMContentLoaded", () => {
         strip.hidden = !(right && strip.dataset.record === chosen.record.value);
       });
     Object.values(chosen).forEach((select) => select.addEventListener("change", show));
+
+    const told = document.createElement("output"); // what pointing at a token says, for fingers and for arrow keys
+    const tell = (token) => {
+      all(box, ".told-of").forEach((other) => other.classList.remove("told-of"));
+      token.classList.add("told-of");
+      token.parentElement.after(told);
+      told.textContent = `${token.textContent.trim()}: ${token.title}`;
+    };
+    all(box, ".heat").forEach((heat) => {
+      heat.addEventListener("click", (event) => event.target.title && tell(event.target));
+      heat.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], at = [...heat.children].findIndex((one) => one.matches(".told-of"));
+        const next = step && heat.children[at < 0 ? 0 : at + step];
+        if (next) tell(next), event.preventDefault();
+      });
+    });
   });
 
   all(document, ".prefix-bars").forEach((box) => {

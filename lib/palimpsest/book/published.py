@@ -34,8 +34,6 @@ from palimpsest.study.tables import TABLES, Tables, read_table
 
 PLACE = "book/published"  # a study's folder has its name
 FOLDER = f"{PLACE}/demo-replicates"  # what the pages show where a run has one replicate
-REAL = f"{PLACE}/smollm2"  # a real language model
-NATURAL = f"{PLACE}/smollm2-dolly"  # the same on natural text
 KEPT = (  # none of them holds text of the data; of a study, those that have rows
     "trajectories",
     "claims",
