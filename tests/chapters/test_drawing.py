@@ -108,3 +108,9 @@ def test_a_kernel_shows_figures_as_drawings_and_tables_as_ours():
         assert said in cell.outputs[0].data["text/html"] and not any(
             "image/png" in o.get("data", {}) for o in cell.outputs
         )
+
+
+def test_a_number_with_its_interval_has_no_minus_before_nothing():
+    assert figures.between(-0.04, -0.5, 0.04, "+.1f") == "+0.0 (-0.5 to +0.0)"
+    assert figures.between(-0.004, -0.006, 1) == "0.00 (-0.01 to 1.00)"
+    assert figures.between(1.0, float("nan"), 2.0) == "not measurable"

@@ -79,7 +79,8 @@ def rate_text(row: pd.Series) -> str:
 
 
 def between(value: float, low: float, high: float, form: str = ".2f") -> str:
-    """ "1.11 (0.91 to 1.38)", or "not measurable" without an interval."""
+    """ "1.11 (0.91 to 1.38)", or "not measurable" without an interval; what is rounded to nothing has no minus."""
+    form = form.replace(".", "z.")
     return "not measurable" if pd.isna(low) else f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
