@@ -31,7 +31,16 @@ def test_a_finished_stage_is_not_run_again_and_says_what_it_did(run):
     facts = run.require("data")
     assert facts["fingerprint"] == run.fingerprints["data"] and facts["stage"] == "data"
     assert facts["note"] == "made" and facts["parameters"] == {"asked": "made"}
-    assert {"seconds", "peak_memory_bytes", "versions", "commit", "python", "device", "threads"} <= set(facts)
+    assert {
+        "seconds",
+        "processor_seconds",
+        "peak_memory_bytes",
+        "versions",
+        "commit",
+        "python",
+        "device",
+        "threads",
+    } <= set(facts)
 
 
 def test_what_another_fingerprint_left_is_removed(run):

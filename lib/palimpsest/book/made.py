@@ -21,7 +21,7 @@ class Made:
         began, ended: ISO times of the first and the last stage; None where a stage does not say when it began, or none when it ended.
         models: trained ones.
         training_seconds: theirs together, whatever ran side by side.
-        core_seconds: of all stages, measuring among them: the seconds of each times the threads it was given.
+        core_seconds: processor time of all stages, measuring among them; of one that doesn't say, its seconds times its threads.
         peak_memory_bytes: the most that any stage took; 0 where none says.
     """
 
@@ -62,7 +62,9 @@ def how_made(run: Run) -> Made:
         ended=max(_all(found.get("ended") for found in every), default=None),
         models=len(trained),
         training_seconds=sum(found["train_seconds"] for found in trained),
-        core_seconds=sum(found.get("seconds", 0.0) * found.get("threads", 1) for found in every),
+        core_seconds=sum(
+            found.get("processor_seconds", found.get("seconds", 0.0) * found.get("threads", 1)) for found in every
+        ),
         peak_memory_bytes=max((found.get("peak_memory_bytes", 0) for found in every), default=0),
     )
 
