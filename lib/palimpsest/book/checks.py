@@ -58,7 +58,7 @@ def check_capacity(run: Run, cores: int = 1) -> None:
     parts = [run, *run.parts().values()]
     if all(part.finished(f"scores/{arm.name}") for part in parts for arm in part.study.everyone()):
         return
-    sizes = _sizes(run)
+    sizes = model_sizes(run)
     if None in sizes.values():
         return  # of a hub id that is not here yet
     needed, held, free = disk_needed(run, sizes, cores), folder_bytes(run.path), disk_free(run)
@@ -80,7 +80,7 @@ def check_capacity(run: Run, cores: int = 1) -> None:
 
 def disk(run: Run) -> str:
     """The disk that the study's models take, what its run folder has now, and what is free there."""
-    sizes, held = _sizes(run), folder_bytes(run.path)
+    sizes, held = model_sizes(run), folder_bytes(run.path)
     said = f"{run.path} holds {_said(held)} now; {_said(disk_free(run))} are free there."
     if None in sizes.values():
         unknown = ", ".join(size for size, n in sizes.items() if n is None)
@@ -129,7 +129,7 @@ def memory_free() -> int | None:
     return min(found, default=None)
 
 
-def _sizes(run: Run) -> dict[str, int | None]:
+def model_sizes(run: Run) -> dict[str, int | None]:
     """Parameters of every size; of one with layers left out those of the whole, at most."""
     study, teacher = run.study, model_parameters(run, "teacher")
     sizes = {

@@ -60,6 +60,7 @@ class _Reads:
         str, list[int]
     ]  # tokens of each record that is learned, from the longest on: the public ones, and by role
     answers: int  # of them, those of the responses that a student reads
+    prompted: int  # and of the same responses once each: what the teacher writes in its own words
     watched: int  # at every point of a trajectory
     measured: int  # of a finished model
     written: int  # tokens of the texts decoded at every point
@@ -95,7 +96,7 @@ def estimate(run: Run, cores: int | None = None, gpu_flops: float | None = None)
 
 
 def plan(run: Run) -> tuple[pd.DataFrame, int]:
-    """A row per model of the study and its parts, `COLUMNS`; and the most bytes of memory that one stage takes."""
+    """A row per model of the study and its parts, and of the teacher's text where a student reads it, `COLUMNS`; and the most bytes of memory that one stage takes."""
     study = run.study
     records, tokenizer = draw_records(study)
     speeds = {size: measure_speed(study, size, records, tokenizer) for size in ("teacher", *study.models.students)}
@@ -107,6 +108,9 @@ def plan(run: Run) -> tuple[pd.DataFrame, int]:
             tuned = is_tuning(part.study) and arm.seed is not None
             for _ in rates_tried(part.study, arm) if tuned else [None]:
                 rows.append([name, _stage(arm), *_costs(part.study, arm, reads, speeds)])
+        if any(METHODS[arm.method].text == "teacher" for arm in part.study.arms()):
+            writing = 2.0 * speeds["teacher"].parameters * reads.prompted
+            rows.append([name, "teacher's text", 0.0, writing, STARTING + reads.prompted / speeds["teacher"].writing])
     return pd.DataFrame(rows, columns=COLUMNS), peak
 
 
@@ -136,6 +140,7 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
         rows={role: int(found.sum()) for role, found in learned.items()},
         longest={role: sorted(found, reverse=True) for role, found in {"public": public, **learned}.items()},
         answers=int(each.loc[training_rows(records, "student")["id"]].sum()),
+        prompted=int(answers[records["split"] == "member"].sum()),
         watched=int(tokens[records["split"].isin(asked)].sum()),
         measured=int(tokens[records["split"].isin(MEASURED)].sum()),
         written=int(mean * min(study.measure.trajectory_prompts, validation)),
