@@ -35,8 +35,8 @@ shared, source = published.choose(run, published.FOLDER)
 # **Withdrawn first:** what earlier versions of this book claimed of methods "at equal held-out loss" did not survive a referee:
 # [what, and why](sec-withdrawn).
 
-# %% tags=["remove-input", "csv:claims"]
-say(*front.as_list(front.say_answer(shared.claims, shared.trajectories)))
+# %% tags=["remove-input", "csv:claims", "csv:by_dose"]
+say(*front.as_list(front.say_answer(shared.claims, shared.trajectories, shared.by_dose, data["unit"])))
 
 # %% tags=["remove-input", "csv:by_dose"] mystnb={"figure": {"caption": "How much of the private text each student recites, word for word, by how often the text stood in the training data.", "name": "fig-front"}}
 front.plot_answer(shared.by_dose, data["unit"])

@@ -33,7 +33,9 @@ def test_the_answer_is_written_in_its_place(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(README)
     write_table(SOME, tmp_path / "claims.csv")
-    write_table(tradeoffs.tables(made_by_hand(tmp_path))["trajectories"], tmp_path / "trajectories.csv")
+    made = tradeoffs.tables(made_by_hand(tmp_path))
+    for name in ("trajectories", "by_dose"):
+        write_table(made[name], tmp_path / f"{name}.csv")
     write_answer(readme, tmp_path)
     text = readme.read_text()
     assert "| **distil?** | 0 of 2, 1 more |" in text and NONE_YET not in text

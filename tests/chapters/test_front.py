@@ -140,8 +140,55 @@ TRAJECTORIES = pd.DataFrame(
 )
 
 
-def told(*rows):
-    return front.say_answer(claims_table(*rows), TRAJECTORIES)
+def doses(recited: dict[tuple[str, int], float], secrets: int = 100) -> pd.DataFrame:
+    """`by_dose` at the end of training: (method, copies) -> share recited, of the small size; "teacher" is the teacher."""
+    rows = [
+        {"label": method, "size": "teacher" if method == "teacher" else "small", "copies": copies, "recited": share}
+        | {"method": "sft" if method == "teacher" else method, "replicate": 0, "secrets": secrets, "when": "end"}
+        | {
+            "role": {"teacher": "teacher", "sft": "baseline"}.get(method, "student"),
+            "kind": "letter",
+            "split": "member",
+        }
+        for (method, copies), share in recited.items()
+    ]
+    columns = ["label", "size", "method", "role", "copies", "recited", "replicate", "secrets", "when", "kind", "split"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+SHARES = {("teacher", 16): 0.9, ("sft", 16): 0.6, ("word_kd", 16): 0.5, ("seq_kd", 16): 0.2, ("seq_kd", 1): 0.03}
+
+
+def told(*rows, by_dose=None):
+    """The points after the first, which tells of `by_dose`."""
+    answer = front.say_answer(
+        claims_table(*rows), TRAJECTORIES, doses(SHARES) if by_dose is None else by_dose, "secrets"
+    )
+    return answer if len(answer) < 2 else answer[1:]
+
+
+def given_away(recited):
+    rows = claims_table(asked("fkl", "equal", "undecided"))
+    return front.say_answer(rows, TRAJECTORIES, doses(recited), "secrets")[0]
+
+
+def test_what_is_given_away_is_told_first_from_least_to_most_beside_the_fine_tuned():
+    first = given_away(SHARES)
+    assert first.startswith(
+        "**A distilled student can still give private text away.** Of 100 secrets that its training text repeats"
+    )
+    assert "it recites 20.0 % (13.3 to 28.9) to 50.0 % (40.4 to 59.6) when training ends" in first
+    assert "A fine-tuned one recites up to 60.0 % (50.2 to 69.1), the teacher 90.0 % (82.6 to 94.5)." in first
+    assert first.endswith("no distilled student recites more than 3.0 % (1.0 to 8.5).")
+
+
+def test_nothing_recited_is_no_clean_bill():
+    first = given_away({("fkl", 16): 0, ("sft", 16): 0.5})
+    assert (
+        first.startswith("**No distilled student recites any of the secrets")
+        and "does not show that it knows none" in first
+    )
+    assert "0.0 % (0.0 to 3.7)" in first and "**" in given_away({})
 
 
 def asked(first, moment, verdict, size="small", measure="recited_repeated", question="distilling"):
@@ -150,9 +197,9 @@ def asked(first, moment, verdict, size="small", measure="recited_repeated", ques
 
 def test_without_five_replicates_or_a_student_there_is_no_answer():
     assert (
-        front.say_answer(NOTHING, TRAJECTORIES)
+        front.say_answer(NOTHING, TRAJECTORIES, doses(SHARES), "secrets")
         == [NONE_YET]
-        == front.say_answer(SOME.assign(replicates=4), TRAJECTORIES)
+        == front.say_answer(SOME.assign(replicates=4), TRAJECTORIES, doses(SHARES), "secrets")
     )
     assert front.show_decisions(NOTHING, TRAJECTORIES) is None
     assert told(asked("sft_dedup", "end", "less", question="mitigation")) == [front.NO_STUDENT]
@@ -160,9 +207,9 @@ def test_without_five_replicates_or_a_student_there_is_no_answer():
 
 def test_an_undecided_answer_says_so_in_each_sentence():
     rows = [asked(m, moment, "undecided") for m in ("word_kd", "seq_kd") for moment in ("equal", "end")]
-    first, second, third = told(*rows)
+    first, second = told(*rows)
     assert first.startswith("**We cannot tell") and "none of 2 distilled students" in first
-    assert second.startswith("**Nor can we tell") and "was not asked" in third
+    assert "Nor can we tell at the end of training" in first and "was not asked" in second
     table = front.show_decisions(claims_table(*rows), TRAJECTORIES)
     assert table.loc["distil?"].to_list() == ["0 of 2", "0 of 2", "2.40 to 3.00 (2.50)", "we cannot tell"]
 
@@ -173,9 +220,9 @@ def test_a_difference_at_the_end_is_told_with_what_was_learned():
         for m in ("word_kd", "seq_kd")
         for moment in ("equal", "end")
     ]
-    first, second, _ = told(*rows)
+    first, _ = told(*rows)
     assert first.startswith("**We cannot tell")
-    assert "2 of 2 recite less**, but 1 of these 2 had, on average, also learned less" in second
+    assert "2 of 2 recite less, but 1 of these 2 had, on average, also learned less" in first
     assert front.show_decisions(claims_table(*rows), TRAJECTORIES)["so"].iloc[0].startswith("not for privacy alone")
 
 
@@ -185,12 +232,9 @@ def test_what_is_decided_at_equal_quality_is_told_both_ways():
     )
     assert first.startswith("**Distilling can hide") and "1 of 2 distilled students recite less" in first
     rows = [asked("word_kd", "equal", "more"), asked("seq_kd", "equal", "less"), asked("word_kd", "end", "more")]
-    first, second, _ = told(*rows)
-    assert (
-        first.startswith("**Distilling does not hide")
-        and "and 1 more" in first
-        and "0 of 1 recite less**, and 1 more." in second
-    )
+    first, _ = told(*rows)
+    assert first.startswith("**Distilling does not hide") and "and 1 more" in first
+    assert "0 of 1 recite less, and 1 more." in first
     assert front.show_decisions(claims_table(*rows), TRAJECTORIES)["so"].iloc[0] == "not for privacy: some recite more"
 
 
@@ -216,18 +260,17 @@ def test_a_measure_that_costs_nothing_is_advised_and_one_that_costs_is_weighed()
 )
 def test_what_was_never_shown(moment, said):
     known = asked("fkl_student", moment, "more", measure="transferred_exposure", question="transferred")
-    *_, third = told(asked("fkl", "equal", "undecided"), known)
-    assert said in third and "*forward KL, own text*" in third
+    *_, last = told(asked("fkl", "equal", "undecided"), known)
+    assert said in last and "*forward KL, own text*" in last
     known = asked("fkl_student", moment, "undecided", measure="transferred_exposure", question="transferred")
-    assert "is not decided** in any of 1 comparisons" in told(asked("fkl", "equal", "undecided"), known)[2]
+    assert "is not decided** in any of 1 comparisons" in told(asked("fkl", "equal", "undecided"), known)[-1]
 
 
 def test_readme_and_page_say_the_same():
-    lines = front.in_markdown(SOME, TRAJECTORIES)
-    assert lines[:3] == front.as_list(front.say_answer(SOME, TRAJECTORIES)) and lines[4].startswith(
-        "| should you ... |"
-    )
-    assert front.in_markdown(NOTHING, TRAJECTORIES) == [NONE_YET]
+    given = TRAJECTORIES, doses(SHARES), "secrets"
+    lines = front.in_markdown(SOME, *given)
+    assert lines[:3] == front.as_list(front.say_answer(SOME, *given)) and lines[4].startswith("| should you ... |")
+    assert front.in_markdown(NOTHING, *given) == [NONE_YET]
 
 
 def test_repeated_members_are_told_of_first_and_apart():

@@ -6,7 +6,7 @@ from claims_by_hand import claimed, claims_table
 from trained_by_hand import SECRETS, finish, made_by_hand
 from written_runs import sentences, write_run
 
-from palimpsest.chapters import comparisons, real_model, tradeoffs
+from palimpsest.chapters import comparisons, real_model, repetition, tradeoffs
 from palimpsest.measure.statistics import rate_of
 from palimpsest.study import Run
 
@@ -131,7 +131,7 @@ def test_an_epochs_numbers_are_means_over_replicates(hand):
 
 
 def test_counts_are_those_of_all_replicates_together(hand):
-    found = real_model.counted_doses(hand["by_dose"], "end").set_index(["label", "dose"])
+    found = repetition.counted_doses(hand["by_dose"], "end").set_index(["label", "dose"])
     rows = hand["by_dose"]
     rows = rows[
         (rows["when"] == "end")

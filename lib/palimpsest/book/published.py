@@ -173,13 +173,20 @@ def made_of(run: Run, folder: str | Path) -> dict[str, Any]:
     folder = locate(folder)
     if run.study.name == folder.name:
         return facts_of(run)
+    return _kept_facts(folder)
+
+
+def _kept_facts(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "made.json").read_text()) if (folder / "made.json").exists() else {}
 
 
 def published_answer(folder: str | Path = FOLDER) -> list[str]:
     """What README answers, from the published tables; that there is no answer yet, where nothing is published."""
     tables = Tables(locate(folder))
-    return in_markdown(tables.claims, tables.trajectories) if (tables.folder / "claims.csv").exists() else [NONE_YET]
+    if not (tables.folder / "claims.csv").exists():
+        return [NONE_YET]
+    unit = _kept_facts(tables.folder).get("unit", "secrets")
+    return in_markdown(tables.claims, tables.trajectories, tables.by_dose, unit)
 
 
 def write_answer(readme: Path, folder: str | Path = FOLDER) -> None:

@@ -53,8 +53,9 @@ def against_fine_tuning(claims: pd.DataFrame, trajectories: pd.DataFrame, method
     )
 
 
-def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
-    """The answer in three sentences: at equal quality, at the end of training, and of what a student was never given.
+def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.DataFrame, unit: str) -> list[str]:
+    """The answer in three points: what a distilled student gives away; whether it is less than a fine-tuned one does, at equal quality
+    and at the end of training; and what it knows that it was never given.
 
     Without five replicates there is none, and that is said instead.
     """
@@ -64,7 +65,28 @@ def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
     if found.empty:
         return [NO_STUDENT]
     equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
-    return [_say_equal(equal), _say_end(end), _say_never(outcomes(claims))]
+    return [_say_given_away(by_dose, unit), f"{_say_equal(equal)} {_say_end(end)}", _say_never(outcomes(claims))]
+
+
+def _say_given_away(by_dose: pd.DataFrame, unit: str) -> str:
+    """What distilled students recite at the end of training, by method; beside fine-tuned ones and the teacher."""
+    found = repetition.counted_doses(by_dose, "end").sort_values("rate", kind="stable")
+    distilled = found[found["method"].isin(DECISIONS["distil?"]) & (found["size"] != "teacher")]
+    if not distilled["count"].any():
+        told = f"**No distilled student recites any of the {unit} it was trained on**, which does not show that it knows none."
+    else:
+        told = "**A distilled student can still give private text away.**"
+    own, once = (distilled[distilled["dose"] == dose] for dose in ("repeated", "once"))
+    if len(own):
+        ends = " to ".join(dict.fromkeys(rate_text(own.iloc[end]) for end in (0, -1)))
+        told += f" Of {own['total'].max():,} {unit} that its training text repeats, it recites {ends} when training ends, by method."
+        beside = found[found["dose"] == "repeated"]
+        tuned, teacher = beside[beside["role"] == "baseline"], beside[beside["size"] == "teacher"]
+        if len(tuned) and len(teacher):
+            told += f" A fine-tuned one recites up to {rate_text(tuned.iloc[-1])}, the teacher {rate_text(teacher.iloc[-1])}."
+    if len(once):
+        told += f" Of {once['total'].max():,} that stand there once, no distilled student recites more than {rate_text(once.iloc[-1])}."
+    return told
 
 
 def _say_equal(found: pd.DataFrame) -> str:
@@ -86,8 +108,8 @@ def _say_equal(found: pd.DataFrame) -> str:
 def _say_end(found: pd.DataFrame) -> str:
     less, more = _counts(found)
     if not less + more:
-        return f"**Nor can we tell at the end of training**: none of {len(found)} comparisons is decided."
-    line = f"**At the end of training {less} of {len(found)} recite less**" + (f", and {more} more" if more else "")
+        return f"Nor can we tell at the end of training: none of {len(found)} comparisons is decided."
+    line = f"At the end of training {less} of {len(found)} recite less" + (f", and {more} more" if more else "")
     worse = found[(found["verdict"] == "less") & (found["loss"] > found["loss_sft"])]
     if len(worse):
         line += f", but {len(worse)} of these {less} had, on average, also learned less: a worse student looks more private"
@@ -142,9 +164,9 @@ def show_decisions(claims: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataF
     return pd.DataFrame(rows).T.rename_axis("should you ...") if rows else None
 
 
-def in_markdown(claims: pd.DataFrame, trajectories: pd.DataFrame) -> list[str]:
+def in_markdown(claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.DataFrame, unit: str) -> list[str]:
     """`say_answer` and `show_decisions` as Markdown: README's top."""
-    lines, table = as_list(say_answer(claims, trajectories)), show_decisions(claims, trajectories)
+    lines, table = as_list(say_answer(claims, trajectories, by_dose, unit)), show_decisions(claims, trajectories)
     if table is None:
         return lines
     rows = [[f"**{name}**", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]

@@ -9,23 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
 from palimpsest.chapters.claims import amount, outcomes
 from palimpsest.chapters.figures import COLORS, LABELS, rate_text
+from palimpsest.chapters.repetition import DOSES, counted_doses
 from palimpsest.chapters.tradeoffs import last_points, loss_of
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
 from palimpsest.measure.finished import load_scores
-from palimpsest.measure.statistics import rate_of
 from palimpsest.study import Arm, Run
 
 STATES = ("whole", "cut", "healed")
 NOT_YET = (
     "These numbers are not published yet. The study's own command makes them: `make book STUDY=studies/{name}.yaml`."
 )
-DOSES = {"once": "text that stands once", "repeated": "repeated text"}
 WORDS = ("none", "One", "Two", "Three", "Four")
 
 
@@ -197,22 +195,6 @@ def plot_epochs(trajectories: pd.DataFrame, unit: str) -> plt.Figure | None:
     axes[0, 0].set(ylabel=f"{unit} recited", ylim=(-0.03, 1.03))
     axes[1, 0].set_ylabel("validation loss")
     return figures.legend(figure, axes)
-
-
-def counted_doses(by_dose: pd.DataFrame, when: str) -> pd.DataFrame:
-    """What each model recites of the letters of its own half, replicates together: a row per `label`, `size`, `method`, `role` and
-    `dose` (once, repeated), with `rate`, `count`, `total`, `low`, `high` over all their secrets (or records) and `replicates`.
-
-    The interval is over records, not over trainings: no verdict on a method follows from it.
-    """
-    rows = by_dose[(by_dose["when"] == when) & (by_dose["kind"] == "letter") & (by_dose["split"] == "member")]
-    rows = rows[rows["secrets"] > 0]
-    rows = rows.assign(dose=np.where(rows["copies"] > 1, "repeated", "once"), count=rows["recited"] * rows["secrets"])
-    out, by = [], ["label", "size", "method", "role", "dose"]
-    for key, part in rows.groupby(by, sort=False):
-        found = rate_of(round(part["count"].sum()), int(part["secrets"].sum()))
-        out.append({**dict(zip(by, key, strict=True)), **found, "replicates": part["replicate"].nunique()})
-    return pd.DataFrame(out, columns=[*by, "rate", "count", "total", "low", "high", "replicates"])
 
 
 def say_epochs(by_dose: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -> list[str]:

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
 from palimpsest.chapters.figures import COLORS, ORDER
 from palimpsest.chapters.tradeoffs import WHEN, in_every_size
 from palimpsest.measure.statistics import interval, rate_of, say_copies
+
+DOSES = {"once": "text that stands once", "repeated": "repeated text"}
 
 
 def doses_of_letters(by_dose: pd.DataFrame, split: str = "member") -> pd.DataFrame:
@@ -27,6 +30,22 @@ def doses_of_letters(by_dose: pd.DataFrame, split: str = "member") -> pd.DataFra
             ends |= {name: one[name] for name in ("low", "high")}
         out.append({**dict(zip(by, key, strict=True)), **ends})
     return pd.DataFrame(out, columns=[*by, "rate", "low", "high"]).sort_values("copies", kind="stable")
+
+
+def counted_doses(by_dose: pd.DataFrame, when: str) -> pd.DataFrame:
+    """What each model recites of the letters of its own half, replicates together: a row per `label`, `size`, `method`, `role` and
+    `dose` (once, repeated), with `rate`, `count`, `total`, `low`, `high` over all their secrets (or records) and `replicates`.
+
+    The interval is over records, not over trainings: no verdict on a method follows from it.
+    """
+    rows = by_dose[(by_dose["when"] == when) & (by_dose["kind"] == "letter") & (by_dose["split"] == "member")]
+    rows = rows[rows["secrets"] > 0]
+    rows = rows.assign(dose=np.where(rows["copies"] > 1, "repeated", "once"), count=rows["recited"] * rows["secrets"])
+    out, by = [], ["label", "size", "method", "role", "dose"]
+    for key, part in rows.groupby(by, sort=False):
+        found = rate_of(round(part["count"].sum()), int(part["secrets"].sum()))
+        out.append({**dict(zip(by, key, strict=True)), **found, "replicates": part["replicate"].nunique()})
+    return pd.DataFrame(out, columns=[*by, "rate", "count", "total", "low", "high", "replicates"])
 
 
 def show_baseline_doses(by_dose: pd.DataFrame) -> pd.DataFrame:
