@@ -72,7 +72,7 @@ memorization.show_rates(tables.rates, data["target"])
 # set and model family (GPT-2 on Dolly): compare shapes, not heights.** Where the data marks its secrets, the second figure shows them.
 #
 # <details><summary>How to read the marks</summary>Circles: text that stands once in the training data. Squares: repeated text. Hollow:
-# non-members, which no model has read, so chance. Dotted line: the teacher. Dashed: the student before fine-tuning.</details>
+# non-members, which no model has read, so chance. Dashed: the student before fine-tuning.</details>
 
 # %% tags=["csv:rates"] mystnb={"figure": {"caption": "Share of records whose first window is recited from the prompt; bars are 95 % intervals. Last panel: the paper's numbers, of other data and models.", "name": "fig-table1"}}
 memorization.plot_rates(tables.rates, "window", memorization.PAPER)

@@ -47,12 +47,12 @@ unit, target = made.get("unit", "secrets"), made.get("target", "secret")
 
 # %% [markdown]
 # SmolLM2-135M-Instruct is a Llama of 30 layers and 135 million parameters, tuned to follow instructions. Its weights come as an
-# installable package, in a GGUF file with four bits a number. They are made 32-bit numbers again before anything is trained; what the four
-# bits lost stays lost. Teacher, students and {term}`baselines <baseline>` all begin from it, and all conversations go through its own chat template.
+# installable package, in a GGUF file with four bits a number. They are dequantized to 32-bit numbers before training; the error of the four
+# bits remains. Teacher, students and {term}`baselines <baseline>` all begin from it, and all conversations go through its own chat template.
 #
-# A student is the model itself with fewer layers. Kept are those that change their input most, measured on public text (*block
-# influence*). The cut model is then *healed*: trained on public text only, to give the same distribution as the whole one, before any
-# private text is read. Public text shares no record with members, {term}`non-members <non-member>`, validation or test.
+# A student is the model itself with fewer layers: those of highest *block influence*, which change their input most, measured on public
+# text. The cut model is then *healed*: distilled from the whole one on public text only, before any private text is read. No public
+# record is one of the members, {term}`non-members <non-member>`, validation or test records.
 
 # %%
 told = [
@@ -64,7 +64,7 @@ read_out(real_model.show_made(made, made_natural), *told)
 # %% [markdown]
 # ## Whole, cut, healed
 #
-# Loss and {term}`ROUGE-L <ROUGE>` on test records, which no model reads. ROUGE-L is of the text that a model writes for their prompts, in the first
+# Loss and {term}`ROUGE-L <ROUGE>` on held-out test records. ROUGE-L is of the text that a model writes for their prompts, in the first
 # {term}`replicate`. All this is before private text.
 
 # %% tags=["csv:smollm2/healing"] mystnb={"figure": {"caption": "Test loss of the whole model, of the same model cut, and healed; a line per replicate.", "name": "fig-healing"}}
@@ -93,7 +93,7 @@ read_out(real_model.show_epochs(real.trajectories), *told)
 # First the end of training, where methods also differ in how much they learned. Shares are of all replicates together, with 95 %
 # {term}`intervals <interval>` over records.
 
-# %% tags=["csv:smollm2/rates"] mystnb={"figure": {"caption": "What each student recites at the end, in the first replicate; bars are 95 % intervals. Circles: once; squares: repeated; hollow: never read; dotted: the teacher.", "name": "fig-real-rates"}}
+# %% tags=["csv:smollm2/rates"] mystnb={"figure": {"caption": "What each student recites at the end, in the first replicate; bars are 95 % intervals. Circles: once; squares: repeated; hollow: never read.", "name": "fig-real-rates"}}
 memorization.plot_rates(real.rates, target)
 
 # %% tags=["csv:smollm2/by_dose", "csv:smollm2/trajectories"]
@@ -102,7 +102,7 @@ read_out(real_model.show_ends(real.by_dose, real.trajectories), *told)
 
 # %% [markdown]
 # Then each method minus plain fine-tuning, at equal quality and at the end, as in [the chapter before](sec-comparisons). The grey bar is
-# what a method differs from itself in another replicate: what does not leave it says nothing. The table has the differences at equal
+# what a method differs from itself in another replicate: a difference within it is undecided. The table has the differences at equal
 # quality.
 
 # %% tags=["csv:smollm2/claims"] mystnb={"figure": {"caption": "Distilled minus fine-tuned; bars are 95 % intervals over replicates. Marks: at equal quality; ticks: at the end; grey: the null.", "name": "fig-real-claims"}}
@@ -115,8 +115,8 @@ read_out(comparisons.show_claims(real.claims, "distilling", "equal"), *told)
 # %% [markdown]
 # ## What a shallower student inherits
 #
-# Half of the private letters were read by the teacher alone. A student knows of them what came through the teacher. It has gained more
-# on such a letter than on an unseen one in half of all pairs if nothing came through.
+# Half of the private letters were read by the teacher alone. What a student knows of them came through the teacher. The number is an {term}`AUC`:
+# how often a student's fine-tuning gained more on such a letter than on an unseen one. Half is chance.
 
 # %% tags=["csv:smollm2/transferred"] mystnb={"figure": {"caption": "How often more was gained on text that only the teacher read than on unseen text. Half is chance; bars are 95 % intervals.", "name": "fig-real-transferred"}}
 transfer.plot_transferred(real.transferred)
@@ -127,13 +127,13 @@ read_out(inheritance.show_origins(real.origins), *real_model.if_made(made, "smol
 
 # %% [markdown]
 # The table sorts letters of the students' own half by who recites them: *inherited* are those that teacher and student recite and
-# the fine-tuned student of the same size does not.
+# the fine-tuned student of the same size does not. Another seed alone gives some of these, too.
 #
 # ## What the small models foretold
 #
 # The front page speaks of small models in five replicates. Here is each of its statements that the real model was asked too. *Agrees*: the
 # difference has the same sign, its interval over replicates excludes zero, and it is larger than what a method differs from itself.
-# *Opposite*: the same with the other sign. Everything else is *cannot tell*, and one replicate can never tell.
+# *Opposite*: the same with the other sign. Everything else is *cannot tell*, as is every row of a single replicate.
 
 # %% tags=["csv:demo-replicates/claims", "csv:smollm2/claims"]
 told = real_model.if_made(made, "smollm2", real_beside.say_foretold(small.claims, real.claims))
@@ -143,7 +143,7 @@ read_out(real_beside.show_foretold(small.claims, real.claims), *told)
 # ## The paper's Table 1 beside ours
 #
 # The paper {cite}`singh2025teacher` counts records whose continuation is the reference, word for word, in a window of 50 tokens. Its models
-# are GPT-2 on Dolly, each trained once. Ours: the first 50 tokens from the prompt, of records that stand once.
+# are GPT-2 on Dolly, each trained once. Ours: the first 50 tokens from the prompt, of records that stand once. Levels do not compare.
 
 # %% tags=["csv:smollm2-dolly/rates", "csv:smollm2/rates"]
 told = real_model.if_made(made_natural, "smollm2-dolly", real_beside.say_beside_paper(natural.rates))
@@ -163,8 +163,8 @@ read_out(real_beside.show_next_window(natural.rates), *told)
 # ## Limits
 #
 # - One model of one family, of 135 million parameters, with weights that were four-bit numbers. Larger ones may memorize more.
-# - Its own training text is not known to us; Dolly may be part of it. The rates of non-members and of models before fine-tuning show
-#   what that could be worth.
+# - Its own training text is not known to us; Dolly may be part of it. The rates of non-members and of models before fine-tuning control
+#   for that only in part.
 # - Students are cut from the teacher's own base. A student of another origin shares less with its teacher.
 # - Learning rates are not tuned: one for the teacher, one for all students, a third for {term}`adapters <adapter>`. A method may owe its place to that.
 # - A few epochs over a few dozen records: intervals are wide, and fewer than five replicates decide nothing.

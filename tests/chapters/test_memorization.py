@@ -264,7 +264,7 @@ def test_panels_have_a_column_per_size_and_a_row_per_setting(tiny):
     ticks = [t.get_text() for t in partly.plot_context(tables.context).axes[-1].get_xticklabels()]
     assert ticks == ["2", "5", "all"]
     (small, paper) = (figure := memorization.plot_rates(tables.rates, "window", memorization.PAPER)).axes
-    assert [t.get_text() for t in small.get_yticklabels()] == ["reverse KL", "forward KL", "SFT"]
+    assert [t.get_text() for t in small.get_yticklabels()] == ["reverse KL", "forward KL", "SFT", "teacher"]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == list(memorization.PAPER)
     assert figures.label_seeds(tables.quality)["label"].is_unique
 

@@ -98,7 +98,13 @@ def written(tmp_path_factory):
     real = Tables(REAL)
     given |= {"small": Tables(PUBLISHED).claims, "real": real.claims, "natural": real.rates, "healing": real.healing}
     given |= {"made": json.loads((REAL / "made.json").read_text())}
-    given |= {"unit": data["unit"], "window": 50, "attack": attacks.strongest(tables.membership), "replicates": 3}
+    given |= {
+        "unit": data["unit"],
+        "title": run.study.title,
+        "window": 50,
+        "attack": attacks.strongest(tables.membership),
+        "replicates": 3,
+    }
     return given | {"measure": "recited_repeated", "asked": "distilling", "found": claims.outcomes(tables.claims)}
 
 

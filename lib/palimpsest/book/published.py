@@ -24,7 +24,8 @@ from palimpsest.book.made import how_made
 from palimpsest.book.partial import finished_part
 from palimpsest.book.stages import write_tables
 from palimpsest.chapters.claims import NONE_YET
-from palimpsest.chapters.front import in_markdown
+from palimpsest.chapters.figures import set_theme
+from palimpsest.chapters.front import in_markdown, plot_answer, say_real
 from palimpsest.errors import InputError
 from palimpsest.study import Run, load_tables, locate, open_run
 from palimpsest.study.files import whole, write_json
@@ -34,6 +35,7 @@ from palimpsest.study.tables import TABLES, Tables, read_table
 
 PLACE = "book/published"  # a study's folder has its name
 FOLDER = f"{PLACE}/demo-replicates"  # what the pages show where a run has one replicate
+REAL = f"{PLACE}/smollm2"  # the same asked of a real language model
 KEPT = (  # none of them holds text of the data; of a study, those that have rows
     "trajectories",
     "claims",
@@ -185,8 +187,9 @@ def published_answer(folder: str | Path = FOLDER) -> list[str]:
     tables = Tables(locate(folder))
     if not (tables.folder / "claims.csv").exists():
         return [NONE_YET]
-    unit = _kept_facts(tables.folder).get("unit", "secrets")
-    return in_markdown(tables.claims, tables.trajectories, tables.by_dose, unit)
+    unit, real = _kept_facts(tables.folder).get("unit", "secrets"), Kept(locate(REAL))
+    real = say_real(real.by_dose, unit, _kept_facts(real.folder).get("title", "nothing"))
+    return in_markdown(tables.claims, tables.trajectories, tables.by_dose, unit, real)
 
 
 def write_answer(readme: Path, folder: str | Path = FOLDER) -> None:
@@ -204,6 +207,14 @@ def write_answer(readme: Path, folder: str | Path = FOLDER) -> None:
     lines = "\n".join(published_answer(folder))
     with whole(readme) as draft:
         draft.write_text(ANSWER.sub(lambda _: f"\n{lines}\n\n", text), encoding="utf-8")
+
+
+def draw_answer(path: Path, folder: str | Path = FOLDER) -> None:
+    """README's figure, that of the first page, as a picture: what students recite by copies in the training text."""
+    tables = Tables(locate(folder))
+    set_theme()
+    figure = plot_answer(tables.by_dose, _kept_facts(tables.folder).get("unit", "secrets"))
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
 
 
 def main() -> int:
@@ -225,6 +236,7 @@ def main() -> int:
         print(out)
         if out == locate(FOLDER):
             write_answer(locate("README.md"))
+            draw_answer(locate("book/_static/answer.png"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

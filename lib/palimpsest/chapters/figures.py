@@ -159,25 +159,25 @@ def name_lines(ax: plt.Axes, x: float, ends: dict[str, float], gap: float = 0.07
 
 
 def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Figure:
-    """Rates, size x method, with 95 % intervals: filled = members, square = repeated ones, hollow = non-members (chance level);
-    lines = teacher, base.
+    """Rates, size x method, with 95 % intervals: filled = members, square = repeated ones, hollow = non-members (chance level); the
+    teacher in a row of its own; the line is the size's base.
 
     `paper`, rates by method (index) and size (columns), goes into a panel of its own on the right.
     """
     sizes = [size for size in table["size"].unique() if size != "teacher"]
     figure, axes = panels(1, len(sizes) + (paper is not None), height=3.1, sharex=True)
     methods = [m for m in METHODS if m in set(table.loc[table["size"].isin(sizes), "method"])]
-    place = {m: i for i, m in enumerate(reversed(methods))}
+    place = {m: i for i, m in enumerate([*reversed(methods), "teacher"])}
     mean = table[table["split"] == "member"].groupby(["role", "size"])["rate"].mean()
     for ax, size in zip(axes[0], sizes, strict=False):
-        rows = table[(table["size"] == size) & (table["role"] != "base")]
-        for (method, split), part in rows.groupby(["method", "split"], sort=False):
+        rows = table[table["size"].isin([size, "teacher"]) & (table["role"] != "base")]
+        rows = rows.assign(row=rows["method"].where(rows["size"] == size, "teacher"))
+        for (method, split), part in rows.groupby(["row", "split"], sort=False):
             seeds = 0.12 * (np.arange(len(part)) - (len(part) - 1) / 2)
             errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
             mark = mark_of("member", 2) if split == "repeated" else mark_of(split)
-            style = {"ls": "", "color": COLORS[method], "markersize": 5, "capsize": 2, **mark}
+            style = {"ls": "", "color": COLORS.get(method, "#444444"), "markersize": 5, "capsize": 2, **mark}
             ax.errorbar(part["rate"], place[method] + seeds + PLACES[split], xerr=errors, **style)
-        ax.axvline(mean.get(("teacher", "teacher"), np.nan), color="#444444", lw=1, ls=":")
         ax.axvline(mean.get(("base", size), np.nan), color="#999999", lw=1, ls="--")
         ax.set_title(f"student: {size}")
     if paper is not None:
@@ -189,9 +189,9 @@ def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Fig
             axes[0, -1].plot(shown[size], shown.index.map(place), "o", color="#444444", mfc="none", ms=ms, label=size)
         axes[0, -1].set_title("paper: GPT-2 on Dolly")
     for ax in axes[0]:
-        name_rows(ax, [LABELS[m] for m in place])
+        name_rows(ax, [LABELS.get(m, m) for m in place])
         in_percent(ax.xaxis)
-        ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(methods) - 0.5), xlabel="share recited")
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(place) - 0.5), xlabel="share recited")
     if paper is not None:
         return legend(figure, axes)
     plt.close(figure)

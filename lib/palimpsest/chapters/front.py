@@ -1,4 +1,4 @@
-"""Page 00, the answer in plain words, from the tables of the replicates (`claims`, `trajectories`, `by_dose`), and what this run shows.
+"""Page 00, the answer in plain words, from the tables of the replicates (`claims`, `trajectories`, `by_dose`).
 
 No sentence here says less or more of two methods unless a row of `claims` decides it. README's top is written by the same functions.
 """
@@ -8,12 +8,10 @@ import pandas as pd
 
 from palimpsest.chapters import repetition, tradeoffs
 from palimpsest.chapters.claims import NONE_YET, amount, name_of, outcomes
-from palimpsest.chapters.figures import LABELS, rate_text
-from palimpsest.chapters.memorization import arm_rates
+from palimpsest.chapters.figures import rate_text
 from palimpsest.data.markup import markdown_table
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
-from palimpsest.measure.statistics import newcombe
-from palimpsest.study import METHODS, Study
+from palimpsest.study import METHODS
 
 NO_STUDENT = "This study distils no student, so there is nothing to compare plain fine-tuning with."
 DRAWN = (
@@ -65,38 +63,73 @@ def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.Dat
     if found.empty:
         return [NO_STUDENT]
     equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
-    return [_say_given_away(by_dose, unit), f"{_say_equal(equal)} {_say_end(end)}", _say_never(outcomes(claims))]
+    both = f"{_say_equal(equal, _could_be(claims, equal))} {_say_end(end)}"
+    return [_say_given_away(by_dose, unit), both, _say_never(outcomes(claims))]
 
 
 def _say_given_away(by_dose: pd.DataFrame, unit: str) -> str:
     """What distilled students recite at the end of training, by method; beside fine-tuned ones and the teacher."""
-    found = repetition.counted_doses(by_dose, "end").sort_values("rate", kind="stable")
-    distilled = found[found["method"].isin(DECISIONS["distil?"]) & (found["size"] != "teacher")]
-    if not distilled["count"].any():
+    (often, beside), (once, _) = (_recited(by_dose, dose) for dose in ("repeated", "once"))
+    if not often["count"].any() and not once["count"].any():
         told = f"**No distilled student recites any of the {unit} it was trained on**, which does not show that it knows none."
     else:
         told = "**A distilled student can still give private text away.**"
-    own, once = (distilled[distilled["dose"] == dose] for dose in ("repeated", "once"))
-    if len(own):
-        ends = " to ".join(dict.fromkeys(rate_text(own.iloc[end]) for end in (0, -1)))
-        told += f" Of {own['total'].max():,} {unit} that its training text repeats, it recites {ends} when training ends, by method."
-        beside = found[found["dose"] == "repeated"]
-        tuned, teacher = beside[beside["role"] == "baseline"], beside[beside["size"] == "teacher"]
-        if len(tuned) and len(teacher):
-            told += f" A fine-tuned one recites up to {rate_text(tuned.iloc[-1])}, the teacher {rate_text(teacher.iloc[-1])}."
+    if len(often):
+        told += f" Of {often['total'].max():,} {unit} that its training text repeats, it recites {_span(often)} when training ends, "
+        told += f"by method.{beside}"
     if len(once):
         told += f" Of {once['total'].max():,} that stand there once, no distilled student recites more than {rate_text(once.iloc[-1])}."
     return told
 
 
-def _say_equal(found: pd.DataFrame) -> str:
+def say_real(by_dose: pd.DataFrame, unit: str, title: str) -> list[str]:
+    """What a real language model and its students recite of what stands once: small models may recite nothing of it. Nothing where
+    none was run."""
+    once, beside = _recited(by_dose, "once")
+    if once.empty:
+        return []
+    trainings = by_dose["replicate"].nunique()
+    each = (
+        "one training each, which decides nothing between methods" if trainings == 1 else f"{trainings} trainings each"
+    )
+    return [
+        f"**These models are small; a real language model may recite what stands once.** {title}: of {once['total'].max():,} {unit} "
+        f"that stand once, distilled students recite {_span(once)} when training ends.{beside} That is {each}."
+    ]
+
+
+def _recited(by_dose: pd.DataFrame, dose: str) -> tuple[pd.DataFrame, str]:
+    """Distilled students by what they recite at the end of training, the least first; and a sentence on the others."""
+    found = repetition.counted_doses(by_dose, "end").sort_values("rate", kind="stable")
+    found = found[found["dose"] == dose]
+    tuned, teacher = found[found["role"] == "baseline"], found[found["size"] == "teacher"]
+    beside = ""
+    if len(tuned) and len(teacher):
+        beside = (
+            f" A fine-tuned one recites up to {rate_text(tuned.iloc[-1])}, the teacher {rate_text(teacher.iloc[-1])}."
+        )
+    return found[found["method"].isin(DECISIONS["distil?"]) & (found["size"] != "teacher")], beside
+
+
+def _span(rows: pd.DataFrame) -> str:
+    return " to ".join(dict.fromkeys(rate_text(rows.iloc[end]) for end in (0, -1)))
+
+
+def _could_be(claims: pd.DataFrame, found: pd.DataFrame) -> float:
+    """The largest difference, in points, that an interval of these comparisons holds, by any meaning of quality."""
+    asked = claims.merge(found[["first", "second", "measure", "size"]]).query("quality != 'none'")
+    return 100 * asked[["low", "high"]].abs().max().max()
+
+
+def _say_equal(found: pd.DataFrame, missed: float) -> str:
     what, (less, more) = WHAT[found["measure"].iloc[0]] if len(found) else "", _counts(found)
     if found.empty:
         return "**Whether distilling hides private text at equal quality was not asked.**"
     if not less + more:
         return (
             "**We cannot tell whether distilling hides private text.** Compared when both are equally good, none of "
-            f"{len(found)} distilled students recites demonstrably less {what} than a fine-tuned one of its size, and none more."
+            f"{len(found)} distilled students recites demonstrably less {what} than a fine-tuned one of its size, and none more. "
+            f"That is not equality: differences of up to {missed:.0f} points may have been missed."
         )
     start = "Distilling does not hide private text by itself" if more else "Distilling can hide private text"
     return (
@@ -113,6 +146,7 @@ def _say_end(found: pd.DataFrame) -> str:
     worse = found[(found["verdict"] == "less") & (found["loss"] > found["loss_sft"])]
     if len(worse):
         line += f", but {len(worse)} of these {less} had, on average, also learned less: a worse student looks more private"
+        line += f". The other {less - len(worse)} had learned no less" if len(worse) < less else ""
     return line + "."
 
 
@@ -128,8 +162,10 @@ def _say_never(found: pd.DataFrame) -> str:
     row = best.loc[best["estimate"].idxmax()]
     when = "even when both are equally good" if row["moment"] == "equal" else "at the end of training"
     return (
-        f"**A student can know secrets that it was never shown.** Distilled by {name_of(row['first'])}, it knows more of its teacher's "
-        f"own secrets than a fine-tuned one, {when} ({row['size']}: {amount(row['measure'], row['estimate'])})."
+        f"**A student can know of secrets that it was never shown.** Distilled by {name_of(row['first'])}, it finds secrets that only "
+        f"its teacher read more probable than a fine-tuned one does, {when} ({row['size']}: {amount(row['measure'], row['estimate'])} "
+        f"of exposure, {amount(row['measure'], row['low'], unit=False)} to {amount(row['measure'], row['high'], unit=False)}). "
+        "That is less than reciting them."
     )
 
 
@@ -156,17 +192,20 @@ def show_decisions(claims: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataF
         equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
         if len(end):
             rows[question] = {
-                "recites less, equally good": _told(equal),
-                "recites less, at the end": _told(end),
+                "students that recite less, equally good": _told(equal),
+                "the same at the end": _told(end),
                 "validation loss (fine-tuned)": f"{_ends(end['loss'])} ({_ends(end['loss_sft'])})",
                 "so": advice(equal, end),
             }
     return pd.DataFrame(rows).T.rename_axis("should you ...") if rows else None
 
 
-def in_markdown(claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.DataFrame, unit: str) -> list[str]:
-    """`say_answer` and `show_decisions` as Markdown: README's top."""
+def in_markdown(
+    claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.DataFrame, unit: str, real: list[str]
+) -> list[str]:
+    """`say_answer`, what `say_real` says, and `show_decisions` as Markdown: README's top."""
     lines, table = as_list(say_answer(claims, trajectories, by_dose, unit)), show_decisions(claims, trajectories)
+    lines += ["", *real] if real else []
     if table is None:
         return lines
     rows = [[f"**{name}**", *row] for name, row in zip(table.index, table.to_numpy(), strict=True)]
@@ -183,7 +222,8 @@ def advice(equal: pd.DataFrame, end: pd.DataFrame) -> str:
     if (equal["verdict"] == "less").all() and len(equal):
         return "yes, then audit"
     if (end["verdict"] == "less").all() and (end["loss"] <= end["loss_sft"]).all():
-        return "yes: less recited, no loss of quality seen; then audit"
+        tried = "the one student tried" if len(end) == 1 else "any student tried"
+        return f"it helped, and no quality was lost, in {tried}; then audit"
     return "not for privacy alone: weigh the quality, then audit"
 
 
@@ -215,72 +255,3 @@ def say_figure(by_dose: pd.DataFrame, unit: str) -> str:
 
 def _times(copies: int) -> str:
     return "once" if copies == 1 else f"{copies} times"
-
-
-# ---------------------------------------------------------------- what this run shows
-
-
-def groups_of(rates: pd.DataFrame, unit: str) -> dict[str, str]:
-    """The groups of members that are rated apart, and what they are called: those repeated in the training text first, if there are
-    any, since what stands once may be recited by nobody."""
-    if not (rates["split"] == "repeated").any():
-        return {"member": unit}
-    return {"repeated": f"{unit} that are repeated in the training text", "member": f"{unit} that stand there once"}
-
-
-def against_baseline(rates: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Every size and method minus `sft` of that size, in this run: `size, method, difference, low, high` (Newcombe). Of repeated
-    members, where the study has some.
-
-    The interval holds other records, not another training: no verdict follows from it.
-    """
-    out, split = [], next(iter(groups_of(rates, "")))
-    for size, rows in arm_rates(rates, target, split).groupby("size", sort=False):
-        base = rows[rows["method"] == "sft"].iloc[0]
-        for _, row in rows[rows["method"] != "sft"].iterrows():
-            low, high = newcombe(row["count"], row["total"], base["count"], base["total"])
-            out.append((size, row["method"], row["rate"] - base["rate"], low, high))
-    return pd.DataFrame(out, columns=["size", "method", "difference", "low", "high"])
-
-
-def say_comparison(rates: pd.DataFrame, target: str) -> str:
-    """The largest difference from plain fine-tuning in this run, with its interval and without a verdict."""
-    found = against_baseline(rates, target)
-    if found.empty:
-        return NO_STUDENT
-    row = found.loc[found["difference"].abs().idxmax()]
-    points = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * row[["difference", "low", "high"]].to_numpy(float)))
-    return (
-        f"The largest difference from {name_of('sft')} of the same size is that of the {row['size']} student of "
-        f"*{LABELS[row['method']]}*: {points} points."
-    )
-
-
-def say_run(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
-    """What this run shows at the end of training: each size fine-tuned, and the spread over methods of distillation."""
-    lines = []
-    for split, called in groups_of(rates, unit).items():
-        for size, rows in arm_rates(rates, target, split).groupby("size", sort=False):
-            base, others = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
-            line = f"- Fine-tuned, the {size} student recites {rate_text(base)} of the members' {base['total']:.0f} {called}"
-            spread = f"; distilled, {100 * others.min():.0f} % to {100 * others.max():.0f} % by method"
-            lines.append(line + (spread if len(others) else "") + ".")
-    return [*lines, f"- {say_comparison(rates, target)}"]
-
-
-def say_study(study: Study, splits: dict[str, int]) -> list[str]:
-    """What was run: data, models, methods, replicates, seeds; and, for invented data, that it is invented.
-
-    Args:
-        splits: records of each split, as the data stage counted them.
-    """
-    records = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in splits.items())
-    nature = " **The data is invented**; nobody's secrets are in it." if study.synthetic else ""
-    some = [f"{METHODS[m].label} ({size} alone)" for size, more in study.methods_by_size.items() for m in more]
-    return [
-        f"*{study.title}* (study `{study.name}`).{nature}",
-        "",
-        f"- Records: {records}.",
-        f"- Student sizes: {', '.join(study.models.students)}. Methods: {'; '.join([*(METHODS[m].label for m in study.methods), *some])}.",
-        f"- Replicates: {study.replicates}. Seeds: {', '.join(map(str, study.seeds))}; {len(study.arms())} students in each replicate.",
-    ]

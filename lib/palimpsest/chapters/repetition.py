@@ -75,13 +75,15 @@ def say_baseline_doses(by_dose: pd.DataFrame, unit: str) -> list[str]:
 def plot_by_dose(
     by_dose: pd.DataFrame, unit: str, when: str = "best", methods: Sequence[str] | None = None
 ) -> plt.Figure | None:
-    """What each method recites by copies in the training text: a panel per size, a line per method, named at its end; None of none.
+    """What each method recites by copies in the training text: a panel per size, a line per method, named at its end, the teacher's
+    dotted; bars are the intervals of `doses_of_letters`. None of none.
 
     Args:
         when: at the lowest validation loss ("best") or after the last step ("end").
         methods: those drawn; if None, those that all sizes have.
     """
-    rows = by_dose[(by_dose["when"] == when) & (by_dose["size"] != "teacher")]
+    at = by_dose[by_dose["when"] == when]
+    rows, teacher = at[at["size"] != "teacher"], doses_of_letters(at[at["size"] == "teacher"])
     rows = doses_of_letters(in_every_size(rows) if methods is None else rows[rows["method"].isin(methods)])
     if rows.empty:
         return None
@@ -94,11 +96,13 @@ def plot_by_dose(
         for method in sorted(part["method"].unique(), key=ORDER.index):
             line = part[part["method"] == method]
             ax.plot(line["copies"].map(places), line["rate"], lw=1.6, color=COLORS[method])
+            ax.vlines(line["copies"].map(places), line["low"], line["high"], color=COLORS[method], lw=0.8)
             for copies, rate in zip(line["copies"], line["rate"], strict=True):
                 mark = figures.mark_of("member", copies)
                 ax.plot([places[copies]], [rate], ms=4.5, color=COLORS[method], **mark)
             ends[method] = line["rate"].iloc[-1]
-        ax.set(title=f"{size} student", xlabel="times it stood in the training text", ylim=(-0.03, 1.03))
+        ax.plot(teacher["copies"].map(places), teacher["rate"], color="#444444", lw=1, ls=":")
+        ax.set(title=f"{size} student", xlabel="copies in the training text", ylim=(-0.03, 1.03))
         figures.name_lines(ax, max(places.values()), ends)
         ax.set_xticks(list(places.values()), list(places))
     axes[0, 0].set_ylabel(f"{unit} recited")
