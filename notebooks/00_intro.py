@@ -43,7 +43,7 @@ say(
     *front.say_real(real.by_dose, made.get("unit", "secrets"), made.get("title", "")),
 )
 
-# %% tags=["remove-input", "csv:by_dose"] mystnb={"figure": {"caption": "How much of the private text each student recites, word for word, by how often the text stood in the training data.", "name": "fig-front"}}
+# %% tags=["remove-input", "csv:by_dose"] mystnb={"figure": {"caption": "How much of the private text each student recites, word for word, by how often the text stood in the training data. Bars: from the least to the most of one replicate; dotted: the teacher.", "name": "fig-front"}}
 front.plot_answer(shared.by_dose, data["unit"])
 
 # %% tags=["remove-input"]

@@ -95,7 +95,8 @@ closely.show_strips(tables.strips)
 # %% [markdown]
 # ## The targets side by side
 #
-# How much is recited depends on what is asked for. The columns ask the same models for the same members, in three or four ways.
+# How much is recited depends on what is asked for. The columns ask the same models for the same members, in three or four ways. Where
+# members are repeated in the training text, they are asked for those.
 
 # %% tags=["csv:rates", "csv:near_ties"]
 read_out(memorization.show_targets(tables.rates), memorization.say_near_ties(tables.near_ties))
@@ -106,7 +107,7 @@ read_out(memorization.show_targets(tables.rates), memorization.say_near_ties(tab
 # ## Beyond chance
 #
 # What counts is the {term}`excess` of members over non-members, in percentage points. If the interval includes zero, we have not shown
-# memorization.
+# memorization, which is not to say that there is none.
 
 # %% tags=["csv:excess"]
 memorization.show_excess(tables.excess)

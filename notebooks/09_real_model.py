@@ -57,6 +57,7 @@ unit, target = made.get("unit", "secrets"), made.get("target", "secret")
 # %%
 told = [
     *real_model.if_made(made, "smollm2", real_model.say_made(made)),
+    "",
     *real_model.if_made(made_natural, "smollm2-dolly", real_model.say_made(made_natural)),
 ]
 read_out(real_model.show_made(made, made_natural), *told)

@@ -119,7 +119,7 @@ def test_rates_count_what_is_hit_to_the_end_of_its_target(tiny, split):
 
 def test_excess_is_the_difference_of_the_two_splits(tiny):
     _, tables = tiny
-    row = one(tables.excess, label="small, reverse KL", target="window")
+    row = one(tables.excess, label="small, reverse KL", target="window", split="member")
     sides = [memorization.arm_rates(tables.rates, "window", split) for split in COMPARED]
     member, other = (one(side, method="rkl") for side in sides)
     assert row["rate"] == pytest.approx(member["rate"] - other["rate"], abs=1e-5)
@@ -232,7 +232,9 @@ def test_the_chapter_reads_right_for_any_study(tmp_path, options):
     plots = [partly.plot_by_prefix(tables.by_prefix), partly.plot_discoverable(tables.discoverable)]
     plots += [memorization.plot_rates(tables.rates, "window", memorization.PAPER)]
     assert memorization.show_targets(tables.rates).index.is_unique
-    assert set(memorization.show_excess(tables.excess)) == ({"window", "secret"} if target == "secret" else {"window"})
+    asked, splits = {"window", "secret"} if target == "secret" else {"window"}, set(tables.excess["split"])
+    heads = {f"{t}, {split}" for t in asked for split in ("unrepeated", "repeated")} if len(splits) == 2 else asked
+    assert set(memorization.show_excess(tables.excess)) == heads
     assert memorization.show_quality(tables.quality).index.is_unique
     assert "not measurable" not in memorization.show_rates(tables.rates, target).to_string()
     secrets = memorization.plot_rates(tables.rates, "secret")

@@ -13,6 +13,7 @@ EXCESS = pd.DataFrame(
     {
         "target": ["secret", ""],
         "label": ["NA", "b"],
+        "split": ["member", "repeated"],
         "rate": [1 / 3, np.nan],
         "low": [0.0, np.nan],
         "high": [1, np.nan],
@@ -58,7 +59,9 @@ def test_a_table_that_is_not_as_declared_is_not_written(tmp_path, table, message
 
 def test_a_table_of_another_version_is_refused(tmp_path):
     (tmp_path / "excess.csv").write_text("label,reading,rate,low,high\n")
-    with pytest.raises(InputError, match="the columns reading, target are missing or unknown; write the tables again"):
+    with pytest.raises(
+        InputError, match="the columns reading, split, target are missing or unknown; write the tables again"
+    ):
         read_table(tmp_path / "excess.csv")
     with pytest.raises(InputError, match="run the tables stage first"):
         read_table(tmp_path / "roc.csv")

@@ -22,9 +22,9 @@ from palimpsest.measure.statistics import say_copies, say_samples
 from palimpsest.study import Run
 
 SHOWN = (
-    ("member", 1),
-    ("member", 4),
     ("member", 16),
+    ("member", 4),
+    ("member", 1),
     ("teacher_only", 16),
     ("non_member", 0),
 )  # split, copies: a record of each

@@ -173,6 +173,7 @@ def plot_claims(claims: pd.DataFrame, question: str) -> plt.Figure | None:
     for ax in axes[0]:
         figures.name_rows(ax, names, 22)
         ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.locator_params(axis="x", nbins=5)
     plt.close(figure)
     return figure
 

@@ -78,6 +78,12 @@ def rate_text(row: pd.Series) -> str:
     return interval(row["rate"], row["low"], row["high"])
 
 
+def percents(rates: pd.Series) -> str:
+    """Where the rates of several methods lie: "2 % to 40 % by method", or "0 % by every method"."""
+    least, most = (f"{100 * rate:.0f} %" for rate in (rates.min(), rates.max()))
+    return f"{least} to {most} by method" if least != most else f"{least} by every method"
+
+
 def between(value: float, low: float, high: float, form: str = ".2f") -> str:
     """ "1.11 (0.91 to 1.38)", or "not measurable" without an interval; what is rounded to nothing has no minus."""
     form = form.replace(".", "z.")

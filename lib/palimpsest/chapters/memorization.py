@@ -101,13 +101,16 @@ def _rates(arm: Arm, parts: dict, window: int) -> list[dict]:
 
 
 def _excess(rates: pd.DataFrame) -> pd.DataFrame:
-    """Member minus non-member rate, seeds together, with Newcombe's 95 % interval for two independent shares."""
+    """Member minus non-member rate, of unrepeated and of repeated members, seeds together, with Newcombe's 95 % interval for two
+    independent shares."""
     by, out = ["label", "target"], []
     for key, rows in over_seeds(rates, [*by, "split"]).groupby(by, sort=False):
-        one, other = (rows[rows["split"] == split].iloc[0] for split in COMPARED)
-        low, high = newcombe(one["count"], one["total"], other["count"], other["total"])
-        out.append((*key, one["rate"] - other["rate"], low, high))
-    return pd.DataFrame(out, columns=[*by, "rate", "low", "high"])
+        rates_by = rows.set_index("split")
+        other = rates_by.loc["non_member"]
+        for split, one in rates_by.drop(index="non_member").iterrows():
+            low, high = newcombe(one["count"], one["total"], other["count"], other["total"])
+            out.append((*key, split, one["rate"] - other["rate"], low, high))
+    return pd.DataFrame(out, columns=[*by, "split", "rate", "low", "high"])
 
 
 def _context(who: dict, scored: pd.DataFrame, cut: pd.DataFrame, measure: Measure) -> list[dict]:
@@ -165,8 +168,10 @@ def show_rates(rates: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def show_targets(rates: pd.DataFrame) -> pd.DataFrame:
-    """The members: a row per model, seeds together, a column per target for which any record is eligible."""
-    together = over_seeds(rates[rates["split"] == "member"], ["label", "target"]).rename(columns={"label": "model"})
+    """The members, the repeated ones if there are any: a row per model, seeds together, a column per target for which any record is
+    eligible."""
+    split = "repeated" if (rates["split"] == "repeated").any() else "member"
+    together = over_seeds(rates[rates["split"] == split], ["label", "target"]).rename(columns={"label": "model"})
     together["target"] = together["target"].str.replace("_", " ")
     return figures.rate_table(together[together["total"] > 0], ["model"], "target")
 
@@ -183,8 +188,11 @@ def say_near_ties(near_ties: pd.DataFrame) -> str:
 
 
 def show_excess(excess: pd.DataFrame) -> pd.DataFrame:
-    """Members beyond non-members: a row per model, a column for the window and, where they are marked, for secrets."""
+    """Members beyond non-members: a row per model, a column for the window and, where they are marked, for secrets; repeated members
+    apart."""
     shown = excess[excess["target"].isin(["window", "secret"])].dropna().rename(columns={"label": "model"})
+    often = shown["split"] == "repeated"
+    shown["target"] += np.where(often, ", repeated", ", unrepeated" if often.any() else "")
     return figures.rate_table(shown, ["model"], "target")
 
 
@@ -208,11 +216,7 @@ def say_rates(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
     )
     for size, rows in repeated.groupby("size", sort=False):
         base, distilled = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
-        spread = (
-            f"; distilled, {100 * distilled.min():.0f} % to {100 * distilled.max():.0f} % by method"
-            if len(distilled)
-            else ""
-        )
+        spread = f"; distilled, {figures.percents(distilled)}" if len(distilled) else ""
         lines.append(f"- Of repeated {unit} the {size} student, fine-tuned, recites {rate_text(base)}{spread}.")
     for size, rows in arm_rates(rates, target).groupby("size", sort=False):
         base, distilled = rows[rows["method"] == "sft"].iloc[0], rows[rows["method"] != "sft"]

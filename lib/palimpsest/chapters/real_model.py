@@ -176,24 +176,22 @@ def show_epochs(trajectories: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def plot_epochs(trajectories: pd.DataFrame, unit: str) -> plt.Figure | None:
-    """What teacher and `sft` recite after each epoch (circles: text that stands once, squares: repeated), and below it their
-    validation loss: a column per model, one line per replicate. None as above."""
+    """What teacher and `sft` recite after each epoch (circles: text that stands once, squares: repeated), and beside it their
+    validation loss: a row per model, one line per replicate. None as above."""
     rows = trajectories[trajectories["method"] == "sft"]
     if rows.empty:
         return None
     labels = list(rows["label"].unique())
-    figure, axes = figures.panels(2, len(labels), height=2.1, sharey="row", sharex="col")
-    for column, label in enumerate(labels):
+    figure, axes = figures.panels(len(labels), 2, height=2.1, sharey="col")
+    for (recited, losses), label in zip(axes, labels, strict=True):
         for _, path in rows[rows["label"] == label].groupby(["replicate", "model"]):
             style = {"color": COLORS["sft"], "lw": 1, "ms": 4, "alpha": 0.8}
-            axes[0, column].plot(path["epoch"], path["recited_unrepeated"], "o-", mfc="white", label="once", **style)
-            axes[0, column].plot(path["epoch"], path["recited_repeated"], "s-", label="repeated", **style)
-            axes[1, column].plot(path["epoch"], loss_of(path), "-", **style)
-        axes[0, column].set_title(label)
-        axes[1, column].set_xlabel("epochs")
-        figures.in_percent(axes[0, column].yaxis)
-    axes[0, 0].set(ylabel=f"{unit} recited", ylim=(-0.03, 1.03))
-    axes[1, 0].set_ylabel("validation loss")
+            recited.plot(path["epoch"], path["recited_unrepeated"], "o-", mfc="white", label="once", **style)
+            recited.plot(path["epoch"], path["recited_repeated"], "s-", label="repeated", **style)
+            losses.plot(path["epoch"], loss_of(path), "-", **style)
+        recited.set(title=label, xlabel="epochs", ylabel=f"{unit} recited", ylim=(-0.03, 1.03))
+        losses.set(title=label, xlabel="epochs", ylabel="validation loss")
+        figures.in_percent(recited.yaxis)
     return figures.legend(figure, axes)
 
 

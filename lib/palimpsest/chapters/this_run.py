@@ -3,7 +3,7 @@
 import pandas as pd
 
 from palimpsest.chapters.claims import name_of
-from palimpsest.chapters.figures import LABELS, rate_text
+from palimpsest.chapters.figures import LABELS, percents, rate_text
 from palimpsest.chapters.front import NO_STUDENT
 from palimpsest.chapters.memorization import arm_rates
 from palimpsest.measure.statistics import newcombe
@@ -53,7 +53,7 @@ def say_run(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
         for size, rows in arm_rates(rates, target, split).groupby("size", sort=False):
             base, others = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
             line = f"- Fine-tuned, the {size} student recites {rate_text(base)} of the members' {base['total']:.0f} {called}"
-            spread = f"; distilled, {100 * others.min():.0f} % to {100 * others.max():.0f} % by method"
+            spread = f"; distilled, {percents(others)}"
             lines.append(line + (spread if len(others) else "") + ".")
     return [*lines, f"- {say_comparison(rates, target)}"]
 

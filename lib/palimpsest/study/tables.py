@@ -32,7 +32,7 @@ TABLES: dict[str, list[str]] = {
         "groups": "epoch step tokens split kind copies records loss secrets recited from_prompt exposure",
         # how much is memorized
         "rates": f"{_MODEL} split target {_RATE}",
-        "excess": "label target rate low high",
+        "excess": "label target split rate low high",
         "by_prefix": f"{_MODEL} split k {_RATE}",
         "context": f"{_GROUP} split design k {_RATE}",
         "discoverable": f"{_GROUP} split sampling n {_RATE}",
