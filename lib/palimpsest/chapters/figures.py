@@ -129,6 +129,7 @@ def name_rows(ax: plt.Axes, names: list[str], width: int = 20) -> None:
 def in_percent(*axes: plt.matplotlib.axis.Axis) -> None:
     """Shares on these axes (`ax.xaxis`, `ax.yaxis`) are written in percent."""
     for axis in axes:
+        axis.set_major_locator(plt.matplotlib.ticker.MaxNLocator(5))
         axis.set_major_formatter(plt.matplotlib.ticker.PercentFormatter(1.0))
 
 
