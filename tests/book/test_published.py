@@ -142,6 +142,15 @@ def test_a_run_of_uncommitted_code_is_not_published(tmp_path, where):
     assert not (tmp_path / "out").exists()
 
 
+def test_several_commits_are_named_and_taken_of_an_unfinished_run_alone(tmp_path):
+    run = with_tables(tmp_path)
+    finish(run, "models/small-fkl-s0", {**run.require("models/small-fkl-s0"), "commit": "0123456"})
+    with pytest.raises(InputError, match="0123456, abc1234.*; wanted one commit"):
+        published.publish(run, tmp_path / "out")
+    out = published.publish(run, tmp_path / "out", {"first replicate": ["small-rkl-s0"]})
+    assert json.loads((out / "made.json").read_text())["commit"] == "0123456, abc1234"
+
+
 @pytest.mark.parametrize("part", ["", "replicate1"])
 def test_an_unfinished_run_is_not_published(tmp_path, part):
     run = with_tables(tmp_path)

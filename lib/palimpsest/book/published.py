@@ -71,13 +71,14 @@ def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = No
 
     Raises:
         InputError: a model of the study, of one of its replicates or other parts, or its tables are not finished; or they were not
-            made by clean commits, all models by one; those of the tuning, whose choices that one holds, may be of earlier ones.
+            made by clean commits, all models by one; those of the tuning, whose choices that one holds, may be of earlier ones, and an
+            unfinished run, made in several sittings, may name several.
     """
     tables_commit = run.require("tables")["commit"]
     facts, tuned = models_made(run)
     commits, tuning_commits = (sorted({f["commit"] for f in found}) for found in (facts, tuned))
     every = (*commits, *tuning_commits, tables_commit)
-    if len(commits) > 1 or any(c.endswith("-dirty") or c == "unknown" for c in every):
+    if (len(commits) > 1 and not missing) or any(c.endswith("-dirty") or c == "unknown" for c in every):
         raise InputError(
             f"the run's models were made by {', '.join(commits + tuning_commits)}, its tables by {tables_commit}; wanted one commit without local "
             "changes, so that anyone can make them again: run the study in a clean clone"
@@ -107,7 +108,7 @@ def facts_of(run: Run, missing: dict[str, list[str]] | None = None) -> dict[str,
         "study": run.study.name,
         "title": run.study.title,
         "command": f"make book STUDY=studies/{run.study.name}.yaml",
-        "commit": facts[0]["commit"],
+        "commit": ", ".join(sorted({f["commit"] for f in facts})),
         "replicates": run.study.replicates,
         "seeds": run.study.seeds,
         "models": len(facts + tuned),
