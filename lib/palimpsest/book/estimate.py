@@ -56,9 +56,7 @@ class _Reads:
 
     public: int
     rows: dict[str, int]  # role -> tokens of an epoch
-    longest: dict[
-        str, list[int]
-    ]  # tokens of each record that is learned, from the longest on: the public ones, and by role
+    longest: dict[str, list[int]]  # tokens of every record that is learned, longest first: public ones, and by role
     answers: int  # of them, those of the responses that a student reads
     prompted: int  # and of the same responses once each: what the teacher writes in its own words
     watched: int  # at every point of a trajectory
