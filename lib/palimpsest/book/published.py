@@ -72,7 +72,7 @@ def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = No
     Raises:
         InputError: a model of the study, of one of its replicates or other parts, or its tables are not finished; or they were not
             made by clean commits, all models by one; those of the tuning, whose choices that one holds, may be of earlier ones, and an
-            unfinished run, made in several sittings, may name several.
+            unfinished run may name several.
     """
     tables_commit = run.require("tables")["commit"]
     facts, tuned = models_made(run)
