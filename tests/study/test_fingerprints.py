@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from palimpsest.study import METHODS, fingerprint
+from palimpsest.study import METHODS, columns, fingerprint
 from palimpsest.study.file import Study
 from palimpsest.study.fingerprints import fingerprints
 from palimpsest.study.parts import parts_of
@@ -403,6 +403,14 @@ def test_parts_are_stages_of_their_own_and_only_tables_read_them():
         f"models/{s}-{m}-s0-lr{r}" for s in SIZES for m in tried for r in ("0.001", "0.002")
     }
     assert not any(found for name, found in rates.items() if name != "tuning")
+
+
+def test_tables_with_other_columns_are_stale_and_nothing_that_was_trained_is(monkeypatch):
+    study = Study(**FULL)
+    before = fingerprints(study)
+    monkeypatch.setitem(columns.TABLES, "excess", [*columns.TABLES["excess"], "seed"])
+    after = fingerprints(study)
+    assert {stage for stage in before if before[stage] != after[stage]} == {"tables", "pages"}
 
 
 def test_a_methods_row_is_part_of_its_arms(monkeypatch):

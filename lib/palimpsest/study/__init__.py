@@ -2,7 +2,7 @@
 
 In: one YAML file (`load_study`); a run folder (`open_run`).
 Out: `Study` (its sections in `sections`, methods in `methods`) and its models (`Arm`: size, method, seed, role, label); `Run`:
-paths, finished stages, fingerprints; `load_tables`: what the chapters read, its columns declared in `tables`.
+paths, finished stages, fingerprints; `load_tables`: what the chapters read, its columns declared in `columns`.
 Open first: `file`, then `runs`.
 To add a method: 1. a row in `methods.METHODS`; 2. nothing else, its page, colour and place in every table follow;
 3. `make book STUDY=...` with the method listed; 4. its mathematics on the book's page of methods.

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from palimpsest.study.columns import TABLES
 from palimpsest.study.file import Arm, Study
 from palimpsest.study.files import file_digest, files_of, locate
 from palimpsest.study.methods import METHODS, Method
@@ -92,9 +93,10 @@ def fingerprints(study: Study) -> dict[str, str]:
         for part in parts_of(study).values()
     ]
     measured = tuple(f"scores/{a.name}" for a in everyone)
-    # Two of the tables hold text of the records, or none: a study that is to show no more of it must lose what it wrote.
+    # Two of the tables hold text of the records, or none: a study that is to show no more of it must lose what it wrote. And a chapter
+    # reads the columns that are declared now: tables of an earlier version are written again.
     shown = [a.columns() for a in everyone], study.show_secrets
-    stage("tables", shown, study.measure.window, beside, after=measured)
+    stage("tables", shown, TABLES, study.measure.window, beside, after=measured)
     stage("pages", {**study.model_dump(exclude={"train"}), "data": _data(study)}, after=("tables",))
     return done
 
