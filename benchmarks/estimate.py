@@ -37,10 +37,8 @@ def main(given=None) -> None:
     print(f"| together | {sums[0]:.1f} | {sums[1]:.1f} | {sums[1] / sums[0]:.2f} |")
     most = max(facts["peak_memory_bytes"] for names in stages for facts in map(run.finished, names) if facts)
     print(f"| memory of a stage, GB | {peak / 1e9:.1f} | {most / 1e9:.1f} | {most / peak:.2f} |")
-    disk = disk_needed(run, model_sizes(run), 0)
-    print(
-        f"| disk, GB | {disk / 1e9:.2f} | {folder_bytes(run.path) / 1e9:.2f} | {folder_bytes(run.path) / disk:.2f} |"
-    )
+    disk, held = disk_needed(run, model_sizes(run), 0) / 1e9, folder_bytes(run.path) / 1e9
+    print(f"| disk, GB | {disk:.2f} | {held:.2f} | {held / disk:.2f} |")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,12 @@ def disk_free(run: Run) -> int:
 def memory_needed(sizes: dict[str, int]) -> int:
     """The least bytes of memory of one stage: the largest model being trained, beside the teacher, where a student is."""
     students = max(n for size, n in sizes.items() if size != "teacher")
-    return RUNTIME + FP32 * max(TRAINING * sizes["teacher"], TRAINING * students + sizes["teacher"])
+    return max(training_memory(sizes["teacher"]), training_memory(students, sizes["teacher"]))
+
+
+def training_memory(parameters: int, beside: int = 0) -> int:
+    """Bytes of a stage that trains so many parameters, with a teacher of so many `beside` them; what a step holds is not counted."""
+    return RUNTIME + FP32 * (TRAINING * parameters + beside)
 
 
 def memory_free() -> int | None:

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from palimpsest.book.bases import draw_records
-from palimpsest.book.checks import FP32, RUNTIME, TRAINING, disk, memory_free
+from palimpsest.book.checks import FP32, RUNTIME, disk, memory_free, training_memory
 from palimpsest.book.progress import STARTING
 from palimpsest.book.stages import WATCHED
 from palimpsest.data.examples import Example
@@ -54,10 +54,8 @@ class Speed:
 class _Reads:
     """Tokens of a study's records, by what reads them."""
 
-    public: int
-    rows: dict[str, int]  # role -> tokens of an epoch
-    longest: dict[str, list[int]]  # tokens of every record that is learned, longest first: public ones, and by role
-    answers: int  # of them, those of the responses that a student reads
+    learned: dict[str, list[int]]  # tokens of every row of an epoch, longest first: of public records, and by role
+    answers: int  # of a student's, those of the responses
     prompted: int  # and of the same responses once each: what the teacher writes in its own words
     watched: int  # at every point of a trajectory
     measured: int  # of a finished model
@@ -128,16 +126,14 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
     answers = pd.Series([len(e.response_ids) for e in examples], index=records.index)
     by_id = tokens.set_axis(records["id"]).groupby(level=0).first()
     learned = {role: by_id.loc[training_rows(records, role)["id"]] for role in ("teacher", "student")}
-    public = tokens[records["split"] == "public"]
+    learned["public"] = tokens[records["split"] == "public"]
     asked = ("validation",) if is_tuning(study) else WATCHED
     validation = int((records["split"] == "validation").sum())
     mean = answers.mean()
     each = answers.set_axis(records["id"]).groupby(level=0).first()
     return _Reads(
-        public=int(public.sum()),
-        rows={role: int(found.sum()) for role, found in learned.items()},
-        longest={role: sorted(found, reverse=True) for role, found in {"public": public, **learned}.items()},
-        answers=int(each.loc[training_rows(records, "student")["id"]].sum()),
+        learned={whose: sorted(found.tolist(), reverse=True) for whose, found in learned.items()},
+        answers=int(each.loc[learned["student"].index].sum()),
         prompted=int(answers[records["split"] == "member"].sum()),
         watched=int(tokens[records["split"].isin(asked)].sum()),
         measured=int(tokens[records["split"].isin(MEASURED)].sum()),
@@ -149,8 +145,8 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
 def _costs(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> tuple[float, float, float]:
     """Operations of training and of measuring (2 N for a token read, 4 N more to learn from it), and seconds on one core."""
     speed, teacher = speeds[arm.size], speeds["teacher"]
-    rule, settings, role = _learning(study, arm)
-    epoch = reads.public if role == "public" else reads.rows[role]
+    rule, settings, whose = _learning(study, arm)
+    epoch = sum(reads.learned[whose])
     epochs = _epochs(settings, study) if settings else 0.0
     learned = epoch * epochs if settings else 0
     share = {"student": 1.0, "mixed": 0.5}.get(rule.text, 0.0)
@@ -165,7 +161,7 @@ def _costs(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> t
     training += 2 * teacher.parameters * (judged - own)
     measuring = 2 * speed.parameters * (read + written)
     seconds = STARTING + learned / speed.training + judged / teacher.scoring
-    seconds += own * reads.answers / reads.rows["student"] / speed.writing
+    seconds += own * reads.answers / sum(reads.learned["student"]) / speed.writing
     return training, measuring, seconds + read / speed.scoring + written / speed.writing
 
 
@@ -183,13 +179,13 @@ def _learning(study: Study, arm: Arm) -> tuple[Method, Training | None, str]:
 def _memory(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> int:
     """The most bytes of memory of a stage: weights, gradients and the optimizer's moments, the teacher beside them, and what a step on
     the longest records holds until its backward pass."""
-    rule, settings, role = _learning(study, arm)
-    beside = FP32 * speeds["teacher"].parameters if rule.needs_teacher else 0
+    rule, settings, whose = _learning(study, arm)
+    beside = speeds["teacher"].parameters if rule.needs_teacher else 0
     if not settings:
-        return RUNTIME + beside + FP32 * speeds[arm.size].parameters
+        return RUNTIME + FP32 * (beside + speeds[arm.size].parameters)
     rows = settings.batch_size // settings.accumulation
-    step = speeds[arm.size].held * sum(reads.longest[role][:rows])
-    return int(RUNTIME + beside + TRAINING * FP32 * speeds[arm.size].parameters + step)
+    step = speeds[arm.size].held * sum(reads.learned[whose][:rows])
+    return training_memory(speeds[arm.size].parameters, beside) + int(step)
 
 
 def _epochs(settings: Training, study: Study) -> float:
@@ -233,9 +229,7 @@ def _held(model, examples: list[Example], settings: Training) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = _loss(model, examples, settings)
-    loss.backward()
-    model.zero_grad()
+        _loss(model, examples, settings)
     return sum(kept.values())
 
 
