@@ -45,6 +45,11 @@ CUT = """() => {
     const box = e.getBoundingClientRect();
     if (box.width && box.right > wide + 1 && !e.closest('.headerlink') && !scrolls(e)) found.push('sticks out: ' + name(e));
   }
+  // Text runs out of a heading's box without the box sticking out: then the whole page can be pushed sideways.
+  if (document.documentElement.scrollWidth > wide + 1) {
+    const over = [...main.querySelectorAll('*')].filter(e => e.scrollWidth > wide && !scrolls(e)).at(-1);
+    found.push(`the page scrolls sideways (${document.documentElement.scrollWidth} of ${wide}): ` + (over ? name(over) : 'outside main'));
+  }
   for (const table of main.querySelectorAll('table')) {
     const frame = scrolls(table.parentElement);
     if (table.offsetWidth && frame && frame.scrollWidth > frame.clientWidth + 1)

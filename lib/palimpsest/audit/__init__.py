@@ -8,6 +8,8 @@ what can't be excluded, the limit of a release), `family` (teacher, student, bas
 To add a setting: 1. a field in `settings.Settings`, which is the flag of `palimpsest audit` too; 2. if numbers depend on it, an
 entry in `auditing._said`; 3. what it does, in the module it concerns; 4. a test.
 
+From Python::
+
     from palimpsest import audit
     summary = audit.run("my-model", "members.jsonl", "audit", audit.Settings(non_members="held_out.jsonl"))
     audit.report("audit")  # the page again, from the folder

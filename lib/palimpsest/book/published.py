@@ -2,7 +2,7 @@
 
 `python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run. Into `FOLDER`, it
 also writes README's answer anew. Of a run whose hours ran out, `--finished-only` publishes what is finished: it writes the run's
-tables again from those models alone (`partial.finished_part`, nothing is trained), and `made.json` lists what is missing:
+tables again from those models alone (`partial.finished_part`, nothing is trained), and `made.json` lists what is missing::
 
     python -m palimpsest.book.published studies/smollm2.yaml runs/smollm2 book/published/smollm2 --finished-only
 

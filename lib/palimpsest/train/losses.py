@@ -1,6 +1,6 @@
 """Losses between a student and a teacher, from hidden states, without the full logits ever in memory.
 
-With the student's distribution p and the teacher's q over the vocabulary, at one labelled position:
+With the student's distribution p and the teacher's q over the vocabulary, at one labelled position::
 
     cross_entropy     - log p(label)
     forward_kl        KL(q || p) = sum q (log q - log p)
