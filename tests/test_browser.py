@@ -59,3 +59,9 @@ def test_what_is_cut_or_cannot_be_read_is_found_where_it_is(tmp_path):
     assert [fault.split(":")[0] for fault in found.loc["dark", "axe"]] == ["color-contrast"]
     assert any("sticks out: table" in fault for fault in found.loc["dark", "cut"]) and found["bytes"].min() > 300
     assert looks(tmp_path, ["page.html"], [])["axe"].tolist() == [[], []]
+
+
+def test_text_that_runs_out_of_its_box_and_pushes_the_page_sideways_is_found(tmp_path):
+    (tmp_path / "page.html").write_text(GOOD.format(f"<main><h2>{'module.' * 8}</h2></main>"))
+    found = looks(tmp_path, ["page.html"], []).set_index("width")
+    assert found.loc[1280, "cut"] == [] and ["h2" in fault for fault in found.loc[390, "cut"]] == [True]
