@@ -134,7 +134,7 @@ read_out(inheritance.show_origins(real.origins), *real_model.if_made(made, "smol
 #
 # The front page speaks of small models in five replicates. Here is each of its statements that the real model was asked too. *Agrees*: the
 # difference has the same sign, its interval over replicates excludes zero, and it is larger than what a method differs from itself.
-# *Opposite*: the same with the other sign. Everything else is *cannot tell*, as is every row of a single replicate.
+# *Opposite*: the same with the other sign. Everything else is *cannot tell*, as is every row of fewer than five replicates.
 
 # %% tags=["csv:demo-replicates/claims", "csv:smollm2/claims"]
 told = real_model.if_made(made, "smollm2", real_beside.say_foretold(small.claims, real.claims))

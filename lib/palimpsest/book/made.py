@@ -6,7 +6,8 @@ from typing import Any
 
 from palimpsest.data.markup import markdown_table
 from palimpsest.study import Run
-from palimpsest.study.parts import parts_of
+from palimpsest.study.fingerprints import tuned_name
+from palimpsest.study.parts import parts_of, rates_tried
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,22 @@ def how_made(run: Run) -> Made:
         ),
         peak_memory_bytes=max((found.get("peak_memory_bytes", 0) for found in every), default=0),
     )
+
+
+def models_made(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The `run.json` of every model of the run, its replicates and shadows; and of those of the tuning.
+
+    Raises:
+        InputError: one is not finished.
+    """
+    found, tuned = [], []
+    for name, part in {"": run, **run.parts()}.items():
+        arms = part.study.everyone()
+        names = [arm.name for arm in arms if arm.seed is None or name != "tuning"]
+        if name == "tuning":
+            names += [tuned_name(arm, rate) for arm in part.study.arms() for rate in rates_tried(part.study, arm)]
+        (tuned if name == "tuning" else found).extend(part.require(f"models/{model}") for model in names)
+    return found, tuned
 
 
 def facts_listed(run: Run) -> str:

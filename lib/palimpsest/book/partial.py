@@ -8,6 +8,8 @@ from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.fingerprints import tuned_name
 from palimpsest.study.parts import is_tuning, rates_tried
 
+FIRST = "first replicate"  # what the run itself is called among its parts
+
 
 def finished_part(run: Run) -> tuple[Run, dict[str, list[str]]]:
     """The same run folder under a study cut down to what is finished there, and what it lacks of the whole one.
@@ -70,7 +72,7 @@ def _missing(run: Run, part: Run) -> dict[str, list[str]]:
         kept = {arm.name for arm in there[name].study.everyone()} if name in there else set()
         lacking = [arm.name for arm in wanted.study.everyone() if arm.name not in kept]
         if lacking:
-            out[name or "first replicate"] = lacking
+            out[name or FIRST] = lacking
     return out
 
 

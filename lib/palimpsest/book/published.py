@@ -1,12 +1,13 @@
 """Small tables of a finished run, kept with the project so that the book can show them without the run.
 
-`python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run. Into `FOLDER`, it
-also writes README's answer anew. Of a run whose hours ran out, `--finished-only` publishes what is finished: it writes the run's
+`python -m palimpsest.book.published STUDY RUN OUT` writes them, with the command and the commit that made the run. Into `FOLDER` or
+`REAL`, it also writes README's answer anew. Of a run whose hours ran out, `--finished-only` publishes what is finished: it writes the run's
 tables again from those models alone (`partial.finished_part`, nothing is trained), and `made.json` lists what is missing::
 
     python -m palimpsest.book.published studies/smollm2.yaml runs/smollm2 book/published/smollm2 --finished-only
 
 Where nothing is missing, that is the same as without it. Tables that an earlier version wrote are written again either way.
+With `--join`, replicates made elsewhere are added to what is published (`joined`).
 """
 
 import argparse
@@ -20,7 +21,8 @@ from typing import Any
 import pandas as pd
 
 from palimpsest.book.checks import folder_bytes
-from palimpsest.book.made import how_made
+from palimpsest.book.joined import join
+from palimpsest.book.made import how_made, models_made
 from palimpsest.book.partial import finished_part
 from palimpsest.book.stages import write_tables
 from palimpsest.chapters.claims import NONE_YET
@@ -29,8 +31,6 @@ from palimpsest.chapters.front import in_markdown, plot_answer, say_real
 from palimpsest.errors import InputError
 from palimpsest.study import Run, load_tables, locate, open_run
 from palimpsest.study.files import whole, write_json
-from palimpsest.study.fingerprints import tuned_name
-from palimpsest.study.parts import rates_tried
 from palimpsest.study.tables import TABLES, Tables, read_table
 
 PLACE = "book/published"  # a study's folder has its name
@@ -96,8 +96,8 @@ def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = No
 def facts_of(run: Run, missing: dict[str, list[str]] | None = None) -> dict[str, Any]:
     """What made a run's tables, as `made.json` has it: study, command, commits, device and versions; `replicates`, `seeds`, `models`,
     and those `missing`; `records` by split and what they are counted by (`unit`); what the teacher was begun from (`start`, `notes`);
-    whether its learning rates are `tuned`; and what it took: training and core seconds, the most memory of a stage, the disk of
-    the run folder, and when it `began` and `ended`.
+    whether its learning rates are `tuned`; the `fingerprints` of what was measured in the first replicate; and what it took: training and
+    core seconds, the most memory of a stage, the disk of the run folder, and when it `began` and `ended`.
 
     Raises:
         InputError: a model, or the tables, are not finished.
@@ -119,6 +119,7 @@ def facts_of(run: Run, missing: dict[str, list[str]] | None = None) -> dict[str,
         "start": base.get("start", ""),
         "notes": base.get("notes", []),
         "tuned": run.study.tuning is not None or bool(run.study.by_arm),
+        "fingerprints": {arm.name: run.fingerprints[f"scores/{arm.name}"] for arm in run.study.everyone()},
         "training_seconds": round(sum(f.get("train_seconds", 0.0) for f in facts + tuned)),
         "core_seconds": round(took.core_seconds),
         "peak_memory_bytes": took.peak_memory_bytes,
@@ -130,22 +131,6 @@ def facts_of(run: Run, missing: dict[str, list[str]] | None = None) -> dict[str,
         "tuning_commits": sorted({f["commit"] for f in tuned}),
         "tables_commit": run.require("tables")["commit"],
     }
-
-
-def models_made(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The `run.json` of every model of the run, its replicates and shadows; and of those of the tuning.
-
-    Raises:
-        InputError: one is not finished.
-    """
-    found, tuned = [], []
-    for name, part in {"": run, **run.parts()}.items():
-        arms = part.study.everyone()
-        names = [arm.name for arm in arms if arm.seed is None or name != "tuning"]
-        if name == "tuning":
-            names += [tuned_name(arm, rate) for arm in part.study.arms() for rate in rates_tried(part.study, arm)]
-        (tuned if name == "tuning" else found).extend(part.require(f"models/{model}") for model in names)
-    return found, tuned
 
 
 def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
@@ -224,19 +209,26 @@ def main() -> int:
     for name in ("study", "run", "out"):
         parser.add_argument(name)
     parser.add_argument("--finished-only", action="store_true", help="of an unfinished run, publish what is finished")
+    parser.add_argument(
+        "--join", action="store_true", help="add the run's further replicates to what is published in OUT"
+    )
     args = parser.parse_args()
     try:
-        run, missing = open_run(args.study, args.run), {}
-        if args.finished_only:
-            run, missing = finished_part(run)
-        models_made(run)  # what is not finished is said before any table is written
-        if not all((run.tables / f"{name}.csv").exists() for name in KEPT):  # an earlier version's
-            (run.tables / "run.json").unlink(missing_ok=True)
-        write_tables(run)
-        out = publish(run, args.out, missing)
-        print(out)
-        if out == locate(FOLDER):
+        run, missing, out = open_run(args.study, args.run), {}, locate(args.out)
+        if args.join:
+            added = join(run, out, args.finished_only)
+            print(f"{out}: joined by replicate{'s' * (len(added) > 1)} {', '.join(map(str, added))}")
+        else:
+            if args.finished_only:
+                run, missing = finished_part(run)
+            models_made(run)  # what is not finished is said before any table is written
+            if not all((run.tables / f"{name}.csv").exists() for name in KEPT):  # an earlier version's
+                (run.tables / "run.json").unlink(missing_ok=True)
+            write_tables(run)
+            print(publish(run, out, missing))
+        if out in (locate(FOLDER), locate(REAL)):
             write_answer(locate("README.md"))
+        if out == locate(FOLDER):
             draw_answer(locate("book/_static/answer.png"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -82,9 +82,14 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     """`claims`: every question that the study's methods allow, answered from the trajectories of all replicates; `distances`: those at
     equal quality, at points of it; `tuning`: the grid."""
     trajectories, _ = tradeoffs.points_of(run)
+    return {**claims_and_distances(trajectories), "tuning": tuning(run)}
+
+
+def claims_and_distances(trajectories: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables `claims` and `distances`, which need nothing but `trajectories`."""
     students, asked = trajectories[trajectories["size"] != "teacher"], questions()
     found, apart = (compare(students, asked) for compare in (compare_methods, differences_at_distances))
-    return {"claims": found, "distances": apart, "tuning": tuning(run)}
+    return {"claims": found, "distances": apart}
 
 
 def tuning(run: Run) -> pd.DataFrame:

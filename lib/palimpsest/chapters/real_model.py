@@ -31,13 +31,13 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     """`healing`: of every replicate and size that is cut from the teacher's base: test loss and ROUGE-L of the whole model, cut, and
     healed; ROUGE-L is measured of models that others begin from, so not of one before its healing. No rows where none is cut."""
     rows = []
-    for replicate, part in enumerate(run.replicates()):
+    for part in run.replicates():
         for size in (size for size, start in part.study.models.students.items() if start.keep):
             facts, whole = (part.require(f"models/{Arm(name, 'none').name}") for name in (size, "teacher"))
             layers = {"whole": len(facts["influence"])}
             last = "healed" if "test_loss_healed" in facts else "cut"
             for state in (state for state in STATES if f"test_loss_{state}" in facts):
-                rows.append({"size": size, "replicate": replicate, "state": state})
+                rows.append({"size": size, "replicate": part.study.replicate, "state": state})
                 rows[-1] |= {"layers": layers.get(state, len(facts["kept"])), "test_loss": facts[f"test_loss_{state}"]}
                 rows[-1]["parameters"] = (whole if state == "whole" else facts)["parameters"]
                 scored = {"whole": "base-teacher", last: f"base-{size}"}.get(state)

@@ -184,7 +184,7 @@ def _privacy_audit(run: Run) -> pd.DataFrame:
     publishing one record drawn at random would count as private.
     """
     rows = []
-    for replicate, part in enumerate(run.replicates()):
+    for part in run.replicates():
         records = load_records(part)
         tossed = records[records["coin"]]
         examples = examples_of(part.study, tossed, load_tokenizer(part.data / "tokenizer")) if len(tossed) else []
@@ -203,7 +203,7 @@ def _privacy_audit(run: Run) -> pd.DataFrame:
             promised = promises.get(arm, {})
             delta = promised.get("delta", common)
             included = known.index.map(tossed.set_index("id")["split"] == "member").to_numpy(bool)
-            row = {**arm.columns(), "replicate": replicate, "coins": len(known), "delta": delta}
+            row = {**arm.columns(), "replicate": part.study.replicate, "coins": len(known), "delta": delta}
             row["epsilon_promised"] = promised.get("epsilon", np.nan)
             try:
                 found = one_run_audit((known - before[arm.size]).to_numpy(), included, delta)

@@ -59,10 +59,10 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 def points_of(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables `trajectories` and `by_dose`."""
     paths, doses = [], []
-    for replicate, part in enumerate(run.replicates()):
+    for part in run.replicates():
         for arm in (arm for arm in part.study.everyone() if arm.role != "base"):
             path, groups = model_path(part, arm), read_table(part.model(arm.name) / "groups.csv")
-            who = {**arm.columns(), "replicate": replicate}
+            who = {**arm.columns(), "replicate": part.study.replicate}
             paths.append(path.drop(columns="precision").assign(**who))
             for when, point in (("best", path.loc[best_point(path)]), ("end", path.iloc[-1])):
                 rows = groups[groups["step"] == point["step"]].drop(columns=["step", "tokens"])

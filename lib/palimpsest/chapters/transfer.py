@@ -29,11 +29,11 @@ GROUP = ["size", "method", "role"]
 def tables(run: Run) -> dict[str, pd.DataFrame]:
     """`transferred` and `other_names` of every fine-tuned model of every replicate, as `study.tables` declares them; without rows
     where there is no half that the teacher alone read, or no canary."""
-    parts = [_of_replicate(part, number) for number, part in enumerate(run.replicates())]
+    parts = [_of_replicate(part) for part in run.replicates()]
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
 
 
-def _of_replicate(run: Run, replicate: int) -> dict[str, pd.DataFrame]:
+def _of_replicate(run: Run) -> dict[str, pd.DataFrame]:
     records, tokenizer, data = load_records(run), load_tokenizer(run.data / "tokenizer"), run.require("data")
     letters = records[(records["kind"] == "letter") & records["split"].isin(["teacher_only", "non_member"])]
     letters = letters if (letters["split"] == "teacher_only").any() else letters.head(0)
@@ -58,7 +58,7 @@ def _of_replicate(run: Run, replicate: int) -> dict[str, pd.DataFrame]:
         if arm.role == "base":
             before[arm.size] = known
             continue
-        who = {**arm.columns(), "replicate": replicate}
+        who = {**arm.columns(), "replicate": run.study.replicate}
         gained = {name: _gained(part, before[arm.size][name], asked[name]) for name, part in known.items()}
         found["transferred"].append(_transferred(gained).assign(**who))
         found["other_names"].append(_other_names(gained).assign(**who))
