@@ -6,7 +6,7 @@ import pytest
 from tiny import changed, tiny
 
 from palimpsest.errors import InputError
-from palimpsest.study import open_run, run_once
+from palimpsest.study import open_run, run_once, runs
 from palimpsest.study.files import whole, write_json
 
 
@@ -41,6 +41,13 @@ def test_a_finished_stage_is_not_run_again_and_says_what_it_did(run):
         "device",
         "threads",
     } <= set(facts)
+
+
+def test_a_stage_is_of_the_commit_that_began_it(run, monkeypatch):
+    commits = iter(["began000", "moved000", "moved000"])
+    monkeypatch.setattr(runs, "commit", lambda: next(commits))
+    make(run)
+    assert run.require("data")["commit"] == "began000"
 
 
 def test_what_another_fingerprint_left_is_removed(run):

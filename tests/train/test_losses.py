@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from palimpsest.train import losses
 from palimpsest.train.losses import Divergence, Teacher, summed_loss
 
 OBJECTIVES = ["cross_entropy", "forward_kl", "reverse_kl", "jensen_shannon"]
@@ -82,8 +83,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("divergence", SETTINGS, ids=str)
-@pytest.mark.parametrize("chunk", [1, 8, TOKENS, 1000])
-def test_loss_and_gradients_are_the_plain_ones(divergence, chunk):
+@pytest.mark.parametrize("chunk, rows", [(1, 1), (8, 3), (TOKENS, 1), (TOKENS, TOKENS), (1000, 5)])
+def test_loss_and_gradients_are_the_plain_ones(divergence, chunk, rows, monkeypatch):
+    monkeypatch.setattr(losses, "BLOCK", {"cpu": rows * WORDS})
     student, labels, teacher = inputs()
     loss = summed_loss(divergence, *student, labels, teacher, chunk)
     assert loss.item() == pytest.approx(by_numpy(divergence, student, labels, teacher), rel=1e-5)

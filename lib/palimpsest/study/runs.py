@@ -138,14 +138,18 @@ def run_once(run: Run, stage: str, parameters: dict[str, Any] | None = None) -> 
             write_json(folder / "begun.json", {"fingerprint": wanted, "time": _now()})
         (folder / "run.json").unlink(missing_ok=True)
         facts: dict[str, Any] = {}
-        began, used = time.perf_counter(), time.process_time()
+        began, used, made_by = (
+            time.perf_counter(),
+            time.process_time(),
+            {"commit": commit()},
+        )  # before the clone can move on
         yield facts
         took = {"seconds": round(time.perf_counter() - began, 3)}
         took["processor_seconds"] = round(time.process_time() - used, 3)  # of all threads; the same on a busy machine
         peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
         about = {"fingerprint": wanted, "stage": stage, "parameters": parameters or {}}
         about |= {"began": _read(folder / "begun.json").get("time"), "ended": _now()}
-        write_json(folder / "run.json", {**about, **took, **peak, **facts, **provenance()})
+        write_json(folder / "run.json", {**about, **took, **peak, **facts, **provenance(), **made_by})
 
 
 def _empty(folder: Path) -> None:

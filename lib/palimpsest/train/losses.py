@@ -9,7 +9,8 @@ With the student's distribution p and the teacher's q over the vocabulary, at on
 
 Each has a closed-form gradient with respect to the student's logits z, for example p - q for the forward direction and
 p (log p - log q - KL) for the reverse one. So loss and gradients are made together, chunk by chunk of positions: the
-logits of a chunk are computed, used and dropped, and nothing is computed twice.
+logits of a chunk are computed, used and dropped, and nothing is computed twice. Matrix products take a chunk, everything between
+them a few rows at a time, which stay in a processor's cache: in bf16 at 49,152 tokens, that halves the time of the loss.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from torch.nn import functional
 
 from palimpsest.study.methods import Objective
 
-# Numbers per chunk of logits: as many as the matrix products need to run at full rate, measured at GPT-2 shapes.
-CHUNK = {"cpu": 2**23, "cuda": 2**26}
+# Bytes of a chunk of logits, as many as matrix products need to run at full rate; and numbers of a block of its rows, which on a GPU
+# is the chunk: each operation is a launch there.
+CHUNK = {"cpu": 2**26, "cuda": 2**28}
+BLOCK = {"cpu": 2**17}
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,15 @@ def summed_loss(
     """
     device = states.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
-    chunk_tokens = chunk_tokens or max(1, CHUNK.get(device, CHUNK["cuda"]) // weight.shape[0])
+    chunk_tokens = chunk_tokens or max(1, CHUNK.get(device, CHUNK["cuda"]) // dtype.itemsize // weight.shape[0])
+    rows = max(1, BLOCK[device] // weight.shape[0]) if device in BLOCK else chunk_tokens
     with torch.autocast(device, enabled=False):
-        return _SummedLoss.apply(divergence, states, weight, bias, labels, teacher, dtype, chunk_tokens)
+        return _SummedLoss.apply(divergence, states, weight, bias, labels, teacher, dtype, chunk_tokens, rows)
 
 
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, divergence, states, weight, bias, labels, teacher, dtype, chunk_tokens):
+    def forward(ctx, divergence, states, weight, bias, labels, teacher, dtype, chunk_tokens, rows):
         h, w = states.to(dtype), weight.to(dtype)
         b = None if bias is None else bias.to(dtype)
         need_states, need_weight, need_bias = ctx.needs_input_grad[1:4]
@@ -92,11 +96,15 @@ class _SummedLoss(torch.autograd.Function):
             q = None
             if teacher is not None:
                 q = functional.linear(teacher.states[part].to(teacher.weight.dtype), teacher.weight, teacher.bias)
-            loss, grad = _chunk(divergence, functional.linear(h[part], w, b), q, labels[part])
-            total += loss
-            if need_bias:
-                grad_bias += grad.sum(0)
-            grad = grad.to(dtype)
+            z = functional.linear(h[part], w, b)
+            for first in range(0, len(z), rows):
+                block = slice(first, first + rows)
+                loss, grad = _block(divergence, z[block], None if q is None else q[block], labels[part][block])
+                total += loss
+                if need_bias:
+                    grad_bias += grad.sum(0)
+                z[block] = grad  # the logits of these rows are used up
+            grad = z
             if need_states:
                 torch.mm(grad, w, out=grad_states[part])
             if need_weight and dtype == torch.float32:
@@ -114,11 +122,11 @@ class _SummedLoss(torch.autograd.Function):
             raise RuntimeError("This loss was already differentiated; its gradients were handed out and freed.")
         grads = [None if g is None else g.mul_(upstream).to(t) for g, t in zip(ctx.grads, ctx.dtypes, strict=True)]
         ctx.grads = None  # frees the largest buffer at once
-        return None, *grads, None, None, None, None
+        return None, *grads, None, None, None, None, None
 
 
-def _chunk(divergence: Divergence, z: Tensor, teacher_z: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss of a chunk and its gradient with respect to the student's logits `z`, both fp32."""
+def _block(divergence: Divergence, z: Tensor, teacher_z: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss of a few rows and its gradient with respect to the student's logits `z`, both fp32."""
     w = 1.0 if divergence.objective == "cross_entropy" else divergence.cross_entropy_weight
     if w == 1:
         return _cross_entropy(_log_softmax(z), labels)
@@ -139,7 +147,7 @@ def _log_softmax(z: Tensor, temperature: float = 1.0) -> Tensor:
     return torch.log_softmax(z, -1)
 
 
-# The functions below overwrite their arguments: a chunk's buffers are the largest thing in memory.
+# The functions below overwrite their arguments: the fewer buffers, the more of them stay in the cache.
 
 
 def _cross_entropy(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
