@@ -73,3 +73,18 @@ def test_a_build_that_failed_is_left_alone(tmp_path):
     assert (tmp_path / "page.html").read_text() == HEAD
     calls["build-finished"](App, None)
     assert "fontawesome" not in (tmp_path / "page.html").read_text()
+
+
+def test_a_name_of_code_may_end_a_line_after_each_of_its_words(tmp_path):
+    code = '<code class="docutils literal notranslate"><span class="pre">{}</span></code>'
+    names = {
+        "verbatim_by_prefix": "verbatim_<wbr>by_<wbr>prefix",
+        "study.load_tables()": "study.<wbr>load_<wbr>tables()",
+        "_private": "_private",
+        "jane.doe@x.org": "jane.doe@x.org",  # no name of ours: whoever looks for it in a page finds it whole
+        "runs/a_b": "runs/a_b",
+    }
+    (tmp_path / "page.html").write_text("\n".join(map(code.format, names)))
+    for _ in range(2):
+        lighten.lighten(tmp_path)
+        assert (tmp_path / "page.html").read_text() == "\n".join(map(code.format, names.values()))

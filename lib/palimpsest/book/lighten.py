@@ -17,6 +17,9 @@ LOADS = r'<(?:script|link)\b[^>]*\b(?:src|href)="(?:[^"]*/)?{}[^"]*"[^>]*>(?:</s
 ICON = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')  # as the theme's sheet has two thousand of them
 # A signature over several lines: Sphinx writes a list of definitions that has no terms, which axe-core calls a serious fault.
 LINES = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")
+# A name of code, which has no space that a line could end at: it may end after each of its words.
+NAME = re.compile(r'(?<=<span class="pre">)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?:\(\))?(?=</span>)')
+WORD_END = re.compile(r"(?<=[^\W_])[_.]+(?=[^\W_])")
 # The entries of a bibliography stand in a list, whose members must say that they are some.
 ENTRIES = ('role="doc-biblioentry"', 'role="listitem"')
 
@@ -26,7 +29,7 @@ def lighten(folder: Path) -> None:
     written = []
     for path in folder.rglob("*.html"):
         before = path.read_text(encoding="utf-8")
-        text = LINES.sub(_lines, before).replace(*ENTRIES)
+        text = NAME.sub(_breakable, LINES.sub(_lines, before)).replace(*ENTRIES)
         for file, sign in NEEDED_BY.items():
             if sign is None or not re.search(sign, text):
                 text = re.sub(LOADS.format(file), "", text)
@@ -42,6 +45,10 @@ def lighten(folder: Path) -> None:
 
 def _lines(found: re.Match) -> str:
     return '<span class="sig-lines">\n' + found[1].replace("<dd>", "<span>").replace("</dd>", "</span>") + "</span>"
+
+
+def _breakable(found: re.Match) -> str:
+    return WORD_END.sub(r"\g<0><wbr>", found[0])
 
 
 def _if_used(rule: str, icons: set[str]) -> str:

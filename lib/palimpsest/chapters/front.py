@@ -88,13 +88,12 @@ def say_real(by_dose: pd.DataFrame, unit: str, title: str) -> list[str]:
     once, beside = _recited(by_dose, "once")
     if once.empty:
         return []
-    trainings = by_dose["replicate"].nunique()
-    each = (
-        "one training each, which decides nothing between methods" if trainings == 1 else f"{trainings} trainings each"
-    )
+    fewest, most = once["replicates"].min(), once["replicates"].max()
+    each = f"{fewest} to {most} trainings" if fewest < most else f"{most} trainings" if most > 1 else "one training"
+    decided = "" if most >= ENOUGH_REPLICATES else ", which decides nothing between methods"
     return [
-        f"**These models are small; a real language model may recite what stands once.** {title}: of {once['total'].max():,} {unit} "
-        f"that stand once, distilled students recite {_span(once)} when training ends.{beside} That is {each}."
+        f"**These models are small; a real language model may recite what stands once.** {title}: of up to {once['total'].max():,} "
+        f"{unit} that stand once, distilled students recite {_span(once)} when training ends.{beside} That is {each} each{decided}."
     ]
 
 
