@@ -22,10 +22,10 @@ class Method:
         cross_entropy_weight: share w of the labels' cross-entropy mixed in: w x cross-entropy + (1 - w) x objective.
         label: the name shown in tables and figures.
         once: read every record once an epoch, however often the data repeats it (de-duplication).
-        goldfish: leave a fixed, pseudo-random share of the response tokens out of the loss (`batches.goldfish`).
+        goldfish: leave a fixed, pseudo-random share of the response tokens out of the loss (`data.examples.goldfish`).
         private: train by DP-SGD (`private`).
         settings: training settings that are part of the method; a study's `by_method` may still change them.
-        leave_out: a method; records that it is predicted to make a student recite are not read (`forecast.predicted`).
+        leave_out: a method; records that it is predicted to make a student recite are not read (`stages.left_out`).
     """
 
     text: Text

@@ -2,7 +2,7 @@
 
 In: a model and its tokenizer (`measure.load_model`), examples (`data.encode`), a study's `Training` section, a method's name; a
 frozen teacher where the method compares with one.
-Out: the model's folder, `trajectory.csv` and `trajectory.parquet` (its memory after each epoch), and facts of what was done.
+Out: the model's folder, `trajectory.csv` and `groups.csv` (quality and memory while it is trained), and facts of what was done.
 Open first: `fine_tuning`, then `trainer`; `losses` has the mathematics.
 To add a method: 1. its row in `study.methods`; that is all if its text and objective are known. A new objective: 2. its value
 and gradient in `losses`; 3. its plain formula in `tests/train/test_losses.py`.
