@@ -21,7 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from palimpsest.data.examples import Example, collate
 from palimpsest.measure.forward import labelled_states
 from palimpsest.measure.layers import evenly, keep_layers
-from palimpsest.measure.models import load_model
+from palimpsest.measure.models import load_model, torch_dtype
 from palimpsest.study.methods import METHODS
 from palimpsest.study.sections import Training
 from palimpsest.train import fine_tuning
@@ -80,16 +80,18 @@ def gpt2(vocabulary: int, seed: int, shape: dict) -> GPT2LMHeadModel:
 
 
 @functools.cache
-def _whole(name: str):
-    return load_model(name)
+def _whole(name: str, precision: str):
+    return load_model(name, dtype=precision)
 
 
 def models_of(size: dict) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Student and teacher; every call gives the same weights."""
+    """Student, in fp32, and teacher, in the size's `precision`; every call gives the same weights."""
+    precision = size.get("precision", "fp32")
     if "real" in size:
-        teacher = _whole(size["real"])  # never changed, so all contenders may share it
-        return keep_layers(teacher, evenly(teacher.config.num_hidden_layers, size["keep"])), teacher
-    return gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER)
+        whole = _whole(size["real"], "fp32")
+        student = keep_layers(whole, evenly(whole.config.num_hidden_layers, size["keep"]))
+        return student, _whole(size["real"], precision)  # never changed, so all contenders may share it
+    return gpt2(size["vocabulary"], 1, STUDENT), gpt2(size["vocabulary"], 2, TEACHER).to(torch_dtype(precision))
 
 
 def tuner(student, teacher, examples, tokenizer, method: str, folder: str, rows: int, cache=None, **own) -> FineTuner:
@@ -106,7 +108,7 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
     tokenizer = words(size["vocabulary"])
     examples = records(size["vocabulary"], like_dolly(size["rows"]))
     student, teacher = models_of(size)
-    width = teacher.config.hidden_size
+    width, precision = teacher.config.hidden_size, size.get("precision", "fp32")
     tokens, padded = sum(len(e.response_ids) for e in examples), collate(examples, tokenizer.pad_token_id)
     batch = {key: padded[key] for key in ("input_ids", "attention_mask", "labels")}
     if name == "stock":
@@ -121,7 +123,8 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
         batch = completion_batch(examples, tokenizer.pad_token_id)
     else:
         cache = folder if name == "ours, cached" else None
-        trainer = tuner(student, teacher, examples, tokenizer, "fkl", folder, size["rows"], cache)
+        how = {"cache": cache, "precision": precision}
+        trainer = tuner(student, teacher, examples, tokenizer, "fkl", folder, size["rows"], **how)
         batch = completion_batch(examples, tokenizer.pad_token_id)
     if name not in ("TRL chunked", "bare"):
         del teacher
@@ -141,12 +144,13 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
         return (labelled_states(student, batch["parts"]) @ student.get_output_embeddings().weight.T).mean()
 
     def step() -> float | None:
-        if name == "TRL chunked":
-            loss = chunked()
-        elif name in BARE:
-            loss = bare()
-        else:
-            loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=tokens)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):  # as a trainer's `bf16` has it
+            if name == "TRL chunked":
+                loss = chunked()
+            elif name in BARE:
+                loss = bare()
+            else:
+                loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=tokens)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """What a distillation step costs beside TRL's own, beside a plain loop, and what drawing the student's text costs.
 
-    python benchmarks/distillation.py [--repeats 5] [--study studies/demo.yaml] [--parts stock real loop generate] [--json FILE]
+    python benchmarks/distillation.py [--repeats 5] [--study studies/demo.yaml] [--parts stock real loop generate]
+        [--precision bf16] [--cpu-time] [--json FILE]
 
 Every comparison runs in one process on the same batches with equal starting weights, the contenders taking turns in each
 round, so that whatever else the machine does falls on all of them; times are medians over the rounds, ratios are medians
@@ -79,11 +80,12 @@ def stock(repeats: int, size: dict) -> dict:
     names = (*CONTENDERS, *BARE) if "real" in size else CONTENDERS
     with tempfile.TemporaryDirectory() as folder:
         made = {name: contender(name, size, os.path.join(folder, str(i))) for i, name in enumerate(names)}
-        seconds, losses = rounds({name: step for name, (step, _) in made.items()}, repeats, 1e-5)
+        tolerance = 1e-2 if size.get("precision") == "bf16" else 1e-5
+        seconds, losses = rounds({name: step for name, (step, _) in made.items()}, repeats, tolerance)
     used = {name: memory(name, size) for name in CONTENDERS}
     facts = made["ours, cached"][1]
     print(
-        f"\n### Forward KL on references{', real weights' * ('real' in size)}, vocabulary {size['vocabulary']:,}, {size['rows']} records, "
+        f"\n### Forward KL on references{', real weights' * ('real' in size)}, {size.get('precision', 'fp32')}, vocabulary {size['vocabulary']:,}, {size['rows']} records, "
         f"{facts['tokens']} labelled of {facts['real']} tokens, {facts['padded']} padded\n"
     )
     print(
@@ -99,7 +101,7 @@ def stock(repeats: int, size: dict) -> dict:
         )
     each = facts["stored"] / facts["tokens"]
     print(
-        f"\nCache: {each:,.0f} bytes per labelled token in fp32 ({each / facts['width']:.0f} x width; bf16: 2 x width); "
+        f"\nCache: {each:,.0f} bytes per labelled token in {size.get('precision', 'fp32')} ({each / facts['width']:.0f} x width); "
         f"fp32 logits would be {4 * size['vocabulary']:,}."
     )
     for bare, ours in zip([n for n in names if n in BARE], ("ours", "ours, cached"), strict=False):
@@ -264,6 +266,7 @@ def main() -> None:
     parser.add_argument(
         "--parts", nargs="+", default=["stock", "loop", "generate"], choices=["stock", "real", "loop", "generate"]
     )
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the parts stock and real")
     parser.add_argument("--json", help="write every single measurement there")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; not for figures")
     parser.add_argument(
@@ -281,9 +284,10 @@ def main() -> None:
     )
     result = {}
     if "stock" in options.parts:
-        result["stock"] = stock(options.repeats, QUICK if options.quick else FULL)
+        result["stock"] = stock(options.repeats, (QUICK if options.quick else FULL) | {"precision": options.precision})
     if "real" in options.parts:
-        result["real"] = stock(options.repeats, REAL | ({"rows": 2} if options.quick else {}))
+        size = REAL | {"precision": options.precision} | ({"rows": 2} if options.quick else {})
+        result["real"] = stock(options.repeats, size)
     if "loop" in options.parts:
         result["loop"] = loop(options.repeats, options.quick, options.study)
     if "generate" in options.parts:
