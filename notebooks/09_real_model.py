@@ -117,7 +117,8 @@ read_out(comparisons.show_claims(real.claims, "distilling", "equal"), *told)
 # ## What a shallower student inherits
 #
 # Half of the private letters were read by the teacher alone. What a student knows of them came through the teacher. The number is an {term}`AUC`:
-# how often a student's fine-tuning gained more on such a letter than on an unseen one. Half is chance.
+# how often a student's fine-tuning gained more on such a letter than on an unseen one. Half is chance. Intervals are over replicates; of a
+# model that has one, over letters.
 
 # %% tags=["csv:smollm2/transferred"] mystnb={"figure": {"caption": "How often more was gained on text that only the teacher read than on unseen text. Half is chance; bars are 95 % intervals.", "name": "fig-real-transferred"}}
 transfer.plot_transferred(real.transferred)
@@ -134,7 +135,7 @@ read_out(inheritance.show_origins(real.origins), *real_model.if_made(made, "smol
 #
 # The front page speaks of small models in five replicates. Here is each of its statements that the real model was asked too. *Agrees*: the
 # difference has the same sign, its interval over replicates excludes zero, and it is larger than what a method differs from itself.
-# *Opposite*: the same with the other sign. Everything else is *cannot tell*, as is every row of fewer than five replicates.
+# *Opposite*: the same with the other sign. Everything else is *cannot tell*, as is every row of a single replicate.
 
 # %% tags=["csv:demo-replicates/claims", "csv:smollm2/claims"]
 told = real_model.if_made(made, "smollm2", real_beside.say_foretold(small.claims, real.claims))

@@ -210,9 +210,10 @@ def say_transferred(transferred: pd.DataFrame, kind: str = "canary") -> list[str
         few = f"{teacher['records']} {KINDS[kind]} and {teacher['controls']} unseen ones"
         return [f"- Not measurable: {few} are too few to compare; two of each are needed."]
     pairs = interval(teacher["auc"], teacher["low"], teacher["high"])
+    mean = f", in the mean of {teacher['replicates']} replicates" if teacher["replicates"] > 1 else ""
     lines = [
         f"- The teacher gained more on its {teacher['records']} own {KINDS[kind]} than on unseen ones in {pairs} of pairs. "
-        f"It recites {teacher['recited']:.0f}."
+        f"It recites {teacher['recited']:.0f}{mean}."
     ]
     for who, roles in WHO.items():
         part = rows[rows["role"].isin(roles)]
