@@ -94,10 +94,7 @@ def test_what_is_given_away_is_told_first_from_least_to_most_beside_the_fine_tun
 def test_a_real_model_is_told_of_beside_the_small_ones_and_its_training_counted():
     once = {("teacher", 1): 0.4, ("sft", 1): 0.6, ("fkl", 1): 0.2}
     (said,) = front.say_real(doses(once), "secrets", "Some model")
-    assert (
-        "Some model: of up to 100 secrets that stand once, distilled students recite 20.0 % (13.3 to 28.9) when"
-        in said
-    )
+    assert "Some model: of 100 secrets that stand once, distilled students recite 20.0 % (13.3 to 28.9) when" in said
     assert (
         "up to 60.0 % (50.2 to 69.1), the teacher 40.0 %" in said
         and "one training each, which decides nothing between methods." in said
@@ -106,7 +103,8 @@ def test_a_real_model_is_told_of_beside_the_small_ones_and_its_training_counted(
     both = pd.concat([doses(once), doses(once).assign(replicate=1)])
     assert "That is 2 trainings each, which decides" in front.say_real(both, "secrets", "Some model")[0]
     some = pd.concat([doses({**once, ("rkl", 1): 0.1}), *(doses(once).assign(replicate=i) for i in range(1, 5))])
-    assert "That is 1 to 5 trainings each." in front.say_real(some, "secrets", "Some model")[0]
+    (said,) = front.say_real(some, "secrets", "Some model")
+    assert "That is 1 to 5 trainings each." in said and "of up to 500 secrets that" in said
 
 
 def test_what_may_have_been_missed_is_said_where_nothing_is_decided():

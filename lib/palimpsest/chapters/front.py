@@ -90,10 +90,11 @@ def say_real(by_dose: pd.DataFrame, unit: str, title: str) -> list[str]:
         return []
     fewest, most = once["replicates"].min(), once["replicates"].max()
     each = f"{fewest} to {most} trainings" if fewest < most else f"{most} trainings" if most > 1 else "one training"
+    total = f"{'up to ' if once['total'].nunique() > 1 else ''}{once['total'].max():,}"
     decided = "" if most >= ENOUGH_REPLICATES else ", which decides nothing between methods"
     return [
-        f"**These models are small; a real language model may recite what stands once.** {title}: of up to {once['total'].max():,} "
-        f"{unit} that stand once, distilled students recite {_span(once)} when training ends.{beside} That is {each} each{decided}."
+        f"**These models are small; a real language model may recite what stands once.** {title}: of {total} {unit} "
+        f"that stand once, distilled students recite {_span(once)} when training ends.{beside} That is {each} each{decided}."
     ]
 
 
