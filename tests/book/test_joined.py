@@ -78,7 +78,11 @@ def test_replicates_made_elsewhere_make_the_tables_that_one_run_would_have_made(
 def test_what_is_there_is_not_added_twice(tmp_path, monkeypatch, capsys):
     run, out = first_alone(monkeypatch, tmp_path, replicates=2)
     (tmp_path / "kept1").rename(run.path / "replicate1")
+    commits = iter(["abc1234", "abc1234-dirty"])  # a table that is changed makes the clone dirty
+    monkeypatch.setattr(joined, "commit", lambda: next(commits))
     assert publish(monkeypatch, run, out, "--join") == 0
+    assert json.loads((out / "made.json").read_text())["tables_commit"] == "abc1234"
+    monkeypatch.setattr(joined, "commit", lambda: "abc1234")
     before = {path.name: file_digest(path) for path in out.iterdir()}
     assert publish(monkeypatch, run, out, "--join") == 2
     assert "no replicates to join the 2 in" in capsys.readouterr().err

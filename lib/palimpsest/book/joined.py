@@ -52,7 +52,8 @@ def join(run: Run, out: str | Path, finished_only: bool = False) -> list[int]:
             f"{': ' + str(lacking) if lacking else ''}; wanted whole ones. Make them (snakemake -- {run.path}/replicate1/SIZE.done), or "
             "join what is finished (--finished-only)"
         )
-    added = [commit(), *(facts["commit"] for part, _ in found.values() for facts in models_made(part)[0])]
+    by = commit()  # before a table changes
+    added = [by, *(facts["commit"] for part, _ in found.values() for facts in models_made(part)[0])]
     if odd := sorted({name for name in added if name.endswith("-dirty") or name == "unknown"}):
         raise InputError(
             f"a replicate was made, or would be joined, by {', '.join(odd)}; wanted commits without local changes, so that anyone can make "
@@ -66,7 +67,7 @@ def join(run: Run, out: str | Path, finished_only: bool = False) -> list[int]:
         write_table(table, out / f"{name}.csv")
     for number, (part, _) in found.items():
         made = _with_replicate(made, part, number)
-    write_json(out / "made.json", {**made, "missing": made["missing"] | lacking, "tables_commit": commit()})
+    write_json(out / "made.json", {**made, "missing": made["missing"] | lacking, "tables_commit": by})
     return list(found)
 
 
