@@ -1,5 +1,6 @@
 """What a reader can play with in the book, played with in a browser: from a server, from the disk, and without script."""
 
+import math
 import re
 from contextlib import contextmanager
 
@@ -77,7 +78,9 @@ def test_the_slider_moves_the_bars_and_says_what_is_given(book, smoke_run):
 
     def bars():
         widths = [bar.evaluate("bar => bar.style.width") for bar in box.locator(".bar b").all()]
-        return [round(float(width.rstrip("%"))) for width in widths], box.locator("output").all_inner_texts()
+        return [math.floor(float(width.rstrip("%")) + 0.5) for width in widths], box.locator(
+            "output"
+        ).all_inner_texts()
 
     steps = [int(k) for k in box.get_attribute("data-steps").split(",")]
     rates = table[table["split"] == "member"].pivot(index="k", columns="model", values="rate")[

@@ -79,6 +79,9 @@ def test_bars_stand_at_one_prefix_length_and_hold_all_of_them(shown):
     )
     html = closely.show_by_prefix(frame).data
     assert 'data-values="0,0.5,1"' in html and "width:50.0%" in html and "<output>50%</output>" in html
+    # Rounded once, and halves up, as the script does when the slider moves.
+    for share, told in ((4 / 38, "11%"), (0.1046, "10%"), (1 / 8, "13%")):
+        assert f"<output>{told}</output>" in closely.show_by_prefix(frame.assign(rate=share)).data
 
 
 def test_sets_are_counted_from_the_records(shown):

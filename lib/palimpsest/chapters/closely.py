@@ -4,6 +4,7 @@ What a page shows here can be played with: `book/_static/book.js` finds these pi
 the same pieces stand there still and say the same. Text of the data is masked here, in the tables, where the study doesn't show it.
 """
 
+import math
 from html import escape as attribute
 
 import numpy as np
@@ -179,12 +180,12 @@ def show_by_prefix(by_prefix: pd.DataFrame, at: int = 10) -> HTML:
     at = min(steps, key=lambda k: abs(k - at))
     rows = []
     for _, part in members.groupby("model", sort=False):
-        who, values = part.iloc[0], part.set_index("k")["rate"].reindex(steps).round(3)
+        who, values = part.iloc[0], part.set_index("k")["rate"].reindex(steps)
         now = values[at]
         color = COLORS[who["method"]]
         rows.append(
-            f'<div class="bar" data-values="{",".join("" if pd.isna(v) else f"{v:g}" for v in values)}"><span>{attribute(_names(part.head(1))[0])}</span>'
-            f'<i><b style="width:{now:.1%};background:var(--c-m-{who["method"]},{color})"></b></i><output>{now:.0%}</output></div>'
+            f'<div class="bar" data-values="{",".join("" if pd.isna(v) else f"{v:.6g}" for v in values)}"><span>{attribute(_names(part.head(1))[0])}</span>'
+            f'<i><b style="width:{now:.1%};background:var(--c-m-{who["method"]},{color})"></b></i><output>{math.floor(100 * now + 0.5)}%</output></div>'
         )
     control = f'<label class="play" hidden>tokens given: <input type="range" min="0" max="{len(steps) - 1}" value="{steps.index(at)}" aria-label="tokens of the response that are given"></label>'
     given = f'<p>Given the prompt and <strong class="given">{at:g}</strong> tokens of the response:</p>'
