@@ -22,7 +22,7 @@ from palimpsest.chapters.comparisons import claims_and_distances
 from palimpsest.errors import InputError
 from palimpsest.study import Run, locate, write_table
 from palimpsest.study.files import write_json
-from palimpsest.study.runs import commit
+from palimpsest.study.runs import changed_code, commit
 from palimpsest.study.tables import TABLES, read_table
 
 
@@ -54,7 +54,7 @@ def join(run: Run, out: str | Path, finished_only: bool = False) -> list[int]:
         )
     by = commit()  # before a table changes
     added = [by, *(facts["commit"] for part, _ in found.values() for facts in models_made(part)[0])]
-    if odd := sorted({name for name in added if name.endswith("-dirty") or name == "unknown"}):
+    if odd := changed_code(added):
         raise InputError(
             f"a replicate was made, or would be joined, by {', '.join(odd)}; wanted commits without local changes, so that anyone can make "
             "it again: commit, or run it in a clean clone"

@@ -31,6 +31,7 @@ from palimpsest.chapters.front import in_markdown, plot_answer, say_real
 from palimpsest.errors import InputError
 from palimpsest.study import Run, load_tables, locate, open_run
 from palimpsest.study.files import whole, write_json
+from palimpsest.study.runs import changed_code
 from palimpsest.study.tables import TABLES, Tables, read_table
 
 PLACE = "book/published"  # a study's folder has its name
@@ -78,7 +79,7 @@ def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = No
     facts, tuned = models_made(run)
     commits, tuning_commits = (sorted({f["commit"] for f in found}) for found in (facts, tuned))
     every = (*commits, *tuning_commits, tables_commit)
-    if (len(commits) > 1 and not missing) or any(c.endswith("-dirty") or c == "unknown" for c in every):
+    if (len(commits) > 1 and not missing) or changed_code(every):
         raise InputError(
             f"the run's models were made by {', '.join(commits + tuning_commits)}, its tables by {tables_commit}; wanted one commit without local "
             "changes, so that anyone can make them again: run the study in a clean clone"

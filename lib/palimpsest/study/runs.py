@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,18 +138,15 @@ def run_once(run: Run, stage: str, parameters: dict[str, Any] | None = None) -> 
             write_json(folder / "begun.json", {"fingerprint": wanted, "time": _now()})
         (folder / "run.json").unlink(missing_ok=True)
         facts: dict[str, Any] = {}
-        began, used, made_by = (
-            time.perf_counter(),
-            time.process_time(),
-            {"commit": commit()},
-        )  # before the clone can move on
+        by = commit()  # before the clone can move on
+        began, used = time.perf_counter(), time.process_time()
         yield facts
         took = {"seconds": round(time.perf_counter() - began, 3)}
         took["processor_seconds"] = round(time.process_time() - used, 3)  # of all threads; the same on a busy machine
         peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
         about = {"fingerprint": wanted, "stage": stage, "parameters": parameters or {}}
         about |= {"began": _read(folder / "begun.json").get("time"), "ended": _now()}
-        write_json(folder / "run.json", {**about, **took, **peak, **facts, **provenance(), **made_by})
+        write_json(folder / "run.json", {**about, **took, **peak, **facts, **provenance(by)})
 
 
 def _empty(folder: Path) -> None:
@@ -175,14 +172,14 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, commit (with -dirty), Python, platform, machine and device."""
+def provenance(by: str | None = None) -> dict[str, Any]:
+    """Versions, commit (`by`, or the one now), Python, platform, machine and device."""
     device = "cpu"
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         device = sys.modules["torch"].cuda.get_device_name()
     return {
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": commit(),
+        "commit": by or commit(),
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "machine": platform.machine(),
@@ -204,6 +201,11 @@ def commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+def changed_code(commits: Iterable[str]) -> list[str]:
+    """Those of the names that `commit` gave which nobody can check out: files differed, or there was no clone."""
+    return sorted({name for name in commits if name.endswith("-dirty") or name == "unknown"})
 
 
 def _version(package: str) -> str | None:
