@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from browser import chromium, looks, pages_of, walk
+from browser import browser_page, chromium, looks, pages_of, serve, walk
 from expected_tables import differences
 
 from palimpsest.book import assembly
@@ -113,6 +113,14 @@ class TestSmoke:
             assert there[["page", "theme", fault]].drop_duplicates("page").to_dict("records") == []
         weights = found.groupby("page")["bytes"].max()
         assert weights.max() <= 3e6 and weights["notebooks/00_intro.html"] <= 1e6
+
+    @pytest.mark.skipif(chromium() is None, reason="no Chromium installed (Debian: apt-get install chromium)")
+    def test_two_panels_have_room_side_by_side_beside_both_side_bars(self, smoke_run):
+        with serve(smoke_run / "html") as base, browser_page() as page:
+            page.goto(f"{base}notebooks/02_teacher.html")
+            assert all(page.locator(f".bd-sidebar-{side}").is_visible() for side in ("primary", "secondary"))
+            grid = page.locator(".figure-panels > div").first
+            assert len(grid.evaluate("e => getComputedStyle(e).gridTemplateColumns").split()) == 2
 
 
 KEYS = ["model", "split"]
