@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from trained_by_hand import finish, made_by_hand
@@ -13,6 +14,7 @@ from palimpsest.study import write_table
 from palimpsest.study.files import file_digest
 from palimpsest.study.tables import read_table
 
+ROOT = Path(__file__).parents[2]
 JOINED = {"trajectories", "by_dose", "claims", "distances"}
 
 
@@ -120,4 +122,18 @@ def test_a_replicate_of_other_settings_or_of_changed_code_does_not_join(tmp_path
 def test_nothing_joins_where_nothing_is_published(tmp_path, monkeypatch, capsys):
     run = made_by_hand(tmp_path)
     assert publish(monkeypatch, run, tmp_path / "nowhere", "--join") == 2
-    assert "publish it without --join" in capsys.readouterr().err
+    assert "publish it without options" in capsys.readouterr().err
+
+
+def test_published_methods_are_compared_anew_without_their_run(tmp_path, monkeypatch, capsys):
+    """After the way of comparing was changed: from the trajectories alone, by a commit that can be named."""
+    run, out = first_alone(monkeypatch, tmp_path)
+    before = {path.stem: path.read_text() for path in out.glob("*.csv")}
+    shutil.rmtree(run.path)
+    (out / "claims.csv").write_text("stale")
+    assert publish(monkeypatch, run, out, "--again") == 0
+    assert {path.stem: path.read_text() for path in out.glob("*.csv")} == before
+    monkeypatch.setattr(joined, "commit", lambda: "abc1234-dirty")
+    assert publish(monkeypatch, run, out, "--again") == 2 and "commit them first" in capsys.readouterr().err
+    assert publish(monkeypatch, run, tmp_path / "nowhere", "--again") == 2
+    assert "nothing is published" in capsys.readouterr().err

@@ -294,6 +294,15 @@ def test_a_spread_that_was_not_seen_is_a_step_of_the_measure():
     assert (found["null_largest"] == 0).all()
 
 
+def test_the_step_is_what_a_record_is_worth_and_not_how_far_shares_of_two_replicates_are_apart():
+    """17 and 18 secrets: a replicate's shares differ by 1/18 at least, two replicates' by 1/17 - 1/18."""
+    counts = np.arange(9)
+    parts = [path(m, r, counts / (17 + r % 2)) for r in range(5) for m in ("sft", "rkl")]
+    found = compare_methods(pd.concat(parts), [ASKED, AT_END])
+    np.testing.assert_allclose(found["high"], student.ppf(0.975, 4) / 18 / np.sqrt(5))
+    np.testing.assert_allclose(found["low"], -found["high"])
+
+
 # ---------------------------------------------------------------- points at stated distances
 
 
@@ -301,7 +310,8 @@ def test_differences_at_stated_distances():
     trajectories = study(APART)
     rkl = trajectories["method"].eq("rkl")
     trajectories.loc[rkl, "recited"] += 0.1 * (trajectories.loc[rkl, LOSS] - 1.4)  # 0.1 per nat above the minimum
-    found = differences_at_distances(trajectories, [ASKED, AT_END])
+    fine = path("other", 0, 0.2 + 1e-3 * EPOCHS)  # a measure in steps finer than the replicates' spread
+    found = differences_at_distances(pd.concat([trajectories, fine]), [ASKED, AT_END])
     assert list(found.columns) == POINT_COLUMNS
     assert found[["quality", "distance"]].values.tolist() == [
         [q, d] for q, rule in QUALITIES.items() for d in rule.distances

@@ -63,21 +63,45 @@ def join(run: Run, out: str | Path, finished_only: bool = False) -> list[int]:
     for path in (path for name in further[0] if (path := out / f"{name}.csv").exists()):
         rows = [read_table(path), *(tables[path.stem] for tables in further)]
         write_table(pd.concat(rows, ignore_index=True), path)
-    for name, table in claims_and_distances(read_table(out / "trajectories.csv")).items():
-        write_table(table, out / f"{name}.csv")
+    _compare(out)
     for number, (part, _) in found.items():
         made = _with_replicate(made, part, number)
     write_json(out / "made.json", {**made, "missing": made["missing"] | lacking, "tables_commit": by})
     return list(found)
 
 
-def _published_facts(run: Run, out: Path) -> dict[str, Any]:
-    """`made.json`, of a publication of this study by the settings that it has now."""
+def compare_again(out: str | Path) -> None:
+    """Write the comparisons in `out` anew from the trajectories there, by the code as it is now: the run need not be there.
+
+    Raises:
+        InputError: nothing is published in `out`, or the code has local changes.
+    """
+    out, by = locate(out), commit()
+    made = _read_facts(out)
+    if changed_code([by]):
+        raise InputError(
+            f"the comparisons would be made by {by}; wanted a commit without local changes: commit them first"
+        )
+    _compare(out)
+    write_json(out / "made.json", {**made, "tables_commit": by})
+
+
+def _compare(out: Path) -> None:
+    for name, table in claims_and_distances(read_table(out / "trajectories.csv")).items():
+        write_table(table, out / f"{name}.csv")
+
+
+def _read_facts(out: Path) -> dict[str, Any]:
     if not (out / "made.json").exists():
         raise InputError(
-            f"nothing is published in {out} that replicates could join; wanted the tables of a first one: publish it without --join"
+            f"nothing is published in {out}; wanted the tables of a first replicate: publish it without options"
         )
-    made = json.loads((out / "made.json").read_text())
+    return json.loads((out / "made.json").read_text())
+
+
+def _published_facts(run: Run, out: Path) -> dict[str, Any]:
+    """`made.json`, of a publication of this study by the settings that it has now."""
+    made = _read_facts(out)
     now = {name: run.fingerprints.get(f"scores/{name}") for name in made.get("fingerprints", {})}
     if made["study"] != run.study.name or not now or now != made["fingerprints"]:
         other = ", ".join(name for name in now if now[name] != made["fingerprints"][name]) or "nothing to compare"

@@ -7,7 +7,8 @@ tables again from those models alone (`partial.finished_part`, nothing is traine
     python -m palimpsest.book.published studies/smollm2.yaml runs/smollm2 book/published/smollm2 --finished-only
 
 Where nothing is missing, that is the same as without it. Tables that an earlier version wrote are written again either way.
-With `--join`, replicates made elsewhere are added to what is published (`joined`).
+With `--join`, replicates made elsewhere are added to what is published; with `--again`, methods are compared anew from the published
+trajectories, after the way of comparing was changed (both: `joined`).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from palimpsest.book.checks import folder_bytes
-from palimpsest.book.joined import join
+from palimpsest.book.joined import compare_again, join
 from palimpsest.book.made import how_made, models_made
 from palimpsest.book.partial import finished_part
 from palimpsest.book.stages import write_tables
@@ -213,12 +214,16 @@ def main() -> int:
     parser.add_argument(
         "--join", action="store_true", help="add the run's further replicates to what is published in OUT"
     )
+    parser.add_argument("--again", action="store_true", help="compare the methods in OUT anew, from its trajectories")
     args = parser.parse_args()
     try:
         run, missing, out = open_run(args.study, args.run), {}, locate(args.out)
         if args.join:
             added = join(run, out, args.finished_only)
             print(f"{out}: joined by replicate{'s' * (len(added) > 1)} {', '.join(map(str, added))}")
+        elif args.again:
+            compare_again(out)
+            print(f"{out}: compared again")
         else:
             if args.finished_only:
                 run, missing = finished_part(run)

@@ -146,8 +146,9 @@ class _Readings:
             columns = {name: part[name].to_numpy(float) for name in [*_MEANINGS, *measures]}
             self.arms[size, method][replicate] = columns
             self.ends[size, method][replicate] = {name: column[-1:] for name, column in columns.items()}
-        values = {m: np.unique(trajectories[m].dropna().round(12)) for m in measures}
-        self.steps = {m: np.fmin.reduce(np.diff(found), initial=np.nan) for m, found in values.items()}
+        # Of a replicate: two of them count other records, so that their shares differ by less than one record is worth.
+        each = trajectories.groupby("replicate")[measures]
+        self.steps = each.agg(lambda v: v.round(12).drop_duplicates().sort_values().diff().min()).min().to_dict()
         self.grids, self.read = {"none": np.zeros(1)}, {}
         for name, rule in QUALITIES.items():
             found = rule.sign * points[name].dropna()
@@ -184,7 +185,7 @@ def _between(quality: np.ndarray, measure: np.ndarray, gap: float) -> Callable[[
 def _over_replicates(differences: np.ndarray, step: float) -> dict[str, float]:
     """Mean, Student's 95 % interval and p-value of "no difference", two-sided; NaN of fewer than two replicates.
 
-    A spread of less than `step`, the least by which two values of the measure differ, is taken to be `step`. Shares near 0 or 1 are
+    A spread of less than `step`, the least by which two values of the measure differ in a replicate, is taken to be `step`. Shares near 0 or 1 are
     often the same in all of a few replicates: t is then not defined or infinite, and the next replicate may well be a step away.
     """
     d = np.round(differences, 12)  # the same to rounding is the same
