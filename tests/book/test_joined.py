@@ -137,3 +137,15 @@ def test_published_methods_are_compared_anew_without_their_run(tmp_path, monkeyp
     assert publish(monkeypatch, run, out, "--again") == 2 and "commit them first" in capsys.readouterr().err
     assert publish(monkeypatch, run, tmp_path / "nowhere", "--again") == 2
     assert "nothing is published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo-replicates", "smollm2", "smollm2-dolly"])
+def test_what_is_published_of_methods_follows_from_the_published_trajectories(name):
+    folder = ROOT / published.PLACE / name
+    for table, found in comparisons.claims_and_distances(read_table(folder / "trajectories.csv")).items():
+        kept = read_table(folder / f"{table}.csv")
+        text = ["family", "claim", "size", "first", "second", "measure", "quality"]
+        assert kept[text].equals(found[text]) and kept["replicates"].equals(found["replicates"])
+        numbers = [c for c in ("estimate", "low", "high", "null_largest", "p_holm") if c in found]
+        joined.pd.testing.assert_frame_equal(kept[numbers], found[numbers], rtol=1e-4, atol=1e-5)
+        assert table != "claims" or kept["verdict"].equals(found["verdict"])
