@@ -106,13 +106,53 @@ def test_secrets_that_touch_are_two(half_known):
 
 
 def test_no_secret_is_said_to_be_none():
-    assert say_found_secrets([]) == ["No secrets were found in the members by their form."]
+    assert say_found_secrets([]) == ["No secrets were found in the members."]
 
 
-@pytest.mark.parametrize("text", ["all", "auto,Germany", "auto,de", "", "auto,"])
+@pytest.mark.parametrize("text", ["all", "auto,Germany", "auto,de", "", "auto,", "marked,US", "auto,marked"])
 def test_what_may_be_asked_for(text):
     with pytest.raises(
-        InputError, match="the setting secrets: wanted auto, or auto with countries such as auto,US,DE; found"
+        InputError,
+        match="the setting secrets: wanted marked, auto, auto with countries such as auto,US,DE, or marked,auto; found",
     ):
         audit.Settings(secrets=text)
     assert audit.Settings(secrets="auto,US,DE").regions == ["US", "DE"] and audit.Settings().regions == []
+
+
+def test_what_the_records_mark_is_counted_and_what_marks_nothing_is_said(half_known, tmp_path):
+    """Names have no form: the record's owner marks them, as texts or places; `auto` finds the rest."""
+    rows = letters(14)
+    marks = [
+        [row["response"][:4], "nowhere"] if i else [{"start": 0, "end": 4, "kind": "name"}]
+        for i, row in enumerate(rows)
+    ]
+    rows = [{**row, "secrets": own} for row, own in zip(rows, marks, strict=True)]
+    write(tmp_path / "marked.jsonl", rows)
+    options = {"approximate": False, "tokenize": "apart"}
+    summary = audited(half_known, tmp_path / "marked.jsonl", tmp_path / "a", secrets="marked", **options)
+    totals = {row["kind"]: row["total"] for row in summary["secrets"]}
+    assert totals == {"any": 14, "marked secret": 13, "name": 1}
+    assert any("13 marked secrets do not stand in the text" in note for note in summary["data"]["members"]["notes"])
+    assert "<h2>Marked secrets</h2>" in (tmp_path / "a" / "report.html").read_text()
+    model, tokenizer = load_model(half_known), load_tokenizer(half_known)
+    for record in pd.read_parquet(tmp_path / "a" / "records.parquet").itertuples():
+        (secret,) = record.secrets
+        line = rows[record.row - 1]
+        prompt, ids = tokenizer(line["prompt"])["input_ids"], tokenizer(line["response"])["input_ids"]
+        given = prompt + ids[: secret["k"]]
+        assert secret["recited"] == continued(model, given, ids[secret["k"] : secret["k"] + secret["tokens"]])
+    both = audited(half_known, tmp_path / "marked.jsonl", tmp_path / "b", secrets="marked,auto", **options)
+    totals = {row["kind"]: row["total"] for row in both["secrets"]}
+    assert (
+        totals["marked secret"] == 13 and totals["IP address"] == 12 and totals["e-mail address"] == 12
+    )  # not under a mark
+    unread = audited(half_known, tmp_path / "marked.jsonl", tmp_path / "c", **options)
+    assert any("--secrets marked counts" in note for note in unread["data"]["members"]["notes"])
+    for row in rows:
+        del row["secrets"]
+    write(tmp_path / "none.jsonl", rows)
+    with pytest.raises(InputError, match="has no column 'secrets', in which --secrets marked would find"):
+        audited(half_known, tmp_path / "none.jsonl", tmp_path / "d", secrets="marked", **options)
+    write(tmp_path / "wrong.jsonl", [{**row, "secrets": 7} for row in rows])
+    with pytest.raises(InputError, match="row 1: the column secrets holds '7'; wanted a text, a list of texts"):
+        audited(half_known, tmp_path / "wrong.jsonl", tmp_path / "e", secrets="marked", **options)

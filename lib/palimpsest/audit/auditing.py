@@ -157,6 +157,10 @@ def _read(members, settings: Settings, folder: Path) -> dict[str, Reading]:
         _say(settings, f"{source}: {facts['read']} records, columns {', '.join([*pairs, *facts['notes']])}")
     if settings.group_by and "person" not in read["members"].facts["columns"]:
         raise InputError(f"{members} has no column {settings.group_by!r}, by which --group-by would tell persons")
+    if settings.marked and "marked" not in read["members"].facts["columns"]:
+        raise InputError(
+            f"{members} has no column 'secrets', in which --secrets {settings.secrets} would find what is marked"
+        )
     if "non_members" in read:
         mine, theirs = (one.facts["measured"] for one in read.values())
         if mine != theirs:

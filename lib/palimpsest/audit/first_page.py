@@ -49,7 +49,7 @@ def risk_section(summary: Mapping[str, Any]) -> str:
 
 
 def secrets_section(summary: Mapping[str, Any]) -> str:
-    """What comes out of the secrets that were found by their form, as HTML; nothing where none were looked for."""
+    """What comes out of the secrets that were marked or found by their form, as HTML; nothing where none were looked for."""
     rows = [row for row in summary["secrets"] if row["total"]]
     if not summary["settings"]["secrets"]:
         return ""
@@ -58,9 +58,16 @@ def secrets_section(summary: Mapping[str, Any]) -> str:
         for row in rows
     )
     found = in_frame(table) if rows else "<p>None were found.</p>"
-    return (
-        f"<h2>Addresses, numbers and keys</h2><p>Found by their form, so some are missed and some are none.</p>{found}"
+    if summary["settings"]["secrets"] == "marked":
+        return (
+            f"<h2>Marked secrets</h2><p>As the records' own column marks them; others were not looked for.</p>{found}"
+        )
+    marked = (
+        " Those that the records mark stand beside them."
+        if summary["settings"]["secrets"].startswith("marked")
+        else ""
     )
+    return f"<h2>Addresses, numbers and keys</h2><p>Found by their form, so some are missed and some are none.{marked}</p>{found}"
 
 
 def in_frame(table: pd.DataFrame) -> str:

@@ -17,12 +17,12 @@ from palimpsest.data.chat import Chat
 from palimpsest.data.masking import mask
 from palimpsest.data.reading import TEXTS, read_frames
 from palimpsest.data.recognizers import find_secrets
-from palimpsest.data.records import TEMPLATES, Template, record_ids, template
+from palimpsest.data.records import TEMPLATES, Template, marked_spans, none_over_another, record_ids, template
 from palimpsest.errors import InputError
 from palimpsest.measure.score_file import pick, row_groups
 from palimpsest.study.files import file_digest, locate
 
-SHOWN = 5  # records named in a message
+SHOWN, MARKED = 5, "marked"  # records named in a message; what we call a source's column `secrets`
 SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string())]))
 AS_IT_STANDS = Template(with_context="{instruction}\n{context}", without_context="{instruction}")
 
@@ -119,22 +119,28 @@ def read(source, settings: Settings, path: Path) -> Reading:
         last_only=settings.turns == "last",
         told_apart=settings.template not in ("none", *TEMPLATES) and not settings.template.endswith((".yaml", ".yml")),
         limit=settings.limit,
-        keep={"person": settings.group_by} if settings.group_by else None,
+        keep={**({"person": settings.group_by} if settings.group_by else {}), MARKED: "secrets"},
     )
-    kept = [*seen.texts, *(["person"] if seen.kept else [])]
+    if MARKED in seen.kept and not settings.marked:
+        seen.notes.append("its column secrets is not read; --secrets marked counts what it marks")
+    kept = [*seen.texts, *(name for name in seen.kept if name != MARKED)]
     schema = pa.schema([("id", pa.string()), ("row", pa.int64()), *((name, pa.string()) for name in kept)])
     if settings.secrets:
         schema = schema.append(pa.field("secrets", SPANS))
-    hashes = [np.zeros(0, np.uint64)]
+    hashes, absent = [np.zeros(0, np.uint64)], []
     with pq.ParquetWriter(path, schema) as writer:
         for frame in frames:
             frame = frame.assign(id=record_ids(frame))
-            if seen.kept:
+            if "person" in kept:
                 frame["person"] = [name_of_person(value) for value in frame["person"]]
             if settings.secrets:
-                frame["secrets"] = find_secrets(frame[seen.texts[-1]], settings.regions)
+                frame["secrets"] = _secrets(frame, seen.texts[-1], settings, absent)
             hashes.append(np.array([int(i, 16) for i in frame["id"]], np.uint64))
             writer.write_table(pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False))
+    if absent:
+        seen.notes.append(
+            f"{len(absent)} marked secrets do not stand in the text that is measured and are not counted (rows {', '.join(map(str, absent[:SHOWN]))}{', ...' if absent[SHOWN:] else ''})"
+        )
     keys = np.concatenate(hashes)
     _, where, times = np.unique(keys, return_index=True, return_counts=True)
     copies = np.zeros(len(keys), np.int32)
@@ -142,7 +148,10 @@ def read(source, settings: Settings, path: Path) -> Reading:
     facts = {
         "source": str(source),
         "sha256": _digest(source, keys[copies > 0]),
-        "columns": {**seen.columns, **seen.kept},
+        "columns": {
+            **seen.columns,
+            **{ours: theirs for ours, theirs in seen.kept.items() if ours in kept or settings.marked},
+        },
         "notes": seen.notes,
         "measured": seen.texts[-1],
         "read": seen.total,
@@ -153,6 +162,27 @@ def read(source, settings: Settings, path: Path) -> Reading:
     if "messages" in seen.columns:
         facts["turns"] = settings.turns
     return Reading(path, facts, copies)
+
+
+def _secrets(frame: pd.DataFrame, measured: str, settings: Settings, absent: list[int]) -> list[list[dict[str, Any]]]:
+    """The secrets of each record, those that its owner marked before those found by their form; rows with marks that do not stand there
+    are added to `absent`."""
+    texts = list(frame[measured])
+    found = find_secrets(texts, settings.regions) if settings.by_form else [[] for _ in texts]
+    if not settings.marked or MARKED not in frame:
+        return found
+    for i, (value, text) in enumerate(zip(frame[MARKED], texts, strict=True)):
+        marks, row = marked_spans(value, text), frame["row"].iloc[i]
+        if marks is None:
+            raise InputError(
+                f"row {row}: the column secrets holds {str(value)[:60]!r}; wanted a text, a list of texts, or a list of {{start, end, kind}}, "
+                "characters of the text that is measured"
+            )
+        absent += [row] * marks[1]
+        own = none_over_another(marks[0])
+        others = [s for s in found[i] if not any(s["start"] < m["end"] and m["start"] < s["end"] for m in own)]
+        found[i] = none_over_another([*own, *others])
+    return found
 
 
 def name_of_person(value: Any) -> str:

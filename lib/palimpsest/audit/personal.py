@@ -91,4 +91,4 @@ def say_found_secrets(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"Of {before['total']} {what} in the members, {before['count']} come out given the true text before them, "
                 f"{alone['count']} from the prompt alone."
             )
-    return said or ["No secrets were found in the members by their form."]
+    return said or ["No secrets were found in the members."]

@@ -66,11 +66,16 @@ def part_of(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def auto_secrets(text: str) -> str:
-    """`auto`, or with countries, `auto,US,DE`."""
-    word, *regions = text.split(",")
-    if word != "auto" or not all(len(region) == 2 and region.isupper() for region in regions):
-        raise argparse.ArgumentTypeError(f"wanted auto, or auto with countries such as auto,US,DE; found {text!r}")
+def which_secrets(text: str) -> str:
+    """`marked`, `auto`, or both; `auto` also with countries: `marked,auto,US,DE`."""
+    words = text.split(",")
+    regions = words[words.index("auto") + 1 :] if "auto" in words else []
+    first = words[: len(words) - len(regions)]
+    known = first in (["auto"], ["marked"], ["marked", "auto"])
+    if not known or not all(len(region) == 2 and region.isupper() for region in regions):
+        raise argparse.ArgumentTypeError(
+            f"wanted marked, auto, auto with countries such as auto,US,DE, or marked,auto; found {text!r}"
+        )
     return text
 
 
@@ -196,9 +201,9 @@ class Settings:
         None,
         MEASURES,
         "auto: find e-mail addresses, telephone and card numbers, IBANs, IP addresses and access keys in what is measured, and "
-        "count which come out; auto,US,DE: also telephone numbers as dialled in these countries. Needs "
-        "pip install 'palimpsest[secrets]' (default: not looked for)",
-        type=auto_secrets,
+        "count which come out; auto,US,DE: also telephone numbers as dialled in these countries (needs "
+        "pip install 'palimpsest[secrets]'). marked: what the records' own column `secrets` marks; marked,auto: both (default: not looked for)",
+        type=which_secrets,
         metavar="auto",
     )
     approximate: bool = _setting(
@@ -242,7 +247,7 @@ class Settings:
             if choices and value not in choices:
                 raise InputError(f"the setting {one.name} is {value!r}; wanted one of {', '.join(choices)}")
         try:
-            _ = self.secrets is None or auto_secrets(self.secrets)
+            _ = self.secrets is None or which_secrets(self.secrets)
         except argparse.ArgumentTypeError as error:
             raise InputError(f"the setting secrets: {error}") from None
 
@@ -263,7 +268,17 @@ class Settings:
     @property
     def regions(self) -> list[str]:
         """The countries named in `secrets`."""
-        return self.secrets.split(",")[1:] if self.secrets else []
+        return [word for word in (self.secrets or "").split(",") if word.isupper()]
+
+    @property
+    def by_form(self) -> bool:
+        """Whether secrets are found by their form."""
+        return "auto" in (self.secrets or "").split(",")
+
+    @property
+    def marked(self) -> bool:
+        """Whether the records' own marks are read."""
+        return "marked" in (self.secrets or "").split(",")
 
     @property
     def rules(self) -> dict[str, dict[str, float]]:

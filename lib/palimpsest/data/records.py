@@ -1,10 +1,12 @@
 """Records: read from any source, checked and named; and the templates that make prompts of them."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,48 @@ def _whole(value) -> bool:
 def _is_span(span, length: int) -> bool:
     ends = [span.get("start"), span.get("end")] if isinstance(span, dict) and "kind" in span else [None]
     return all(map(_whole, ends)) and 0 <= ends[0] < ends[1] <= length
+
+
+def marked_spans(value: Any, text: str) -> tuple[list[dict[str, Any]], int] | None:
+    """What a record's owner marked in its text as secret.
+
+    Args:
+        value: one string or a list of strings, each found wherever it stands; a list of {start, end, kind}, characters of the text;
+            either as JSON; or nothing.
+
+    Returns:
+        `[{start, end, kind}]`, and how many strings do not stand in the text; None if the value is none of these.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return [], 0
+    marks = [value] if isinstance(value, str) else value
+    if not isinstance(marks, list | tuple | np.ndarray):
+        return None
+    spans, absent = [], 0
+    for mark in marks:
+        if isinstance(mark, str):
+            places = [found.start() for found in re.finditer(re.escape(mark), text)] if mark else []
+            spans += [{"start": at, "end": at + len(mark), "kind": "marked secret"} for at in places]
+            absent += not places
+        elif _is_span(mark, len(text)):
+            spans.append({name: mark[name] for name in ("start", "end", "kind")})
+        else:
+            return None
+    return spans, absent
+
+
+def none_over_another(spans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The spans in their order, without those that lie over an earlier one, or a longer one that begins with them."""
+    out: list[dict[str, Any]] = []
+    for span in sorted(spans, key=lambda s: (s["start"], -s["end"])):
+        if not out or span["start"] >= out[-1]["end"]:
+            out.append(span)
+    return out
 
 
 ANNOTATIONS = {  # name -> what is wanted in it, and whether a value is that (`text`: the record's response)
