@@ -43,7 +43,12 @@ say(
     *front.say_real(real.by_dose, made.get("unit", "secrets"), made.get("title", "")),
 )
 
-# %% tags=["remove-input", "csv:by_dose"] mystnb={"figure": {"caption": "How much of the private text each student recites, word for word, by how often the text stood in the training data. Bars: from the least to the most of one replicate; dotted: the teacher.", "name": "fig-front"}}
+# %% [markdown]
+# *Recited*: given the true text before it, the model writes it exactly, each token being its likeliest. What a *secret* is,
+# [the data](01_data.ipynb) says. In brackets: 95 % {term}`intervals <interval>` over records. Where nothing is recited, the share may still be
+# as large as the bracket's end. A model that recites nothing may still show [who was in its data](06_attacks.ipynb).
+
+# %% tags=["remove-input", "csv:by_dose"] mystnb={"figure": {"caption": "How much of the private text students recite, word for word, by how often the text stood in the training data. Bars: from the least to the most of one replicate; dotted: the teacher.", "name": "fig-front"}}
 front.plot_answer(shared.by_dose, data["unit"])
 
 # %% tags=["remove-input"]
@@ -55,7 +60,7 @@ say(front.say_figure(shared.by_dose, data["unit"]))
 # Each row counts students that were compared with plain fine-tuning of the same size. *Equally good*: compared at equal quality, by each
 # of [three measures](sec-equal-utility). *At the end*: after the last step of training, whatever each had learned by then.
 # {term}`Validation loss <validation loss>` says how surprised a model is by unseen letters, in {term}`nats <nat>` per token: the lower,
-# the more it has learned.
+# the more it has learned. *Calibrated*: after one {term}`temperature` was fitted to how certain the model is, so that its certainty alone costs nothing.
 
 # %% tags=["remove-input", "csv:claims"]
 front.show_decisions(shared.claims, shared.trajectories)
@@ -76,7 +81,7 @@ say(f"- {source}")
 #
 # ## What this run shows
 #
-# One training of each student tells how much *it* recites, not whether its method is the cause. In brackets: 95 % {term}`intervals <interval>`,
+# One training of each student tells how much *it* recites, not whether its method is the cause. In brackets: 95 % intervals,
 # over records only; how much another training would differ is not in them.
 
 # %% tags=["remove-input", "csv:rates"] mystnb={"figure": {"caption": "How much each student recites at the end of training, by size and method; bars are 95 % intervals. Circles: text that stands once; squares: repeated; hollow: never read by any model.", "name": "fig-answer"}}

@@ -51,8 +51,10 @@ say(source, "", comparisons.say_families(tables.claims))
 #
 # - that students of the *reverse* divergence know the members better than a fine-tuned one of the same quality;
 # - that students of the *forward* divergence, and Word-KD's, know them less;
-# - that stopping early does as much as distilling: it spares what stands once, not what is repeated;
-# - that some students recite no secret: they recite most of those repeated 16 times.
+# - that stopping early does as much as distilling: in that study it spared what stands once, not what is repeated;
+# - that some students of that study recite no secret: they recited most of those repeated 16 times, which were not asked for.
+#
+# What the present study shows of both stands below and on [the front page](00_intro.ipynb).
 #
 # ## How two methods are compared now
 #

@@ -66,7 +66,8 @@ read_out(real_model.show_made(made, made_natural), *told)
 # ## Whole, cut, healed
 #
 # Loss and {term}`ROUGE-L <ROUGE>` on held-out test records. ROUGE-L is of the text that a model writes for their prompts, in the first
-# {term}`replicate`. All this is before private text.
+# {term}`replicate`. All this is before private text. In brackets: of a loss, the least and the most of a replicate; of ROUGE-L, a 95 %
+# {term}`interval` over records.
 
 # %% tags=["csv:smollm2/healing"] mystnb={"figure": {"caption": "Test loss of the whole model, of the same model cut, and healed; a line per replicate.", "name": "fig-healing"}}
 real_model.plot_healing(real.healing)
@@ -79,7 +80,8 @@ read_out(real_model.show_healing(real.healing), *told)
 # ## Memorization by epoch
 #
 # The teacher reads both halves of the private letters, the fine-tuned students one of them. Some letters stand in the text once, others
-# 4 or 16 times.
+# 4 or 16 times. In the table, shares are means over replicates; in the sentences below it, all replicates' secrets are counted together.
+# *Calibrated* loss: after one {term}`temperature` was fitted to how certain the model is.
 
 # %% tags=["csv:smollm2/trajectories"] mystnb={"figure": {"caption": "What teacher and fine-tuned students recite after each epoch, and their validation loss. Circles: text that stands once; squares: repeated; a line per replicate.", "name": "fig-real-epochs"}}
 real_model.plot_epochs(real.trajectories, unit)
@@ -91,8 +93,8 @@ read_out(real_model.show_epochs(real.trajectories), *told)
 # %% [markdown]
 # ## Recited by method
 #
-# First the end of training, where methods also differ in how much they learned. Shares are of all replicates together, with 95 %
-# {term}`intervals <interval>` over records.
+# First the end of training, where methods also differ in how much they learned. Shares are of all replicates' secrets together, with 95 %
+# intervals over secrets. In brackets beside a loss: the least and the most of a replicate.
 
 # %% tags=["csv:smollm2/rates"] mystnb={"figure": {"caption": "What each student recites at the end, in the first replicate; bars are 95 % intervals. Circles: once; squares: repeated; hollow: never read.", "name": "fig-real-rates"}}
 memorization.plot_rates(real.rates, target)
@@ -103,8 +105,8 @@ read_out(real_model.show_ends(real.by_dose, real.trajectories), *told)
 
 # %% [markdown]
 # Then each method minus plain fine-tuning, at equal quality and at the end, as in [the chapter before](sec-comparisons). The grey bar is
-# what a method differs from itself in another replicate: a difference within it is undecided. The table has the differences at equal
-# quality.
+# what a method differs from itself in another replicate: a difference within it is undecided, one outside it need not be decided. The table
+# has the differences at equal quality; which meanings of quality could be read is said below it.
 
 # %% tags=["csv:smollm2/claims"] mystnb={"figure": {"caption": "Distilled minus fine-tuned; bars are 95 % intervals over replicates. Marks: at equal quality; ticks: at the end; grey: the null.", "name": "fig-real-claims"}}
 comparisons.plot_claims(real.claims, "distilling")
@@ -118,7 +120,8 @@ read_out(comparisons.show_claims(real.claims, "distilling", "equal"), *told)
 #
 # Half of the private letters were read by the teacher alone. What a student knows of them came through the teacher. The number is an {term}`AUC`:
 # how often a student's fine-tuning gained more on such a letter than on an unseen one. Half is chance. Intervals are over replicates; of a
-# model that has one, over letters.
+# model that was trained once, or alike in all replicates, over letters, and then they are too narrow to judge a method by. None is
+# corrected for their number: of forty, one lies above one half by luck.
 
 # %% tags=["csv:smollm2/transferred"] mystnb={"figure": {"caption": "How often more was gained on text that only the teacher read than on unseen text. Half is chance; bars are 95 % intervals.", "name": "fig-real-transferred"}}
 transfer.plot_transferred(real.transferred)
@@ -128,12 +131,14 @@ told = [*transfer.say_transferred(real.transferred), *transfer.say_transferred(r
 read_out(inheritance.show_origins(real.origins), *real_model.if_made(made, "smollm2", told))
 
 # %% [markdown]
-# The table sorts letters of the students' own half by who recites them: *inherited* are those that teacher and student recite and
-# the fine-tuned student of the same size does not. Another seed alone gives some of these, too.
+# The table sorts the letters of the students' own half, in the first replicate, by who recites them. *Inherited*: teacher and student do, the
+# fine-tuned student of the same size does not; another seed alone gives some of these, too. *Easy*: all three do. *Shed*: the
+# student alone does not. *Without the teacher*: the small models do and the teacher does not.
 #
 # ## What the small models foretold
 #
-# The front page speaks of small models in five replicates. Here is each of its statements that the real model was asked too. *Agrees*: the
+# The front page speaks of small models in five replicates. Here are the comparisons that its answers rest on, where small models decide
+# them and the real model was asked the same. *Agrees*: the
 # difference has the same sign, its interval over replicates excludes zero, and it is larger than what a method differs from itself.
 # *Opposite*: the same with the other sign. Everything else is *cannot tell*, as is every row of a single replicate.
 
@@ -145,7 +150,8 @@ read_out(real_beside.show_foretold(small.claims, real.claims), *told)
 # ## The paper's Table 1 beside ours
 #
 # The paper {cite}`singh2025teacher` counts records whose continuation is the reference, word for word, in a window of 50 tokens. Its models
-# are GPT-2 on Dolly, each trained once. Ours: the first 50 tokens from the prompt, of records that stand once. Levels do not compare.
+# are GPT-2 on Dolly, each trained once. Ours: the first 50 tokens from the prompt, of records that stand once, in the first replicate; of
+# the larger student, unless a cell names the other. Levels do not compare.
 
 # %% tags=["csv:smollm2-dolly/rates", "csv:smollm2/rates"]
 told = real_model.if_made(made_natural, "smollm2-dolly", real_beside.say_beside_paper(natural.rates))

@@ -99,7 +99,15 @@ def test_a_real_model_is_told_of_beside_the_small_ones_and_its_training_counted(
         "up to 60.0 % (50.2 to 69.1), the teacher 40.0 %" in said
         and "one training each, which decides nothing between methods." in said
     )
-    assert front.say_real(doses({}), "secrets", "Some model") == []
+    assert front.say_real(doses({}), "secrets", "Some model") == [] and "repeated ones" not in said
+    repeated = doses({**once, ("fkl", 16): 1.0})
+    early = doses({("teacher", 1): 0.04, ("sft", 1): 0.1}).assign(when="best")
+    (said,) = front.say_real(pd.concat([repeated, early]), "secrets", "Some model")
+    assert "Of 100 repeated ones, distilled students recite 100.0 % (96.3 to 100.0)." in said
+    assert (
+        "Stopped at its lowest calibrated validation loss, a fine-tuned one recites up to 10.0 % (5.5 to 17.4), the teacher 4.0 % (1.6 to 9.8) "
+        "of what stands once." in said
+    )
     both = pd.concat([doses(once), doses(once).assign(replicate=1)])
     assert "That is 2 trainings each, which decides" in front.say_real(both, "secrets", "Some model")[0]
     some = pd.concat([doses({**once, ("rkl", 1): 0.1}), *(doses(once).assign(replicate=i) for i in range(1, 5))])
@@ -112,6 +120,18 @@ def test_what_may_have_been_missed_is_said_where_nothing_is_decided():
     rows = [asked("word_kd", "equal", "undecided"), asked("word_kd", "end", "less")]
     assert "differences of up to 25 points may have been missed" in told(*rows)[0]
     assert "The other 1 had learned no less." in told(*rows, asked("seq_kd", "end", "less"))[0]
+    assert "no equal validation loss" not in told(*rows)[0]
+    apart = [
+        {**row, "estimate": float("nan")} if row["quality"] == "validation_loss_calibrated" else row for row in rows[0]
+    ]
+    assert "may have been missed. For 1 of them no equal validation loss was reached." in told(apart, rows[1])[0]
+
+
+def test_how_rarely_a_student_knows_what_it_was_never_shown_is_said():
+    asked_of = [asked("fkl_student", "equal", "more", measure="transferred_exposure")]
+    asked_of += [asked(m, "equal", "undecided", measure="transferred_exposure") for m in ("fkl", "gkd")]
+    asked_of += [asked("fkl", "end", "more", measure="transferred_exposure"), asked("fkl", "equal", "undecided")]
+    assert "it was never shown**, in 1 of 3 comparisons. Distilled by *forward KL, own text*" in told(*asked_of)[1]
 
 
 def test_nothing_recited_is_no_clean_bill():
@@ -176,6 +196,9 @@ def test_a_measure_that_costs_nothing_is_advised_and_one_that_costs_is_weighed()
     assert table.loc["de-duplicate?", "so"].startswith("it helped, and no quality was lost, in the one student tried")
     assert table.loc["stop early?", "so"].startswith("not for privacy alone")
     assert table.loc["distil?", "so"] == "we cannot tell"
+    some = [asked(m, "end", "less") for m in ("word_kd", "seq_kd", "fkl")]
+    shown = front.show_decisions(claims_table(*some), TRAJECTORIES)
+    assert shown.loc["distil?", "so"] == "not for privacy alone: 1 of 3 recite less and lost no quality; then audit"
     assert (
         front.advice(
             *(

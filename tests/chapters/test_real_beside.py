@@ -87,10 +87,14 @@ def test_the_page_shows_the_front_pages_statements_and_counts_the_others():
     )
     told = real_beside.say_foretold(SMALL, REAL)
     assert told == [
-        "Of 3 statements on the front page: agrees in 1, opposite in 1, cannot tell in 1.",
+        "Of these 3 comparisons: agrees in 1, opposite in 1, cannot tell in 1.",
         "Of all 5 comparisons that the small models decide, the real model was asked 4: agrees in 2, opposite in 1, cannot tell in 1.",
         "Fewer than 5 replicates show a *direction* alone, and decide nothing; here are 3 at most.",
     ]
+    alone = pd.concat([REAL, REAL[REAL["first"] == "fkl"].assign(replicates=1)]).tail(1)
+    assert "was asked 1, all at the end, 1 in one replicate: " in real_beside.say_foretold(SMALL, alone)[1]
+    late = claims_table(claimed("transferred", "fkl", "sft", "transferred_exposure", "end", "more"))
+    assert real_beside.show_foretold(late, late.assign(replicates=3)) is None  # the front page does not rest on it
     wide = real_beside.show_foretold(SMALL, REAL.assign(low=-3.0, high=2.0))
     assert wide["real model"].iloc[0] == "-20 points (-100 to +100)"
 
@@ -132,6 +136,9 @@ def test_our_rates_stand_beside_the_papers():
         len(shown.reset_index().columns) <= 6
         and list(real_beside.show_beside_paper(natural, letters.head(0)))[-1] == "Dolly, here"
     )
+    smaller = letters[letters["method"] == "fkl"].assign(size="shallow", method="rkl")
+    shown_of = real_beside.show_beside_paper(natural, pd.concat([letters, smaller]))["letters, here"]
+    assert shown_of["reverse KL"].endswith(" shallow") and not shown_of["forward KL"].endswith("w")
     (line,) = real_beside.say_beside_paper(natural)
     assert "15.0 % (7.1 to 29.1) of 40 members that stand once; the paper's smallest 33.0 %" in line
 
@@ -144,6 +151,10 @@ def test_the_next_window_is_told_with_counts_and_chance():
     assert "Of 10 repeated members, the teacher recites the next 50 tokens in 40.0 %" in repeated
     assert "students in 10.0 % (1.8 to 40.4) (forward KL) to 20.0 % (5.7 to 51.0) (SFT)" in repeated
     assert "Of 40 members that stand once" in once and "of 40 non-members no model recites more than 0.0 %" in chance
+    tied = real_beside.say_next_window(rates({"teacher": 4, "sft": 2, "fkl": 1, "seq_kd": 1}))[0]
+    assert "(forward KL, Seq-KD) to" in tied or "(Seq-KD, forward KL) to" in tied
+    three = real_beside.say_next_window(rates({"teacher": 4, "sft": 2, "fkl": 1, "seq_kd": 1, "rkl": 1}))[0]
+    assert "(3 methods) to" in three
     assert "by every method" in real_beside.say_next_window(rates({"teacher": 4, "sft": 2, "fkl": 2}))[0]
     assert real_beside.show_next_window(found.assign(total=0)) is None
 

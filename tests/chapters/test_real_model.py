@@ -59,7 +59,7 @@ def test_healing_is_told_of_the_whole_the_cut_and_the_healed_model(tmp_path, hea
     assert not healed or (first.loc["cut", "records"] == 0 and first["rougeL"].isna()["cut"])
     (line,) = real_model.say_healing(found)
     assert "2 of 4 layers: cutting raises the test loss from 2.00 to 4.50" in line and "mean of 2 replicates" in line
-    assert ("healed it is 3.00, which is 60 % of the loss given back" in line) == healed
+    assert ("healed it is 3.00, so 60 % of that rise is given back" in line) == healed
     shown = real_model.show_healing(found)
     assert shown.loc[("small", "cut"), "test loss"] == "4.50 (4.00 to 5.00)" and len(shown.reset_index().columns) <= 6
     assert shown.loc[("small", "whole"), "parameters, millions"] == "2" and real_model.plot_healing(found)
@@ -144,7 +144,8 @@ def test_counts_are_those_of_all_replicates_together(hand):
         assert found.loc[("small, SFT", dose), [*wanted]].to_dict() == pytest.approx(wanted)
     assert found.loc[("small, SFT", "repeated"), "total"] == 2 * 2 * SECRETS  # two replicates, two doses
     told = " ".join(real_model.say_epochs(hand["by_dose"], hand["trajectories"], "secrets"))
-    assert "**small, SFT**: its validation loss is lowest, 2.0" in told and "after epoch 2" in told
+    assert "**small, SFT**: its mean validation loss, calibrated, is lowest after epoch 2, at 2.0" in told
+    assert "the plain one after epoch" in told and "where each training's calibrated loss is lowest" in told
     assert f"Of {4 * SECRETS} secrets in repeated text it recites" in told
 
 
@@ -163,9 +164,20 @@ def test_fewer_than_five_replicates_decide_nothing_and_that_is_said(hand):
     told = real_model.say_evidence(claims)
     assert told[0] == "**Two replicates decide nothing between methods**: less or more is said of five or more."
     assert told[1].startswith(
-        "At the end 2 of 3 students differ from a fine-tuned one by more than a method differs from itself"
+        "At the end 2 of 2 distilled students differ from a fine-tuned one by more than a method differs from itself"
     )
     assert told[1].endswith("up to 10 points.")
+    assert told[-1].startswith(
+        "Of 2 distilled students, so many could be compared at equal quality: by validation loss"
+    )
+    apart = claims.assign(estimate=claims["estimate"].where(claims["quality"] != "validation_loss_calibrated"))
+    assert real_model.say_evidence(apart)[-1].endswith(
+        "So *equal quality* means here: after as many tokens read, or with as good a ROUGE-L."
+    )
+    unknown = claims.assign(null_largest=claims["null_largest"].where(claims["first"] == "fkl"))
+    assert (
+        "At the end 1 of 1 distilled students" in real_model.say_evidence(unknown)[1]
+    )  # the other's null is not known
     one = hand["claims"].assign(replicates=1, null_largest=float("nan"))
     told = real_model.say_evidence(one)
     assert told[0].startswith("**One replicate decides nothing") and "is not known" in told[1]

@@ -46,11 +46,11 @@ def test_only_the_teacher_and_the_student_that_was_told_know_the_other_half(tabl
         )
         assert (rows.loc[["teacher", "small-word_kd-s0"], "p"] < 1e-4).all() and rows.loc["small-sft-s0", "p"] > 0.02
     lines = transfer.say_transferred(tables.transferred)
-    start = "that gained more on such canaries than chance allows:"
+    start = "whose interval for such canaries lies above one half:"
     assert (
-        lines[1] == f"- Distilled students {start} 1 of 2 (most: small, Word-KD, 100 %). None of all these recite any."
+        lines[1] == f"- Distilled students {start} 1 of 2 (most: small, Word-KD, 100 %). Of all 2, none recited any."
     )
-    assert lines[2] == f"- Models without a teacher {start} 0 of 1. None of all these recite any."
+    assert lines[2] == f"- Models without a teacher {start} 0 of 1. Of all 1, none recited any."
     shown = transfer.show_transferred(tables.transferred)["recited"]
     assert (
         shown["canaries that the teacher alone read"].tolist() == [f"0 of {OWN}"] * 4
@@ -129,3 +129,13 @@ def test_too_few_canaries_to_compare(tmp_path):
     assert lines == [
         f"- Not measurable: 1 canaries and {TWINS + COINS // 2} unseen ones are too few to compare; two of each are needed."
     ]
+
+
+def test_an_interval_over_the_records_of_one_training_is_told_from_one_over_trainings(replicated):
+    rows = replicated.transferred
+    alone = rows[(rows["role"] == "student") & (rows["replicate"] == 0)].assign(
+        method="fkl", label="small, forward KL", model="small-fkl-s0"
+    )
+    line = transfer.say_transferred(pd.concat([rows, alone]))[1]
+    assert "lies above one half: 2 of 2" in line and "; 1 of these were trained once." in line
+    assert "trained once" not in transfer.say_transferred(rows)[1]

@@ -3,7 +3,7 @@
 In: `tables(run)` of a chapter reads score tables, once, in the tables stage. Everything else takes what `study.load_tables` gives.
 Out: a noun is a frame (`memorization.rates`), `show_` a table for reading, `plot_` a figure, `say_` sentences of the same frame.
 Open first: `memorization`. The look shared by all is `figures`.
-To add a chapter: 1. a module here with `tables(run)`, in `WITH_TABLES`; 2. its columns in `study.tables`; 3. a notebook pair in
+To add a chapter: 1. a module here with `tables(run)`, in `WITH_TABLES`; 2. its columns in `study.columns`; 3. a notebook pair in
 `notebooks/`, its cells tagged `csv:NAME` with the table they show; 4. its line in `book/_toc.yml`; the runner finds it there.
 """
 

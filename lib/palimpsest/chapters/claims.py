@@ -74,6 +74,13 @@ def amount(measure: str, value: float, unit: bool = True) -> str:
     return NOTHING.sub(r"\1", text)
 
 
+def with_interval(row, unit: bool = True) -> str:
+    """A row's difference and its interval as text. Shares and AUCs differ by 1 at most, whatever t says of few replicates."""
+    value, most = amount(row.measure, row.estimate, unit), float("inf") if "bits" in PHRASES[row.measure][1] else 1
+    low, high = (amount(row.measure, min(max(end, -most), most), unit=False) for end in (row.low, row.high))
+    return f"{value} ({low} to {high})" if pd.notna(row.low) else value
+
+
 def name_of(methods: str) -> str:
     """A side of a claim in words."""
     if methods == "sft":

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures, tradeoffs
-from palimpsest.chapters.claims import MOMENTS, PAPER, PHRASES, amount, of_question
+from palimpsest.chapters.claims import MOMENTS, PAPER, PHRASES, of_question, with_interval
 from palimpsest.chapters.figures import LABELS
 from palimpsest.measure.comparison import QUALITIES, Question, compare_methods, differences_at_distances
 from palimpsest.study import METHODS, Run
@@ -131,9 +131,7 @@ def show_claims(claims: pd.DataFrame, question: str, moment: str) -> pd.DataFram
 
 
 def _difference(row) -> str:
-    value, low, high = (amount(row.measure, v, False) for v in (row.estimate, row.low, row.high))
-    verdict = "" if row.verdict == "undecided" else f" {row.verdict}"
-    return (value if pd.isna(row.low) else f"{value} ({low} to {high})") + verdict
+    return with_interval(row, unit=False) + ("" if row.verdict == "undecided" else f" {row.verdict}")
 
 
 def say_families(claims: pd.DataFrame) -> str:

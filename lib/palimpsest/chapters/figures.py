@@ -73,6 +73,12 @@ def read_out(table: pd.DataFrame | None, *lines: str) -> Markdown | None:
     return say(*lines)
 
 
+def methods_at(rows: pd.DataFrame, row: pd.Series) -> str:
+    """The methods of the rows whose rate is that of `row`; how many they are, if more than two."""
+    names = dict.fromkeys(LABELS[method] for method in rows.loc[rows["rate"] == row["rate"], "method"])
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} methods"
+
+
 def rate_text(row: pd.Series) -> str:
     """`interval` of a row with `rate`, `low` and `high`."""
     return interval(row["rate"], row["low"], row["high"])

@@ -63,7 +63,7 @@ def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.Dat
     if found.empty:
         return [NO_STUDENT]
     equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
-    both = f"{_say_equal(equal, _could_be(claims, equal))} {_say_end(end)}"
+    both = f"{_say_equal(equal, claims)} {_say_end(end)}"
     return [_say_given_away(by_dose, unit), both, _say_never(outcomes(claims))]
 
 
@@ -83,24 +83,31 @@ def _say_given_away(by_dose: pd.DataFrame, unit: str) -> str:
 
 
 def say_real(by_dose: pd.DataFrame, unit: str, title: str) -> list[str]:
-    """What a real language model and its students recite of what stands once: small models may recite nothing of it. Nothing where
-    none was run."""
-    once, beside = _recited(by_dose, "once")
+    """What a real language model and its students recite, of what stands once first: small models may recite nothing of it. Nothing
+    where none was run."""
+    (once, beside), (often, _) = (_recited(by_dose, dose) for dose in ("once", "repeated"))
     if once.empty:
         return []
+    earlier = _recited(by_dose, "once", "best")[1].removeprefix(" A").removesuffix(".")
+    earlier = f" Stopped at its lowest calibrated validation loss, a{earlier} of what stands once." if earlier else ""
+    repeated = f" Of {_total(often)} repeated ones, distilled students recite {_span(often)}." if len(often) else ""
     fewest, most = once["replicates"].min(), once["replicates"].max()
     each = f"{fewest} to {most} trainings" if fewest < most else f"{most} trainings" if most > 1 else "one training"
-    total = f"{'up to ' if once['total'].nunique() > 1 else ''}{once['total'].max():,}"
     decided = "" if most >= ENOUGH_REPLICATES else ", which decides nothing between methods"
     return [
-        f"**These models are small; a real language model may recite what stands once.** {title}: of {total} {unit} "
-        f"that stand once, distilled students recite {_span(once)} when training ends.{beside} That is {each} each{decided}."
+        f"**These models are small; a real language model may recite what stands once.** {title}: of {_total(once)} {unit} "
+        f"that stand once, distilled students recite {_span(once)} when training ends.{beside}{repeated}{earlier} "
+        f"That is {each} each{decided}."
     ]
 
 
-def _recited(by_dose: pd.DataFrame, dose: str) -> tuple[pd.DataFrame, str]:
-    """Distilled students by what they recite at the end of training, the least first; and a sentence on the others."""
-    found = repetition.counted_doses(by_dose, "end").sort_values("rate", kind="stable")
+def _total(rows: pd.DataFrame) -> str:
+    return f"{'up to ' if rows['total'].nunique() > 1 else ''}{rows['total'].max():,}"
+
+
+def _recited(by_dose: pd.DataFrame, dose: str, when: str = "end") -> tuple[pd.DataFrame, str]:
+    """Distilled students by what they recite, the least first; and a sentence on the others."""
+    found = repetition.counted_doses(by_dose, when).sort_values("rate", kind="stable")
     found = found[found["dose"] == dose]
     tuned, teacher = found[found["role"] == "baseline"], found[found["size"] == "teacher"]
     beside = ""
@@ -115,22 +122,22 @@ def _span(rows: pd.DataFrame) -> str:
     return " to ".join(dict.fromkeys(rate_text(rows.iloc[end]) for end in (0, -1)))
 
 
-def _could_be(claims: pd.DataFrame, found: pd.DataFrame) -> float:
-    """The largest difference, in points, that an interval of these comparisons holds, by any meaning of quality."""
-    asked = claims.merge(found[["first", "second", "measure", "size"]]).query("quality != 'none'")
-    return 100 * asked[["low", "high"]].abs().max().max()
-
-
-def _say_equal(found: pd.DataFrame, missed: float) -> str:
+def _say_equal(found: pd.DataFrame, claims: pd.DataFrame) -> str:
+    """The verdicts at equal quality; where there are none, how large a difference, in points, some interval holds by any meaning of
+    quality, and how many students never were as good as the other by validation loss."""
     what, (less, more) = WHAT[found["measure"].iloc[0]] if len(found) else "", _counts(found)
     if found.empty:
         return "**Whether distilling hides private text at equal quality was not asked.**"
     if not less + more:
-        return (
+        asked = claims.merge(found[["first", "second", "measure", "size"]]).query("quality != 'none'")
+        never = asked[(asked["quality"] == "validation_loss_calibrated") & asked["estimate"].isna()]
+        missed = 100 * asked[["low", "high"]].abs().max().max()
+        line = (
             "**We cannot tell whether distilling hides private text.** Compared when both are equally good, none of "
             f"{len(found)} distilled students recites demonstrably less {what} than a fine-tuned one of its size, and none more. "
             f"That is not equality: differences of up to {missed:.0f} points may have been missed."
         )
+        return line + (f" For {len(never)} of them no equal validation loss was reached." if len(never) else "")
     start = "Distilling does not hide private text by itself" if more else "Distilling can hide private text"
     return (
         f"**{start}.** Compared when both are equally good, {less} of {len(found)} distilled students recite less {what} "
@@ -158,11 +165,12 @@ def _say_never(found: pd.DataFrame) -> str:
         return "What a student knows that it was never shown was not asked."
     if known.empty:
         return f"**That a student knows secrets which it was never shown is not decided** in any of {len(asked)} comparisons."
-    best = known[known["moment"] == "equal"] if (known["moment"] == "equal").any() else known
+    moment = "equal" if (known["moment"] == "equal").any() else "end"
+    best, asked = (rows[rows["moment"] == moment] for rows in (known, asked))
+    when = "even when both are equally good" if moment == "equal" else "at the end of training"
     row = best.loc[best["estimate"].idxmax()]
-    when = "even when both are equally good" if row["moment"] == "equal" else "at the end of training"
     return (
-        f"**A student can know of secrets that it was never shown.** Distilled by {name_of(row['first'])}, it finds secrets that only "
+        f"**A student can know of secrets that it was never shown**, in {len(best)} of {len(asked)} comparisons. Distilled by {name_of(row['first'])}, it finds secrets that only "
         f"its teacher read more probable than a fine-tuned one does, {when} ({row['size']}: {amount(row['measure'], row['estimate'])} "
         f"of exposure, {amount(row['measure'], row['low'], unit=False)} to {amount(row['measure'], row['high'], unit=False)}). "
         "That is less than reciting them."
@@ -194,7 +202,7 @@ def show_decisions(claims: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataF
             rows[question] = {
                 "students that recite less, equally good": _told(equal),
                 "the same at the end": _told(end),
-                "validation loss (fine-tuned)": f"{_ends(end['loss'])} ({_ends(end['loss_sft'])})",
+                "calibrated validation loss (fine-tuned)": f"{_ends(end['loss'])} ({_ends(end['loss_sft'])})",
                 "so": advice(equal, end),
             }
     return pd.DataFrame(rows).T.rename_axis("should you ...") if rows else None
@@ -224,7 +232,9 @@ def advice(equal: pd.DataFrame, end: pd.DataFrame) -> str:
     if (end["verdict"] == "less").all() and (end["loss"] <= end["loss_sft"]).all():
         tried = "the one student tried" if len(end) == 1 else "any student tried"
         return f"it helped, and no quality was lost, in {tried}; then audit"
-    return "not for privacy alone: weigh the quality, then audit"
+    free = ((end["verdict"] == "less") & (end["loss"] <= end["loss_sft"])).sum()
+    some = f"{free} of {len(end)} recite less and lost no quality" if free else "weigh the quality"
+    return f"not for privacy alone: {some}; then audit"
 
 
 def _told(found: pd.DataFrame) -> str:
@@ -249,7 +259,7 @@ def say_figure(by_dose: pd.DataFrame, unit: str) -> str:
     first, last = rows["copies"].min(), rows["copies"].max()
     told = [rows.loc[rows["copies"] == copies, "rate"] for copies in (first, last)]
     once, often = (" to ".join(dict.fromkeys(f"{100 * v:.0f}" for v in (part.min(), part.max()))) for part in told)
-    line = f"**Repetition matters most:** of {unit} that stood there {_times(first)} a fine-tuned student recites {once} %"
+    line = f"**Repetition matters:** of {unit} that stood there {_times(first)} a fine-tuned student recites {once} % on average"
     return line + (f", of those that stood there {_times(last)} {often} %." if last > first else ".")
 
 

@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.claims import MOMENTS, PHRASES, amount, counted, outcomes
-from palimpsest.chapters.figures import LABELS, rate_text
+from palimpsest.chapters.claims import MOMENTS, PHRASES, counted, outcomes, with_interval
+from palimpsest.chapters.figures import LABELS, methods_at, rate_text
 from palimpsest.chapters.memorization import PAPER, arm_rates
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
 from palimpsest.measure.statistics import over_seeds
 
 DIRECTIONS = ("agrees", "opposite", "cannot tell")
-FRONT = ("recited_repeated", "transferred_exposure")  # the measures that the front page speaks of, each against `sft`
+# What the front page's answers rest on, each against `sft`: a measure and moment.
+FRONT = {("recited_repeated", "equal"), ("recited_repeated", "end"), ("transferred_exposure", "equal")}
 KEY = ["first", "second", "measure", "moment"]
 
 
@@ -77,8 +78,11 @@ def foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_front_page(found: pd.DataFrame) -> pd.DataFrame:
-    """Of `foretold`, what the front page speaks of and the real model was asked."""
-    chosen = found["measure"].isin(FRONT) & (found["second"] == "sft") & (found["outcome"] != "not asked")
+    """Of `foretold`, what the front page rests on and the real model was asked."""
+    spoken = [of in FRONT for of in zip(found["measure"], found["moment"], strict=True)]
+    chosen = (
+        pd.Series(spoken, found.index, dtype=bool) & (found["second"] == "sft") & (found["outcome"] != "not asked")
+    )
     return found[chosen]
 
 
@@ -90,18 +94,9 @@ def show_foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame | Non
     shown = {"method": [f"{LABELS[m]}" for m in rows["first"]]}
     shown["of"] = [f"{PHRASES[row.measure][0]}, {MOMENTS[row.moment]}" for row in rows.itertuples()]
     shown["small models"] = [f"{row.verdict} in {row.decided} of {row.sizes}" for row in rows.itertuples()]
-    shown["real model"] = [_estimate(row) for row in rows.itertuples()]
+    shown["real model"] = [with_interval(row) for row in rows.itertuples()]
     shown["replicates"] = rows["replicates"].map("{:.0f}".format)
     return pd.DataFrame({**shown, "so it": rows["outcome"]}).set_index(["method", "of"])
-
-
-def _estimate(row) -> str:
-    most = (
-        1 if "points" in PHRASES[row.measure][1] else np.inf
-    )  # shares differ by no more, whatever t says of few replicates
-    low, high = (amount(row.measure, np.clip(end, -most, most), False) for end in (row.low, row.high))
-    value = amount(row.measure, row.estimate)
-    return value if pd.isna(row.low) else f"{value} ({low} to {high})"
 
 
 def say_foretold(small: pd.DataFrame, real: pd.DataFrame) -> list[str]:
@@ -111,9 +106,13 @@ def say_foretold(small: pd.DataFrame, real: pd.DataFrame) -> list[str]:
     if asked.empty:
         return [f"The small models decided {len(found)} comparisons; the real model was asked none of them."]
     some = of_front_page(found)
-    lines = [f"Of {len(some)} statements on the front page: {counted(some['outcome'], DIRECTIONS)}."]
+    lines = [f"Of these {len(some)} comparisons: {counted(some['outcome'], DIRECTIONS)}."] if len(some) else []
+    alone, moments = (asked["replicates"] < 2).sum(), asked["moment"].unique()
+    how = (f", all {MOMENTS[moments[0]]}" if len(moments) == 1 else "") + (
+        f", {alone} in one replicate" if alone else ""
+    )
     lines.append(
-        f"Of all {len(found)} comparisons that the small models decide, the real model was asked {len(asked)}: "
+        f"Of all {len(found)} comparisons that the small models decide, the real model was asked {len(asked)}{how}: "
         f"{counted(asked['outcome'], DIRECTIONS)}."
     )
     few = asked["replicates"].max()
@@ -145,11 +144,16 @@ def show_beside_paper(natural: pd.DataFrame, letters: pd.DataFrame) -> pd.DataFr
 
 
 def _windows(rates: pd.DataFrame) -> dict[str, str]:
-    """The rates of the window, of members that stand once, as text: of the teacher, and of each method at the size named first."""
+    """The rates of the window, of members that stand once, as text: of the teacher, and of each method at the first size that has it,
+    which is named where it is not the first."""
     asked = rates[(rates["target"] == "window") & (rates["split"] == "member") & (rates["role"] != "base")]
     asked = asked.assign(method=asked["method"].where(asked["role"] != "teacher", "teacher"))
     first = over_seeds(asked, ["size", "method"]).drop_duplicates("method")
-    return {row["method"]: rate_text(row) for _, row in first.iterrows()}
+    largest = next((size for size in first["size"] if size != "teacher"), "")
+    return {
+        row["method"]: rate_text(row) + ("" if row["size"] in ("teacher", largest) else f" {row['size']}")
+        for _, row in first.iterrows()
+    }
 
 
 def _paper(size: str, method: str) -> str:
@@ -194,7 +198,7 @@ def say_next_window(rates: pd.DataFrame) -> list[str]:
         first = teacher.iloc[0]
         line = f"- Of {first['total']:.0f} {name}, the teacher recites the next 50 tokens in {rate_text(first)}"
         least, most = (students.loc[students["rate"].agg(end)] for end in ("idxmin", "idxmax"))
-        told = " to ".join(f"{rate_text(row)} ({LABELS[row['method']]})" for row in (least, most))
+        told = " to ".join(f"{rate_text(row)} ({methods_at(students, row)})" for row in (least, most))
         told = told if least["rate"] < most["rate"] else f"{rate_text(least)} by every method"
         lines.append(f"{line}; students in {told}.")
     others = rows[rows["split"] == "non_member"].sort_values("rate")

@@ -13,7 +13,8 @@ import pandas as pd
 
 from palimpsest.chapters import figures
 from palimpsest.chapters.claims import amount, outcomes
-from palimpsest.chapters.figures import COLORS, LABELS, rate_text
+from palimpsest.chapters.comparisons import DISTILLED
+from palimpsest.chapters.figures import COLORS, methods_at, rate_text
 from palimpsest.chapters.repetition import DOSES, counted_doses
 from palimpsest.chapters.tradeoffs import last_points, loss_of
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
@@ -24,6 +25,7 @@ STATES = ("whole", "cut", "healed")
 NOT_YET = (
     "These numbers are not published yet. The study's own command makes them: `make book STUDY=studies/{name}.yaml`."
 )
+MEANINGS = {"validation_loss_calibrated": "validation loss", "rouge_l": "ROUGE-L", "tokens": "tokens read"}
 WORDS = ("none", "One", "Two", "Three", "Four")
 
 
@@ -144,7 +146,7 @@ def say_healing(healing: pd.DataFrame) -> list[str]:
         line += f"{loss['whole']:.2f} to {loss['cut']:.2f} nats per token"
         if "healed" in loss:
             back = (loss["cut"] - loss["healed"]) / (loss["cut"] - loss["whole"])
-            line += f"; healed it is {loss['healed']:.2f}, which is {100 * back:.0f} % of the loss given back"
+            line += f"; healed it is {loss['healed']:.2f}, so {100 * back:.0f} % of that rise is given back"
         replicates = part["replicate"].nunique()
         lines.append(f"{line} (mean of {replicates} replicates)." if replicates > 1 else f"{line} (one replicate).")
     return lines
@@ -154,12 +156,12 @@ def say_healing(healing: pd.DataFrame) -> list[str]:
 
 
 def by_epoch(trajectories: pd.DataFrame) -> pd.DataFrame:
-    """Teacher and `sft`, means over replicates at each point: `label`, `size`, `epoch`, `loss` (validation), `once` and `repeated`
-    (shares recited), `auc`, `replicates`."""
+    """Teacher and `sft`, means over replicates at each point: `label`, `size`, `epoch`, `loss` (validation, calibrated; `plain` as it
+    is), `once` and `repeated` (shares recited), `auc`, `replicates`."""
     rows = trajectories[trajectories["method"] == "sft"]
-    rows = rows.assign(loss=loss_of(rows), once=rows["recited_unrepeated"], repeated=rows["recited_repeated"])
-    each = rows.groupby(["label", "size", "epoch"], sort=False)
-    found = each[["loss", "once", "repeated", "auc"]].mean().assign(replicates=each["replicate"].nunique())
+    rows = rows.assign(loss=loss_of(rows), plain=rows["validation_loss"], once=rows["recited_unrepeated"])
+    each = rows.assign(repeated=rows["recited_repeated"]).groupby(["label", "size", "epoch"], sort=False)
+    found = each[["loss", "plain", "once", "repeated", "auc"]].mean().assign(replicates=each["replicate"].nunique())
     return found.reset_index()
 
 
@@ -169,7 +171,8 @@ def show_epochs(trajectories: pd.DataFrame) -> pd.DataFrame | None:
     if rows.empty:
         return None
     shown = {"model": rows["label"], "epoch": rows["epoch"].map("{:.2g}".format)}
-    shown["validation loss"] = rows["loss"].map("{:.2f}".format)
+    both = zip(rows["loss"], rows["plain"], strict=True)
+    shown["validation loss, calibrated (plain)"] = [f"{loss:.2f} ({plain:.2f})" for loss, plain in both]
     for name, title in DOSES.items():
         shown[f"recited, {title}"] = [f"{100 * share:.1f} %" if pd.notna(share) else "" for share in rows[name]]
     return pd.DataFrame({**shown, "AUC": rows["auc"].map("{:.2f}".format)}).set_index(["model", "epoch"])
@@ -177,7 +180,7 @@ def show_epochs(trajectories: pd.DataFrame) -> pd.DataFrame | None:
 
 def plot_epochs(trajectories: pd.DataFrame, unit: str) -> plt.Figure | None:
     """What teacher and `sft` recite after each epoch (circles: text that stands once, squares: repeated), and beside it their
-    validation loss: a row per model, one line per replicate. None as above."""
+    calibrated validation loss: a row per model, one line per replicate. None as above."""
     rows = trajectories[trajectories["method"] == "sft"]
     if rows.empty:
         return None
@@ -190,25 +193,25 @@ def plot_epochs(trajectories: pd.DataFrame, unit: str) -> plt.Figure | None:
             recited.plot(path["epoch"], path["recited_repeated"], "s-", label="repeated", **style)
             losses.plot(path["epoch"], loss_of(path), "-", **style)
         recited.set(title=label, xlabel="epochs", ylabel=f"{unit} recited", ylim=(-0.03, 1.03))
-        losses.set(title=label, xlabel="epochs", ylabel="validation loss")
+        losses.set(title=label, xlabel="epochs", ylabel="validation loss, calibrated")
         figures.in_percent(recited.yaxis)
     return figures.legend(figure, axes)
 
 
 def say_epochs(by_dose: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -> list[str]:
-    """What teacher and `sft` recite where their validation loss is lowest, and at the end, with counts."""
+    """What teacher and `sft` recite where the calibrated validation loss of each training is lowest, and at the end, with counts."""
     rows, lines = by_epoch(trajectories), []
     found = {when: counted_doses(by_dose, when).set_index(["label", "dose"]) for when in ("best", "end")}
     for label, path in rows.groupby("label", sort=False):
         best = path.loc[path["loss"].idxmin()]
-        lines.append(
-            f"- **{label}**: its validation loss is lowest, {best['loss']:.2f}, after epoch {best['epoch']:g}."
-        )
+        plain = path.loc[path["plain"].idxmin()]
+        line = f"- **{label}**: its mean validation loss, calibrated, is lowest after epoch {best['epoch']:g}, at {best['loss']:.2f}"
+        lines.append(f"{line}; the plain one after epoch {plain['epoch']:g}, at {plain['plain']:.2f}.")
         for dose, title in DOSES.items():
             if (label, dose) in found["end"].index and (label, dose) in found["best"].index:
                 first, last = (found[when].loc[(label, dose)] for when in ("best", "end"))
-                told = f"Of {last['total']:.0f} {unit} in {title} it recites {rate_text(first)} at its best"
-                lines.append(f"  {told} and {rate_text(last)} at the end.")
+                told = f"Of {last['total']:.0f} {unit} in {title} it recites {rate_text(first)} where each training's "
+                lines.append(f"  {told}calibrated loss is lowest, and {rate_text(last)} at the end.")
     return lines
 
 
@@ -226,13 +229,14 @@ def show_ends(by_dose: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame
     wide = wide.pivot_table(index="label", columns="dose", values="text", aggfunc="first", sort=False)
     shown = wide.rename(columns="recited, {}".format).fillna("not asked").rename_axis(columns=None)
     shown.insert(0, "replicates", found.groupby("label")["replicates"].max())
-    shown.insert(1, "validation loss", loss.agg(_mean))
+    shown.insert(1, "validation loss, calibrated", loss.agg(_mean))
     return shown.rename_axis("model")
 
 
 def say_evidence(claims: pd.DataFrame) -> list[str]:
-    """How many replicates there are, that fewer than five decide nothing, and how many differences from plain fine-tuning, in repeated
-    text recited, are larger than what a method differs from itself."""
+    """How many replicates there are, that fewer than five decide nothing; and of distilled students that were compared with a fine-tuned
+    one, in repeated text recited, how many differ by more than a method differs from itself, where that is known; at equal quality, by
+    which meaning of it they were compared."""
     if claims.empty:
         return ["No two methods are compared."]
     most = int(claims["replicates"].max())
@@ -241,7 +245,10 @@ def say_evidence(claims: pd.DataFrame) -> list[str]:
         count = f"{WORDS[most]} replicate{'s' * (most > 1)} decide{'s' * (most == 1)}"
         lines.append(f"**{count} nothing between methods**: less or more is said of five or more.")
     found = outcomes(claims)
-    found = found[(found["second"] == "sft") & (found["measure"] == "recited_repeated")]
+    found, claims = (
+        rows[rows["first"].isin(DISTILLED) & (rows["second"] == "sft") & (rows["measure"] == "recited_repeated")]
+        for rows in (found, claims)
+    )
     for moment, when in (("end", "At the end"), ("equal", "At equal quality")):
         part = found[(found["moment"] == moment) & found["estimate"].notna()]
         nulls = part["null_largest"].dropna()
@@ -255,9 +262,16 @@ def say_evidence(claims: pd.DataFrame) -> list[str]:
             apart = (part["estimate"].abs() > part["null_largest"]).sum()
             own = amount("recited_repeated", nulls.max()).lstrip("+")
             lines.append(
-                f"{when} {apart} of {len(part)} students differ from a fine-tuned one by more than a method differs from itself in "
-                f"another replicate, which is up to {own}."
+                f"{when} {apart} of {len(nulls)} distilled students differ from a fine-tuned one by more than a method differs from itself "
+                f"in another replicate, which is up to {own}."
             )
+    if len(claims):
+        met = claims[claims["estimate"].notna()].groupby("quality")["estimate"].size()
+        count = len(claims[["first", "size"]].drop_duplicates())
+        told = ", ".join(f"{name} {met.get(quality, 0)}" for quality, name in MEANINGS.items())
+        lines.append(f"Of {count} distilled students, so many could be compared at equal quality: by {told}.")
+        if met.get("tokens", 0) and not met.get("validation_loss_calibrated", 0):
+            lines[-1] += " So *equal quality* means here: after as many tokens read, or with as good a ROUGE-L."
     return lines
 
 
@@ -267,10 +281,7 @@ def say_ends(by_dose: pd.DataFrame, unit: str) -> list[str]:
     found = found[(found["size"] != "teacher") & (found["dose"] == "repeated")]
     for size, part in found.groupby("size", sort=False):
         ends = [part.loc[part["rate"].agg(end)] for end in ("idxmin", "idxmax")]
-        if ends[0]["rate"] == ends[1]["rate"]:  # one method, or all alike
-            told = f"{rate_text(ends[0])} of {ends[0]['total']:.0f} ({', '.join(LABELS[m] for m in part['method'])})"
-        else:
-            told = " to ".join(f"{rate_text(row)} of {row['total']:.0f} ({LABELS[row['method']]})" for row in ends)
-            told = f"from {told}"
+        each = [f"{rate_text(end)} of {end['total']:.0f} ({methods_at(part, end)})" for end in ends]
+        told = "from " * (each[0] != each[1]) + " to ".join(dict.fromkeys(each))
         lines.append(f"- **{size}**: of repeated {unit}, at the end, {told}.")
     return lines

@@ -201,7 +201,7 @@ def plot_transferred(transferred: pd.DataFrame) -> plt.Figure | None:
 
 
 def say_transferred(transferred: pd.DataFrame, kind: str = "canary") -> list[str]:
-    """What the teacher gained on the records of its own half, how many students gained there too, and how many without a teacher."""
+    """What the teacher gained on the records of its own half, of how many students the interval lies above chance, and of how many without a teacher."""
     if (transferred["kind"] != kind).all():
         return [f"- {NONE}" if kind == "canary" else "- In this study the students read all that the teacher read."]
     rows = gains(transferred, kind)
@@ -219,7 +219,12 @@ def say_transferred(transferred: pd.DataFrame, kind: str = "canary") -> list[str
         part = rows[rows["role"].isin(roles)]
         if len(part):
             above = part[part["low"] > 0.5].sort_values("auc")
-            line = f"- {who[0].upper()}{who[1:]} that gained more on such {KINDS[kind]} than chance allows: {len(above)} of {len(part)}"
+            line = f"- {who[0].upper()}{who[1:]} whose interval for such {KINDS[kind]} lies above one half: {len(above)} of {len(part)}"
             line += f" (most: {above['label'].iloc[-1]}, {100 * above['auc'].iloc[-1]:.0f} %)" if len(above) else ""
-            lines.append(f"{line}. {int((part['recited'] > 0).sum()) or 'None'} of all these recite any.")
+            single = (above["replicates"] == 1).sum()
+            if (
+                single and part["replicates"].max() > 1
+            ):  # intervals over records are narrower than those over trainings
+                line += f"; {single} of these were trained once"
+            lines.append(f"{line}. Of all {len(part)}, {int((part['recited'] > 0).sum()) or 'none'} recited any.")
     return lines
