@@ -43,9 +43,9 @@ say(*tradeoffs.say_tradeoffs(tables.trajectories, unit))
 # %% [markdown]
 # ## Memorization over quality
 #
-# Every model was measured several times while it was trained. {term}`Validation loss <validation loss>`, across, says how surprised it is by
-# records that nobody was trained on, in nats per token. It falls while the student learns what such records are like, and rises when
-# it begins to learn single ones by heart. What the student knows of the private records stands upwards.
+# Every model was measured several times while it was trained. {term}`Validation loss <validation loss>`, across and calibrated, says how
+# surprised it is by records that nobody was trained on, in nats per token. It falls while the student learns what such records are like,
+# and rises when it begins to learn single ones by heart. What the student knows of the private records stands upwards.
 #
 # <details><summary>The measures</summary>Validation loss is taken after one temperature was fitted: a model that is only too sure of
 # itself has forgotten nothing. AUC is the chance that an attack by the loss tells a member from a non-member; one half is guessing.
@@ -85,8 +85,8 @@ say(*tradeoffs.say_tradeoff(tables.trajectories, unit, further=True))
 # %% [markdown]
 # ## Stopped at its best, or run to the end
 #
-# To stop early is the simplest privacy measure there is. The table shows every method at its lowest validation loss and after its last
-# step, means over replicates.
+# To stop early is the simplest privacy measure there is. The table shows every method at its lowest calibrated validation loss and after
+# its last step, means over replicates.
 
 # %% tags=["csv:stopped", "csv:trajectories"]
 tradeoffs.show_stopped(tables.stopped, tables.trajectories, unit)
@@ -101,7 +101,7 @@ repetition.show_baseline_doses(tables.by_dose)
 # %%
 say(*repetition.say_baseline_doses(tables.by_dose, unit))
 
-# %% tags=["csv:by_dose"] mystnb={"figure": {"caption": "What is recited at the lowest validation loss, by copies in the training text. One line per method, the mean over replicates.", "name": "fig-doses-best"}}
+# %% tags=["csv:by_dose"] mystnb={"figure": {"caption": "What is recited at the lowest calibrated validation loss, by copies in the training text. One line per method, the mean over replicates.", "name": "fig-doses-best"}}
 repetition.plot_by_dose(tables.by_dose, unit)
 
 # %% [markdown]

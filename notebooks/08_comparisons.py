@@ -59,7 +59,7 @@ say(source, "", comparisons.say_families(tables.claims))
 # ## How two methods are compared now
 #
 # Both are read over the whole range of quality that both reach, by the same rule, in every replicate. Quality has three meanings:
-# {term}`validation loss`, {term}`ROUGE-L <ROUGE>` of the answers, and tokens read. We call a difference *less* or *more* if
+# calibrated {term}`validation loss`, {term}`ROUGE-L <ROUGE>` of the answers, and tokens read. We call a difference *less* or *more* if
 #
 # - there are five replicates or more;
 # - it is larger than the *null*: what a method differs from itself in another replicate;
@@ -170,7 +170,7 @@ read_out(claims.show_tally(tables.claims, *asked), *claims.say_tally(tables.clai
 # %% [markdown]
 # ## Tuning
 #
-# Every method was tried at the same learning rates, on a replicate that is reported nowhere else. Validation loss alone chose.
+# Every method was tried at the same learning rates, on a replicate that is reported nowhere else. Calibrated validation loss alone chose.
 
 # %% tags=["csv:tuning"]
 read_out(comparisons.show_tuning(tables.tuning), comparisons.say_tuning(tables.tuning))

@@ -168,7 +168,7 @@ def test_fewer_than_five_replicates_decide_nothing_and_that_is_said(hand):
     )
     assert told[1].endswith("up to 10 points.")
     assert told[-1].startswith(
-        "Of 2 distilled students, so many could be compared at equal quality: by validation loss"
+        "Of 2 distilled students, so many could be compared at equal quality: by calibrated validation loss"
     )
     apart = claims.assign(estimate=claims["estimate"].where(claims["quality"] != "validation_loss_calibrated"))
     assert real_model.say_evidence(apart)[-1].endswith(

@@ -241,7 +241,7 @@ def show_tuning(tuning: pd.DataFrame) -> pd.DataFrame | None:
     shown = {
         "learning rate": rows["learning_rate"].map("{:g}".format).array,
         "epoch": rows["epoch"].map("{:g}".format).array,
-        "validation loss": tradeoffs.loss_of(rows).round(2).array,
+        "validation loss, calibrated": tradeoffs.loss_of(rows).round(2).array,
     }
     return pd.DataFrame(
         shown,
@@ -260,5 +260,5 @@ def say_tuning(tuning: pd.DataFrame) -> str:
     edge = chosen["learning_rate"].isin([rates[0], rates[-1]]).sum()
     return (
         f"{len(chosen)} arms were each trained at the learning rates {', '.join(f'{rate:g}' for rate in rates)}. For {edge} of them the "
-        "lowest validation loss lies at an edge of that grid."
+        "lowest calibrated validation loss lies at an edge of that grid."
     )

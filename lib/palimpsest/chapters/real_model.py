@@ -25,7 +25,7 @@ STATES = ("whole", "cut", "healed")
 NOT_YET = (
     "These numbers are not published yet. The study's own command makes them: `make book STUDY=studies/{name}.yaml`."
 )
-MEANINGS = {"validation_loss_calibrated": "validation loss", "rouge_l": "ROUGE-L", "tokens": "tokens read"}
+MEANINGS = {"validation_loss_calibrated": "calibrated validation loss", "rouge_l": "ROUGE-L", "tokens": "tokens read"}
 WORDS = ("none", "One", "Two", "Three", "Four")
 
 

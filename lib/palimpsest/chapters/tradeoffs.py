@@ -31,7 +31,7 @@ MARKED = {
 }
 # The three meanings of quality; the plain loss stands in for the calibrated one where validation is too small to fit a temperature.
 QUALITIES = {
-    "validation_loss_calibrated": "validation loss, nats per token",
+    "validation_loss_calibrated": "calibrated validation loss, nats",
     "rouge_l": "ROUGE-L of greedy answers",
     "tokens": "tokens read",
 }
@@ -212,7 +212,7 @@ def _some(rows: pd.DataFrame, further: bool) -> pd.DataFrame:
 
 
 def show_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Every method at its lowest validation loss and at the end, one row per size: means over replicates and seeds."""
+    """Every method at its lowest calibrated validation loss and at the end, one row per size: means over replicates and seeds."""
     parts, measures = {}, measured(trajectories)[:1]
     for when, rows in (("best", stopped), ("end", last_points(trajectories))):
         mean = rows.assign(loss=loss_of(rows)).groupby("label", sort=False)[["epoch", "loss", *measures]].mean()
@@ -251,7 +251,7 @@ def say_tradeoffs(trajectories: pd.DataFrame, unit: str) -> list[str]:
     best = students.loc[best_point(students)]
     lines = [
         f"- Shown are {models} students in {replicates} replicate{'s' * (replicates > 1)}.",
-        f"- The lowest validation loss is {loss_of(students)[best.name]:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}).",
+        f"- The lowest calibrated validation loss is {loss_of(students)[best.name]:.2f} nats per token ({best['label']}, epoch {best['epoch']:g}).",
     ]
     shares = {n: 100 * best[f"recited_{n}"] for n in ("repeated", "unrepeated") if pd.notna(best[f"recited_{n}"])}
     told = " and ".join(f"{share:.0f} % of {name} {unit}" for name, share in shares.items())
