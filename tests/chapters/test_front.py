@@ -119,7 +119,7 @@ def test_what_may_have_been_missed_is_said_where_nothing_is_decided():
     """`claimed` writes 0.2 between 0.15 and 0.25 for every meaning of quality."""
     rows = [asked("word_kd", "equal", "undecided"), asked("word_kd", "end", "less")]
     assert "differences of up to 25 points may have been missed" in told(*rows)[0]
-    assert "The other 1 had learned no less." in told(*rows, asked("seq_kd", "end", "less"))[0]
+    assert "The other 1 had learned no less: *Word-KD*." in told(*rows, asked("seq_kd", "end", "less"))[0]
     assert "no equal validation loss" not in told(*rows)[0]
     apart = [
         {**row, "estimate": float("nan")} if row["quality"] == "validation_loss_calibrated" else row for row in rows[0]

@@ -153,7 +153,9 @@ def _say_end(found: pd.DataFrame) -> str:
     worse = found[(found["verdict"] == "less") & (found["loss"] > found["loss_sft"])]
     if len(worse):
         line += f", but {len(worse)} of these {less} had, on average, also learned less: a worse student looks more private"
-        line += f". The other {less - len(worse)} had learned no less" if len(worse) < less else ""
+        others = found[(found["verdict"] == "less") & ~found.index.isin(worse.index)]
+        names = ", ".join(dict.fromkeys(map(name_of, others["first"])))
+        line += f". The other {len(others)} had learned no less: {names}" if len(others) else ""
     return line + "."
 
 
