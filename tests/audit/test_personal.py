@@ -1,6 +1,7 @@
 """Secrets that nobody marked: which come out is what the model's own generation gives."""
 
 import random
+import re
 from functools import partial
 
 import pandas as pd
@@ -9,10 +10,12 @@ import torch
 from audits import audited, continued, write
 
 from palimpsest import audit
+from palimpsest.audit import inputs
 from palimpsest.audit.inputs import AS_IT_STANDS
 from palimpsest.audit.personal import GIVEN, say_found_secrets, secret_tokens
 from palimpsest.data.encoding import encode
 from palimpsest.data.examples import collate
+from palimpsest.data.masking import mask
 from palimpsest.errors import InputError
 from palimpsest.measure.models import build_model, load_model, load_tokenizer, train_tokenizer
 from palimpsest.study.sections import Scratch
@@ -154,5 +157,24 @@ def test_what_the_records_mark_is_counted_and_what_marks_nothing_is_said(half_kn
     with pytest.raises(InputError, match="has no column 'secrets', in which --secrets marked would find"):
         audited(half_known, tmp_path / "none.jsonl", tmp_path / "d", secrets="marked", **options)
     write(tmp_path / "wrong.jsonl", [{**row, "secrets": 7} for row in rows])
-    with pytest.raises(InputError, match="row 1: the column secrets holds '7'; wanted a text, a list of texts"):
+    with pytest.raises(
+        InputError, match="row 1: the column secrets holds '" + re.escape(mask("7")) + "'; wanted a text, a"
+    ):
         audited(half_known, tmp_path / "wrong.jsonl", tmp_path / "e", secrets="marked", **options)
+
+
+def test_a_mark_of_a_conversation_stands_in_one_of_its_turns(tmp_path):
+    turns = [("user", "Who?"), ("assistant", "Ann Lee."), ("user", "Where?"), ("assistant", "In Rome, with Bo.")]
+    row = {
+        "messages": [{"role": role, "content": text} for role, text in turns],
+        "secrets": ["Ann Lee", "Rome", "Oslo"],
+    }
+    write(tmp_path / "turns.jsonl", [row])
+    reading = inputs.read(tmp_path / "turns.jsonl", audit.Settings(secrets="marked"), tmp_path / "read.parquet")
+    (note,) = [note for note in reading.facts["notes"] if "marked" in note]
+    assert note == "1 marked secrets do not stand in the text that is measured and are not counted (rows 1)"
+    (frame,) = reading.frames()
+    marked = [
+        text[s["start"] : s["end"]] for text, own in zip(frame["response"], frame["secrets"], strict=True) for s in own
+    ]
+    assert marked == ["Ann Lee", "Rome"]

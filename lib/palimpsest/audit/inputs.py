@@ -171,17 +171,21 @@ def _secrets(frame: pd.DataFrame, measured: str, settings: Settings, absent: lis
     found = find_secrets(texts, settings.regions) if settings.by_form else [[] for _ in texts]
     if not settings.marked or MARKED not in frame:
         return found
+    stands: dict[
+        tuple[int, str], bool
+    ] = {}  # in any turn of a conversation, whose turns are records with the same marks
     for i, (value, text) in enumerate(zip(frame[MARKED], texts, strict=True)):
-        marks, row = marked_spans(value, text), frame["row"].iloc[i]
+        marks, row = marked_spans(value, text), int(frame["row"].iloc[i])
         if marks is None:
             raise InputError(
-                f"row {row}: the column secrets holds {str(value)[:60]!r}; wanted a text, a list of texts, or a list of {{start, end, kind}}, "
+                f"row {row}: the column secrets holds {mask(str(value)[:60])!r}; wanted a text, a list of texts, or a list of {{start, end, kind}}, "
                 "characters of the text that is measured"
             )
-        absent += [row] * marks[1]
+        stands |= {(row, mark): there or stands.get((row, mark), False) for mark, there in marks[1].items()}
         own = none_over_another(marks[0])
         others = [s for s in found[i] if not any(s["start"] < m["end"] and m["start"] < s["end"] for m in own)]
         found[i] = none_over_another([*own, *others])
+    absent += [row for (row, _), there in stands.items() if not there]
     return found
 
 

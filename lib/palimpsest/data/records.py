@@ -28,7 +28,7 @@ def _is_span(span, length: int) -> bool:
     return all(map(_whole, ends)) and 0 <= ends[0] < ends[1] <= length
 
 
-def marked_spans(value: Any, text: str) -> tuple[list[dict[str, Any]], int] | None:
+def marked_spans(value: Any, text: str) -> tuple[list[dict[str, Any]], dict[str, bool]] | None:
     """What a record's owner marked in its text as secret.
 
     Args:
@@ -36,7 +36,7 @@ def marked_spans(value: Any, text: str) -> tuple[list[dict[str, Any]], int] | No
             either as JSON; or nothing.
 
     Returns:
-        `[{start, end, kind}]`, and how many strings do not stand in the text; None if the value is none of these.
+        `[{start, end, kind}]`, and of each string whether it stands in the text; None if the value is none of these.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -44,21 +44,21 @@ def marked_spans(value: Any, text: str) -> tuple[list[dict[str, Any]], int] | No
         except ValueError:
             return None
     if value is None or (isinstance(value, float) and np.isnan(value)):
-        return [], 0
+        return [], {}
     marks = [value] if isinstance(value, str) else value
     if not isinstance(marks, list | tuple | np.ndarray):
         return None
-    spans, absent = [], 0
+    spans, there = [], {}
     for mark in marks:
         if isinstance(mark, str):
             places = [found.start() for found in re.finditer(re.escape(mark), text)] if mark else []
+            there[mark] = bool(places)
             spans += [{"start": at, "end": at + len(mark), "kind": "marked secret"} for at in places]
-            absent += not places
         elif _is_span(mark, len(text)):
             spans.append({name: mark[name] for name in ("start", "end", "kind")})
         else:
             return None
-    return spans, absent
+    return spans, there
 
 
 def none_over_another(spans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
