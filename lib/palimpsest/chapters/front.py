@@ -124,7 +124,7 @@ def _span(rows: pd.DataFrame) -> str:
 
 def _say_equal(found: pd.DataFrame, claims: pd.DataFrame) -> str:
     """The verdicts at equal quality; where there are none, how large a difference, in points, some interval holds by any meaning of
-    quality, and how many students never were as good as the other by validation loss."""
+    quality, and how many students share no range of validation loss with the other."""
     what, (less, more) = WHAT[found["measure"].iloc[0]] if len(found) else "", _counts(found)
     if found.empty:
         return "**Whether distilling hides private text at equal quality was not asked.**"
@@ -137,7 +137,9 @@ def _say_equal(found: pd.DataFrame, claims: pd.DataFrame) -> str:
             f"{len(found)} distilled students recites demonstrably less {what} than a fine-tuned one of its size, and none more. "
             f"That is not equality: differences of up to {missed:.0f} points may have been missed."
         )
-        return line + (f" For {len(never)} of them no equal validation loss was reached." if len(never) else "")
+        return line + (
+            f" {len(never)} of these students could not be compared at equal validation loss." if len(never) else ""
+        )
     start = "Distilling does not hide private text by itself" if more else "Distilling can hide private text"
     return (
         f"**{start}.** Compared when both are equally good, {less} of {len(found)} distilled students recite less {what} "
