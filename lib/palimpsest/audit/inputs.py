@@ -15,9 +15,9 @@ import yaml
 from palimpsest.audit.settings import Settings
 from palimpsest.data.chat import Chat
 from palimpsest.data.masking import mask
-from palimpsest.data.reading import TEXTS, read_frames
-from palimpsest.data.recognizers import find_secrets
-from palimpsest.data.records import TEMPLATES, Template, marked_spans, none_over_another, record_ids, template
+from palimpsest.data.reading import TEXTS, first_of, read_frames
+from palimpsest.data.recognizers import apart, find_secrets
+from palimpsest.data.records import TEMPLATES, Template, marked_spans, record_ids, template
 from palimpsest.errors import InputError
 from palimpsest.measure.score_file import pick, row_groups
 from palimpsest.study.files import file_digest, locate
@@ -139,7 +139,7 @@ def read(source, settings: Settings, path: Path) -> Reading:
             writer.write_table(pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False))
     if absent:
         seen.notes.append(
-            f"{len(absent)} marked secrets do not stand in the text that is measured and are not counted (rows {', '.join(map(str, absent[:SHOWN]))}{', ...' if absent[SHOWN:] else ''})"
+            f"{len(absent)} marked secrets do not stand in the text that is measured and are not counted (rows {first_of(absent)})"
         )
     keys = np.concatenate(hashes)
     _, where, times = np.unique(keys, return_index=True, return_counts=True)
@@ -171,9 +171,8 @@ def _secrets(frame: pd.DataFrame, measured: str, settings: Settings, absent: lis
     found = find_secrets(texts, settings.regions) if settings.by_form else [[] for _ in texts]
     if not settings.marked or MARKED not in frame:
         return found
-    stands: dict[
-        tuple[int, str], bool
-    ] = {}  # in any turn of a conversation, whose turns are records with the same marks
+    # In any turn of a conversation, whose turns are records with the same marks.
+    stands: dict[tuple[int, str], bool] = {}
     for i, (value, text) in enumerate(zip(frame[MARKED], texts, strict=True)):
         marks, row = marked_spans(value, text), int(frame["row"].iloc[i])
         if marks is None:
@@ -182,9 +181,8 @@ def _secrets(frame: pd.DataFrame, measured: str, settings: Settings, absent: lis
                 "characters of the text that is measured"
             )
         stands |= {(row, mark): there or stands.get((row, mark), False) for mark, there in marks[1].items()}
-        own = none_over_another(marks[0])
-        others = [s for s in found[i] if not any(s["start"] < m["end"] and m["start"] < s["end"] for m in own)]
-        found[i] = none_over_another([*own, *others])
+        own = sorted(marks[0], key=lambda span: (span["start"], -span["end"]))  # of two that begin alike, the longer
+        found[i] = apart([*own, *found[i]])
     absent += [row for (row, _), there in stands.items() if not there]
     return found
 

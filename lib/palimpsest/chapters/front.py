@@ -76,7 +76,7 @@ def _say_given_away(by_dose: pd.DataFrame, unit: str) -> str:
         told = "**A distilled student can still give private text away.**"
     if len(often):
         told += f" Of {often['total'].max():,} {unit} that its training text repeats, it recites {_span(often)} when training ends, "
-        told += f"by method.{beside}"
+        told += f"by method.{f' A {beside}.' if beside else ''}"
     if len(once):
         told += f" Of {once['total'].max():,} that stand there once, no distilled student recites more than {rate_text(once.iloc[-1])}."
     return told
@@ -88,8 +88,9 @@ def say_real(by_dose: pd.DataFrame, unit: str, title: str) -> list[str]:
     (once, beside), (often, _) = (_recited(by_dose, dose) for dose in ("once", "repeated"))
     if once.empty:
         return []
-    earlier = _recited(by_dose, "once", "best")[1].removeprefix(" A").removesuffix(".")
-    earlier = f" Stopped at its lowest calibrated validation loss, a{earlier} of what stands once." if earlier else ""
+    earlier = _recited(by_dose, "once", "best")[1]
+    earlier = f" Stopped at its lowest calibrated validation loss, a {earlier} of what stands once." if earlier else ""
+    beside = f" A {beside}." if beside else ""
     repeated = f" Of {_total(often)} repeated ones, distilled students recite {_span(often)}." if len(often) else ""
     fewest, most = once["replicates"].min(), once["replicates"].max()
     each = f"{fewest} to {most} trainings" if fewest < most else f"{most} trainings" if most > 1 else "one training"
@@ -106,15 +107,13 @@ def _total(rows: pd.DataFrame) -> str:
 
 
 def _recited(by_dose: pd.DataFrame, dose: str, when: str = "end") -> tuple[pd.DataFrame, str]:
-    """Distilled students by what they recite, the least first; and a sentence on the others."""
+    """Distilled students by what they recite, the least first; and what is said of the others, if they are there."""
     found = repetition.counted_doses(by_dose, when).sort_values("rate", kind="stable")
     found = found[found["dose"] == dose]
     tuned, teacher = found[found["role"] == "baseline"], found[found["size"] == "teacher"]
     beside = ""
     if len(tuned) and len(teacher):
-        beside = (
-            f" A fine-tuned one recites up to {rate_text(tuned.iloc[-1])}, the teacher {rate_text(teacher.iloc[-1])}."
-        )
+        beside = f"fine-tuned one recites up to {rate_text(tuned.iloc[-1])}, the teacher {rate_text(teacher.iloc[-1])}"
     return found[found["method"].isin(DECISIONS["distil?"]) & (found["size"] != "teacher")], beside
 
 

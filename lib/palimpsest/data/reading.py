@@ -72,8 +72,12 @@ class Seen:
             raise InputError(f"{source}: not one of the {self.total} records can be used: {', '.join(self.left_out)}")
 
     def _told(self, found: str, places: Sequence[str]) -> str:
-        shown = f"{', '.join(map(str, places[:NAMED]))}{', ...' if len(places) > NAMED else ''}"
-        return f"{found} in {len(places)} of {self.total} records (record {shown})"
+        return f"{found} in {len(places)} of {self.total} records (record {first_of(places)})"
+
+
+def first_of(places: Sequence) -> str:
+    """The first few places, as a message names them."""
+    return f"{', '.join(map(str, places[:NAMED]))}{', ...' if len(places) > NAMED else ''}"
 
 
 def read_frames(

@@ -10,7 +10,7 @@ form of their own and aren't found.
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -70,15 +70,16 @@ def find_secrets(texts: Sequence[str], regions: Sequence[str] = ()) -> list[list
             matches = phonenumbers.PhoneNumberMatcher(text, region)
             yield from ((match.start, match.end, "telephone number") for match in matches)
 
-    return [_apart(found(text)) for text in texts]
+    return [apart({"start": a, "end": z, "kind": kind} for a, z, kind in found(text)) for text in texts]
 
 
-def _apart(found: Iterator[tuple[int, int, str]]) -> list[dict[str, Any]]:
-    kept: list[tuple[int, int, str]] = []
-    for start, end, kind in found:
-        if all(end <= a or start >= z for a, z, _ in kept):
-            kept.append((start, end, kind))
-    return [{"start": start, "end": end, "kind": kind} for start, end, kind in sorted(kept)]
+def apart(spans: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The spans in the order of their text, without those that lie over one given before them."""
+    kept: list[dict[str, Any]] = []
+    for span in spans:
+        if all(span["end"] <= other["start"] or span["start"] >= other["end"] for other in kept):
+            kept.append(span)
+    return sorted(kept, key=lambda span: span["start"])
 
 
 def _is_ip(text: str) -> bool:

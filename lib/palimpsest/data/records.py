@@ -61,15 +61,6 @@ def marked_spans(value: Any, text: str) -> tuple[list[dict[str, Any]], dict[str,
     return spans, there
 
 
-def none_over_another(spans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The spans in their order, without those that lie over an earlier one, or a longer one that begins with them."""
-    out: list[dict[str, Any]] = []
-    for span in sorted(spans, key=lambda s: (s["start"], -s["end"])):
-        if not out or span["start"] >= out[-1]["end"]:
-            out.append(span)
-    return out
-
-
 ANNOTATIONS = {  # name -> what is wanted in it, and whether a value is that (`text`: the record's response)
     "split": (f"one of {', '.join(SPLITS)}", lambda v, text: v in SPLITS),
     "kind": ("letter, canary or twin", lambda v, text: v in ("letter", "canary", "twin")),
