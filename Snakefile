@@ -14,7 +14,7 @@ from pathlib import Path
 from palimpsest.book.checks import check_capacity
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, locate, open_run
-from palimpsest.study.fingerprints import read_first
+from palimpsest.study.fingerprints import OF_PAGES, code_of, read_first
 from palimpsest.study.sections import check_logging
 
 STUDY = str(config.get("study", "studies/demo.yaml"))
@@ -25,6 +25,7 @@ try:
     if workflow.cores:  # else the machine that plans is not the one that trains
         check_capacity(R, workflow.cores)
     PRINTS = R.fingerprints
+    CODE = code_of(OF_PAGES)  # a page is made again after an update; what it trained is not
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -121,7 +122,7 @@ rule data:
     output:
         f"{RUN}/notebooks/01_data.ipynb",
     params:
-        shown=S.show_secrets,
+        fingerprint=[S.show_secrets, CODE],
     shell:
         notebook("01_data", "01_data")
 
@@ -134,7 +135,7 @@ rule base:
         update(f"{RUN}/models/base-{{size}}/run.json"),
     params:
         fingerprint=lambda w: [PRINTS[f"models/base-{w.size}"], PRINTS[f"scores/base-{w.size}"]],
-    priority: 10
+    priority: lambda w: 30 if w.size == "teacher" else 10  # the longest way through the study begins with it
     threads: EACH
     resources:
         gpu=GPU,
@@ -149,7 +150,7 @@ rule teacher:
     output:
         f"{RUN}/notebooks/02_teacher.ipynb",
     params:
-        fingerprint=[PRINTS["models/teacher"], PRINTS["scores/teacher"], PRINTS["teacher_text"] if "seq_kd" in S.every_method() else ""],
+        fingerprint=[PRINTS["models/teacher"], PRINTS["scores/teacher"], PRINTS["teacher_text"] if "seq_kd" in S.every_method() else "", CODE],
     priority: 20
     threads: left_by(BESIDE_TEACHER)
     resources:
@@ -180,7 +181,7 @@ rule student:
     output:
         f"{RUN}/notebooks/runs/{{arm}}.ipynb",
     params:
-        fingerprint=lambda w: [PRINTS[f"models/{w.arm}"], PRINTS[f"scores/{w.arm}"]],
+        fingerprint=lambda w: [PRINTS[f"models/{w.arm}"], PRINTS[f"scores/{w.arm}"], CODE],
     # The longest arms first, so that no core is left alone with one at the end; in a study with parts they come last, for
     # they are what can be done without where hours run out.
     priority: lambda w: (1 if PARTS else 5) if METHODS[ARMS[w.arm].method].samples else 4 if PARTS else 0
@@ -257,6 +258,7 @@ rule html:
         f"{RUN}/html/index.html",
     params:
         folder=RUN,
+        fingerprint=code_of(("",)),  # all of it: the reference is written from its docstrings
     shell:
         stage("pages", "pages", "--out {params.folder:q}/book")
         + f" && (jupyter-book build {{params.folder:q}}/book --config _config.yml --path-output {{params.folder:q}}/build -W -n --keep-going"

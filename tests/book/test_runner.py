@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def dry_run(project, study, *more, cores=2):
+def dry_run(project, study, *more, cores=2, **environment):
     """What Snakemake would do: its whole output, commands included."""
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", str(cores), "-n", "-p", "--config", f"study={study}", *more],
         cwd=project,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env={**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
@@ -52,8 +53,8 @@ def edited(path, old, new):
 class TestAfterTheSmokeRun:
     STUDY = "studies/smoke.yaml"
 
-    def plan(self, smoke_run):
-        return planned(dry_run(smoke_run.parents[1], self.STUDY))
+    def plan(self, smoke_run, **environment):
+        return planned(dry_run(smoke_run.parents[1], self.STUDY, **environment))
 
     def test_an_edited_page_of_the_data_touches_no_model(self, smoke_run):
         with edited(smoke_run.parents[1] / "notebooks" / "01_data.ipynb", "What you will see", "What you'll see"):
@@ -70,6 +71,13 @@ class TestAfterTheSmokeRun:
 
     def test_nothing_is_left_to_do(self, smoke_run):
         assert self.plan(smoke_run) == {}
+
+    def test_other_library_code_makes_tables_and_pages_again_and_draws_or_measures_nothing(self, smoke_run, tmp_path):
+        library = shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+        with edited(library / "palimpsest" / "chapters" / "figures.py", '"""', '"""Other words. '):
+            plan = self.plan(smoke_run, PYTHONPATH=str(library))
+        assert {"data", "teacher", "student", "tables", "analysis", "html", "description"} <= set(plan)
+        assert not {"records", "base", "part_teacher", "part_students"} & set(plan)
 
     def test_edited_data_makes_every_stage_again(self, smoke_run):
         with edited(smoke_run.parents[1] / "data" / "helpdesk" / "records.jsonl", "the", "teh"):

@@ -109,7 +109,7 @@ def test_students_never_read_the_other_half(run):
 
 
 def test_a_changed_teacher_is_noticed(run):
-    with pytest.raises(InputError, match="teacher was made from other settings or data than the study has now"):
+    with pytest.raises(InputError, match="teacher was made from other settings, data or code than there are now"):
         stages.train_student(changed(run, teacher={"epochs": 3}), Arm("small", "rkl", 0))
 
 

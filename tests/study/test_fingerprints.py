@@ -4,10 +4,13 @@ import dataclasses
 import json
 import types
 import typing
+from pathlib import Path
 
 import pytest
 
-from palimpsest.study import METHODS, columns, fingerprint
+import palimpsest
+from palimpsest.study import METHODS, fingerprint
+from palimpsest.study import fingerprints as keys
 from palimpsest.study.file import Study
 from palimpsest.study.fingerprints import fingerprints
 from palimpsest.study.parts import parts_of
@@ -405,12 +408,20 @@ def test_parts_are_stages_of_their_own_and_only_tables_read_them():
     assert not any(found for name, found in rates.items() if name != "tuning")
 
 
-def test_tables_with_other_columns_are_stale_and_nothing_that_was_trained_is(monkeypatch):
+@pytest.mark.parametrize(
+    ("room", "stale"), [("chapters", {"tables", "pages"}), ("measure", {"tables", "pages"}), ("book", {"pages"})]
+)
+def test_other_code_makes_what_is_cheap_stale_and_nothing_that_was_trained(room, stale, monkeypatch):
     study = Study(**FULL)
-    before = fingerprints(study)
-    monkeypatch.setitem(columns.TABLES, "excess", [*columns.TABLES["excess"], "seed"])
-    after = fingerprints(study)
-    assert {stage for stage in before if before[stage] != after[stage]} == {"tables", "pages"}
+    before, as_is = fingerprints(study), keys.code_of
+    monkeypatch.setattr(keys, "code_of", lambda rooms: as_is(rooms) + "edited" * (room in rooms))
+    after_ = fingerprints(study)
+    assert {stage for stage in before if before[stage] != after_[stage]} == stale
+
+
+def test_every_room_but_the_audits_counts_for_a_page():
+    rooms = {path.parent.name for path in Path(palimpsest.__file__).parent.glob("*/__init__.py")}
+    assert rooms - set(keys.OF_PAGES) == {"audit"} and set(keys.OF_TABLES) < set(keys.OF_PAGES)
 
 
 def test_a_methods_row_is_part_of_its_arms(monkeypatch):

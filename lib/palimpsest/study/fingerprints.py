@@ -3,16 +3,19 @@
 A stage's fingerprint is made of the settings that can change its result, the content of the files it reads, and the
 fingerprints of the stages before it. Snakemake is given these values as its rules' parameters, and a stage compares the same
 ones with what lies in its folder (`runs.run_once`), so the two can't disagree.
+
+What costs seconds, tables and pages, depends on the library's code too, or an update would leave its old sentences in a finished
+run. Models and scores do not, or a corrected sentence would train them all again: their `run.json` says which commit made them.
 """
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from palimpsest.study.columns import TABLES
 from palimpsest.study.file import Arm, Study
 from palimpsest.study.files import file_digest, files_of, locate
 from palimpsest.study.methods import METHODS, Method
@@ -28,12 +31,27 @@ HEALED_BY = (
 )
 SINCE = {"min_response_tokens"}  # keys younger than finished runs, which must not go stale where nobody gives one
 START = {"warm_start_epochs"}  # known by the stage that is begun from
+OF_TABLES = ("study", "data", "measure", "chapters")  # the rooms whose code the tables are made by
+OF_PAGES = (*OF_TABLES, "train", "book")  # those that a page of a run shows something of
 
 
 def fingerprint(value: Any) -> str:
     """16 hex digits that change when `value` (pydantic models, dictionaries, lists, numbers) does."""
     text = json.dumps(value, sort_keys=True, default=lambda v: v.model_dump() if isinstance(v, BaseModel) else str(v))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_of(rooms: tuple[str, ...]) -> str:
+    """What the library's modules in these rooms say, as 16 hex digits."""
+    library = Path(__file__).parents[1]
+    return fingerprint(
+        [
+            [p.relative_to(library).as_posix(), file_digest(p)]
+            for room in rooms
+            for p in sorted((library / room).rglob("*.py"))
+        ]
+    )
 
 
 def fingerprints(study: Study) -> dict[str, str]:
@@ -93,11 +111,10 @@ def fingerprints(study: Study) -> dict[str, str]:
         for part in parts_of(study).values()
     ]
     measured = tuple(f"scores/{a.name}" for a in everyone)
-    # Two of the tables hold text of the records, or none: a study that is to show no more of it must lose what it wrote. And a chapter
-    # reads the columns that are declared now: tables of an earlier version are written again.
+    # Two of the tables hold text of the records, or none: a study that is to show no more of it must lose what it wrote.
     shown = [a.columns() for a in everyone], study.show_secrets
-    stage("tables", shown, TABLES, study.measure.window, beside, after=measured)
-    stage("pages", {**study.model_dump(exclude={"train"}), "data": _data(study)}, after=("tables",))
+    stage("tables", shown, code_of(OF_TABLES), study.measure.window, beside, after=measured)
+    stage("pages", {**study.model_dump(exclude={"train"}), "data": _data(study)}, code_of(OF_PAGES), after=("tables",))
     return done
 
 

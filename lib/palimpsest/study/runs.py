@@ -79,13 +79,15 @@ class Run:
         """The `run.json` of an earlier stage.
 
         Raises:
-            InputError: it has not finished, or was made from other settings or data than the study has now.
+            InputError: it has not finished, or was made from other settings, data or code than there are now.
         """
         if found := self.finished(stage):
             return found
         other = (self.path / stage / "run.json").exists()
         found = (
-            "was made from other settings or data than the study has now" if other else "is not finished (no run.json)"
+            "was made from other settings, data or code than there are now"
+            if other
+            else "is not finished (no run.json)"
         )
         raise InputError(
             f"{self.path / stage} {found}: run the stage that makes it first, by its notebook or with the whole study: "

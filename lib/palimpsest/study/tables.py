@@ -75,7 +75,7 @@ def load_tables(run: Run) -> Tables:
     """The tables of a run.
 
     Raises:
-        InputError: the tables stage has not finished, or the study or its data have changed since.
+        InputError: the tables stage has not finished, or the study, its data or the library have changed since.
     """
     run.require("tables")
     return Tables(run.tables)
