@@ -31,6 +31,7 @@ from palimpsest.measure.checkpoints import (
     has_tokenizer,
 )
 from palimpsest.measure.damage import CannotLoadError, refusal
+from palimpsest.measure.speed import speed_up
 from palimpsest.study.sections import Scratch
 
 END = "<|endoftext|>"
@@ -124,7 +125,7 @@ def load_model(
     if found.base:
         check_files(found.base)
         base = _whole_model(found.base, dtype, device, trust_remote_code)
-        return add_adapter(base, found).to(device).eval()
+        return speed_up(add_adapter(base, found).to(device).eval())
     return _whole_model(found, dtype, device, trust_remote_code)
 
 
@@ -169,7 +170,7 @@ def _whole_model(found: Checkpoint, dtype: str, device: str, trust_remote_code: 
         model.config._name_or_path = str(Path(found.place, found.gguf))
         if hasattr(model.config, "quantization_config"):  # they are plain numbers now
             del model.config.quantization_config
-    return (model if quantized else model.to(device)).eval()
+    return speed_up(model if quantized else model.to(device)).eval()
 
 
 def default_device() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers.pytorch_utils import Conv1D
 from trl import SFTConfig
 
 from palimpsest.data.examples import Example, goldfish
@@ -199,13 +200,13 @@ def with_lora(model: PreTrainedModel, lora: Lora) -> torch.nn.Module:
     """
     from peft import LoraConfig, get_peft_model
 
-    transposed = any(type(module).__name__ == "Conv1D" for module in model.modules())  # as GPT-2 keeps its weights
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # as GPT-2 keeps its weights
     how = {"target_modules": lora.targets, "task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, **how)
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        names = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")}
+        names = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D)}
         raise InputError(
             f"LoRA targets {lora.targets} do not fit: {error}. This model has {', '.join(sorted(names))}"
         ) from None

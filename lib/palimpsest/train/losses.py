@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from palimpsest.measure.speed import add_product, product
 from palimpsest.study.methods import Objective
 
 # Bytes of a chunk of logits, as many as matrix products need to run at full rate; and numbers of a block of its rows, which on a GPU
@@ -95,8 +95,8 @@ class _SummedLoss(torch.autograd.Function):
             part = slice(start, start + chunk_tokens)
             q = None
             if teacher is not None:
-                q = functional.linear(teacher.states[part].to(teacher.weight.dtype), teacher.weight, teacher.bias)
-            z = functional.linear(h[part], w, b)
+                q = product(teacher.states[part].to(teacher.weight.dtype), teacher.weight, teacher.bias)
+            z = product(h[part], w, b)
             for first in range(0, len(z), rows):
                 block = slice(first, first + rows)
                 loss, grad = _block(divergence, z[block], None if q is None else q[block], labels[part][block])
@@ -106,11 +106,9 @@ class _SummedLoss(torch.autograd.Function):
                 z[block] = grad  # the logits of these rows are used up
             grad = z
             if need_states:
-                torch.mm(grad, w, out=grad_states[part])
-            if need_weight and dtype == torch.float32:
-                grad_weight.addmm_(grad.t(), h[part])
-            elif need_weight:
-                grad_weight += grad.t() @ h[part]
+                grad_states[part] = product(grad, w.t())
+            if need_weight:
+                add_product(grad_weight, grad.t(), h[part].t())
         ctx.grads = [grad_states, grad_weight, grad_bias]
         ctx.dtypes = [states.dtype, weight.dtype, None if bias is None else bias.dtype]
         return total

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, Trainer, TrainerState, get_scheduler
 
 from palimpsest.data.examples import IGNORED, Example, collate
 from palimpsest.errors import InputError
+from palimpsest.measure.speed import as_built
 from palimpsest.study.sections import Training, check_private_settings
 from palimpsest.train.trainer import highest_rate
 from palimpsest.train.trajectory import Trajectory
@@ -126,7 +127,7 @@ def train_private(
 def _per_sample(model: PreTrainedModel) -> GradSampleModule:
     model.config.use_cache = False
     try:
-        return GradSampleModule(model.train())
+        return GradSampleModule(as_built(model).train())
     except NotImplementedError as error:
         raise InputError(f"Opacus can't follow {type(model).__name__}: {error}. Leave this method out") from None
 

@@ -23,7 +23,6 @@ import torch
 from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.activations import NewGELUActivation
 from trl import SFTConfig, SFTTrainer
 
 from palimpsest.data.examples import Example, ends_of
@@ -37,6 +36,7 @@ from palimpsest.measure.forward import (
 )
 from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
+from palimpsest.measure.speed import speed_up
 from palimpsest.study.methods import Method
 from palimpsest.study.sections import Training
 from palimpsest.train.batches import completion_batch
@@ -44,15 +44,6 @@ from palimpsest.train.losses import Divergence, Teacher, summed_loss
 from palimpsest.train.teacher_cache import open_cache
 
 log = logging.getLogger(__name__)
-
-
-def fuse_activations(model: nn.Module) -> None:
-    """Compute GPT-2's activation (`gelu_new`, written out as eight operations) by PyTorch's single one: the same function to
-    rounding, about a fifth less time for a small model's step, and one tensor kept for the backward pass instead of five."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def shared_words(tokenizer: PreTrainedTokenizerBase, *models: nn.Module) -> int:
@@ -118,7 +109,7 @@ class FineTuner(SFTTrainer):
         models = [student, *([teacher] if method.needs_teacher else [])]
         for model in models:
             check_examples(model, examples)
-            fuse_activations(model)
+            speed_up(model)
             check_output_layer(plain_model(model))
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
