@@ -50,21 +50,20 @@ def outcomes(claims: pd.DataFrame) -> pd.DataFrame:
     """
     by = ["family", "claim", "size", "first", "second", "measure", "moment"]
     kept = ["estimate", "low", "high", "null_largest", "p_holm", "replicates", "verdict"]
-    rows = claims.assign(moment=["end" if quality == "none" else "equal" for quality in claims["quality"]])
-    out = []
-    for key, part in rows.groupby(by, sort=False):
-        known = part if part["estimate"].isna().all() else part.dropna(subset="estimate")
-        closest = known.loc[known["estimate"].abs().sort_values().index[0]]
-        because = _in_short(part["because"]) if closest["verdict"] == "undecided" else ""
-        out.append({**dict(zip(by, key, strict=True)), **closest[kept], "because": because})
-    return pd.DataFrame(out, columns=[*by, *kept, "because"])
-
-
-def _in_short(reasons: pd.Series) -> str:
-    for start, short in REASONS.items():
-        if reasons.str.startswith(start).any():
-            return short
-    return reasons.iloc[0]
+    starts, short = list(REASONS), [*REASONS.values(), None]
+    rows = claims.assign(
+        moment=["end" if quality == "none" else "equal" for quality in claims["quality"]],
+        far=claims["estimate"].abs(),
+        reason=[next((i for i, s in enumerate(starts) if b.startswith(s)), len(starts)) for b in claims["because"]],
+    )
+    same = rows.groupby(by, sort=False)
+    rows = rows.assign(
+        place=same.ngroup(), first_said=same["because"].transform("first"), reason=same["reason"].transform("min")
+    )
+    closest = rows.sort_values("far", kind="stable").drop_duplicates("place").sort_values("place")  # unknown ones last
+    told = [short[i] or own for i, own in zip(closest["reason"], closest["first_said"], strict=True)]
+    because = [text if v == "undecided" else "" for text, v in zip(told, closest["verdict"], strict=True)]
+    return closest.assign(because=because).reset_index(drop=True)[[*by, *kept, "because"]]
 
 
 def amount(measure: str, value: float, unit: bool = True) -> str:

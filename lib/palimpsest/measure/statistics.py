@@ -1,6 +1,7 @@
 """Intervals and paired tests. Seeds are the outer level of every bootstrap, records the inner one."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -131,12 +132,21 @@ def bootstrap_means(
     """
     values = np.atleast_2d(np.asarray(values, dtype=float))
     home = np.arange(values.shape[1]) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    count, rng, means = home.max() + 1, np.random.default_rng(seed), np.empty(resamples)
+    seeds, times = _draws(len(values), home.max() + 1, resamples, seed)
+    times = times[:, home].astype(float)
+    sums = np.take_along_axis(times @ values.T, seeds, 1)
+    return sums.mean(1) / times.sum(1)
+
+
+@lru_cache(maxsize=8)  # hundreds of rates of a study are over the same number of records
+def _draws(seeds: int, records: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds drawn `[resamples, seeds]`, and how often each record is `[resamples, records]`."""
+    rng = np.random.default_rng(seed)
+    drawn, times = np.empty((resamples, seeds), int), np.empty((resamples, records), np.int16)
     for i in range(resamples):
-        seeds, records = rng.integers(len(values), size=len(values)), rng.integers(count, size=count)
-        times = np.bincount(records, minlength=count)[home]
-        means[i] = (values[seeds] @ times).mean() / times.sum()
-    return means
+        drawn[i] = rng.integers(seeds, size=seeds)
+        times[i] = np.bincount(rng.integers(records, size=records), minlength=records)
+    return drawn, times
 
 
 def bootstrap(values: np.ndarray, **options) -> dict[str, float]:
