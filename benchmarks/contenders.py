@@ -1,5 +1,6 @@
 """The models, batches and contenders that `distillation.py` measures, and the memory of one step in a process of its own."""
 
+import copy
 import functools
 import json
 import os
@@ -22,6 +23,7 @@ from palimpsest.data.examples import Example, collate
 from palimpsest.measure.forward import labelled_states
 from palimpsest.measure.layers import evenly, keep_layers
 from palimpsest.measure.models import load_model, torch_dtype
+from palimpsest.measure.speed import as_built, speed_up
 from palimpsest.study.methods import METHODS
 from palimpsest.study.sections import Training
 from palimpsest.train import fine_tuning
@@ -108,6 +110,8 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
     tokenizer = words(size["vocabulary"])
     examples = records(size["vocabulary"], like_dolly(size["rows"]))
     student, teacher = models_of(size)
+    if name in ("stock", "TRL chunked"):  # with PyTorch's own products
+        student, teacher = as_built(student), as_built(copy.deepcopy(teacher))
     width, precision = teacher.config.hidden_size, size.get("precision", "fp32")
     tokens, padded = sum(len(e.response_ids) for e in examples), collate(examples, tokenizer.pad_token_id)
     batch = {key: padded[key] for key in ("input_ids", "attention_mask", "labels")}
@@ -126,6 +130,8 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
         how = {"cache": cache, "precision": precision}
         trainer = tuner(student, teacher, examples, tokenizer, "fkl", folder, size["rows"], **how)
         batch = completion_batch(examples, tokenizer.pad_token_id)
+    if name in BARE:
+        speed_up(student)
     if name not in ("TRL chunked", "bare"):
         del teacher
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, fused=True)
@@ -140,8 +146,8 @@ def contender(name: str, size: dict, folder: str) -> tuple[Callable[[], float], 
         """What no method can avoid: the teacher's pass unless it is at hand, the student's, and one logit row per labelled token."""
         if name == "bare":
             with torch.no_grad():
-                labelled_states(teacher, batch["parts"]) @ teacher.get_output_embeddings().weight.T
-        return (labelled_states(student, batch["parts"]) @ student.get_output_embeddings().weight.T).mean()
+                teacher.get_output_embeddings()(labelled_states(teacher, batch["parts"]))
+        return student.get_output_embeddings()(labelled_states(student, batch["parts"])).mean()
 
     def step() -> float | None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):  # as a trainer's `bf16` has it

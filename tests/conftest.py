@@ -19,6 +19,17 @@ settings.register_profile("palimpsest", deadline=None)
 settings.load_profile("palimpsest")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """A file's tests share a worker, so that what its fixtures make is made once; those that read the smoke run, the longest, are first."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("smoke",))
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> Path:
     """The smoke study, run from scratch by the command that `make book` uses, in a copy of the project's inputs.

@@ -26,6 +26,7 @@ from palimpsest.measure.forward import labelled_states, output_layer
 from palimpsest.measure.generation import generate
 from palimpsest.measure.layers import cut_config, evenly
 from palimpsest.measure.scoring import score
+from palimpsest.measure.speed import speed_up
 from palimpsest.study import METHODS, Arm, Run, Study
 from palimpsest.study.fingerprints import HEALED_BY
 from palimpsest.study.methods import Method
@@ -201,7 +202,7 @@ def measure_speed(study: Study, size: str, records: pd.DataFrame, tokenizer) -> 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = _shape(study, size, tokenizer).to(models.default_device())
+        model = speed_up(_shape(study, size, tokenizer).to(models.default_device()))
         settings = study.teacher if size == "teacher" else study.student
         examples = examples_of(study, records[records["split"] == "member"], tokenizer)
         middle = sorted(examples, key=lambda e: len(e.input_ids))[len(examples) // 2 :][:TRIED]
