@@ -6,6 +6,7 @@ A claim is decided by the replicates (`measure.comparison.compare_methods`); her
 import re
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from palimpsest.chapters.figures import LABELS
@@ -52,7 +53,7 @@ def outcomes(claims: pd.DataFrame) -> pd.DataFrame:
     kept = ["estimate", "low", "high", "null_largest", "p_holm", "replicates", "verdict"]
     starts, short = list(REASONS), [*REASONS.values(), None]
     rows = claims.assign(
-        moment=["end" if quality == "none" else "equal" for quality in claims["quality"]],
+        moment=np.where(claims["quality"] == "none", "end", "equal"),
         far=claims["estimate"].abs(),
         reason=[next((i for i, s in enumerate(starts) if b.startswith(s)), len(starts)) for b in claims["because"]],
     )
