@@ -81,6 +81,13 @@ def test_doses_are_weighted_by_their_canaries_and_prompts_taken_as_independent()
     assert found.loc["own", "canaries"] == 20 and found.loc["own", "chance"] == pytest.approx(canaries.chance(63))
 
 
+def test_exposure_that_the_tables_digits_round_above_its_ceiling_is_drawn():
+    ceiling = np.log2(64)
+    found = pd.DataFrame([row("fkl", 16, "own", ceiling + 1e-6, 0.5, 8), row("fkl", 16, "another", 1.0, 0.5, 8)])
+    assert other_names.codes(found)["exposure_high"].max() <= ceiling < found["exposure"].max()
+    assert other_names.plot_other_names(found)
+
+
 NOTHING = pd.DataFrame(columns=TABLES["transferred"])
 
 

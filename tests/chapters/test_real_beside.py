@@ -107,6 +107,7 @@ def test_of_nothing_nothing_is_told():
     assert real_beside.show_beside_paper(nothing, nothing) is None is real_beside.show_next_window(nothing)
     assert real_beside.say_beside_paper(nothing) == [] and "No record" in real_beside.say_next_window(nothing)[0]
     assert len(real_beside.foretold(SOME, SOME))
+    assert real_beside.foretold(SMALL, REAL.head(0))["outcome"].eq("not asked").all()  # its columns have types
 
 
 def rates(counts, total=40):

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, between, rate_text
+from palimpsest.chapters.figures import COLORS, LABELS, auc_text, between, rate_text
+from palimpsest.chapters.transfer import GROUP, WHO
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import canaries, membership_inference
 from palimpsest.measure.finished import examples_of, load_scores
@@ -19,7 +20,6 @@ from palimpsest.study import Run
 
 ATTACKS = membership_inference.LABELS
 NO_CANARIES = "This study plants no canaries, so there is no exposure to measure."
-TRAINED = {"distilled students": ["student"], "models without a teacher": ["baseline", "mitigated"]}
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -73,17 +73,14 @@ def _roc(attacked: dict, attack: str, ids: list[pd.Series]) -> pd.DataFrame:
     for arm, found in attacked.items():
         if attack in found:
             groups = (found.loc[part, attack].dropna().to_numpy() for part in ids)
-            curves.append(
-                membership_inference.operating_points(*groups)[["fpr", "tpr"]].assign(attack=attack, **arm.columns())
-            )
+            curve = membership_inference.operating_points(*groups)[["fpr", "tpr"]]
+            curves.append(curve.assign(attack=attack, **arm.columns()))
     return pd.concat(curves, ignore_index=True)
 
 
 def _doses(exposure: pd.DataFrame) -> pd.DataFrame:
     """`canaries.dose_response` of every size and method, seeds together."""
-    groups = exposure.groupby(["size", "method", "role"], sort=False)
-    out = [canaries.dose_response(part).assign(**part[["size", "method", "role"]].iloc[0]) for _, part in groups]
-    return pd.concat(out, ignore_index=True)
+    return exposure.groupby(GROUP, sort=False).apply(canaries.dose_response).reset_index(GROUP)
 
 
 def strongest(membership: pd.DataFrame) -> str:
@@ -110,11 +107,11 @@ def show_membership(membership: pd.DataFrame) -> pd.DataFrame:
     """AUC, one row per attack: the teacher's with its 95 % interval, and of each size the fine-tuned model's and the range of the
     distilled ones (seeds together)."""
     rows = membership[membership["measure"] == "AUC"]
-    shown = {"teacher": rows[rows["role"] == "teacher"].set_index("attack").apply(_auc, axis=1)}
+    shown = {"teacher": rows[rows["role"] == "teacher"].set_index("attack").apply(auc_text, axis=1)}
     for size, part in rows[rows["role"].isin(["baseline", "student"])].groupby("size", sort=False):
-        mean = part.groupby(["attack", "role"])["rate"].mean().unstack("role").reindex(columns=["baseline"])
-        shown[f"{size}, fine-tuned"] = mean["baseline"].map("{:.2f}".format)
-        ends = part[part["role"] == "student"].groupby("attack")["rate"].agg(["min", "max"])
+        tuned, distilled = (part[part["role"] == role].groupby("attack")["rate"] for role in ("baseline", "student"))
+        shown[f"{size}, fine-tuned"] = tuned.mean().map("{:.2f}".format)
+        ends = distilled.agg(["min", "max"])
         if len(ends):
             shown[f"{size}, distilled"] = ends.apply(lambda row: f"{row['min']:.2f} to {row['max']:.2f}", axis=1)
     wide = pd.DataFrame(shown).reindex([name for name in ATTACKS if name in set(rows["attack"])])
@@ -130,18 +127,10 @@ def plot_membership(membership: pd.DataFrame) -> plt.Figure:
         models = rows.groupby("model", sort=False)
         for i, (_, part) in enumerate(models):
             y = part["attack"].map(kinds.index) + 0.8 * ((i + 0.5) / len(models) - 0.5)
-            method, errors = (
-                part["method"].iloc[0],
-                np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy()),
-            )
-            style = {
-                "ls": "",
-                **figures.mark_of("member"),
-                "markersize": 3.5,
-                "color": COLORS[method],
-                "elinewidth": 0.8,
-            }
-            ax.errorbar(part["rate"], y, xerr=errors, label=LABELS[method], **style)
+            method = part["method"].iloc[0]
+            style = {**figures.mark_of("member"), "markersize": 3.5, "capsize": 0, "elinewidth": 0.8}
+            style |= {"color": COLORS[method], "label": LABELS[method]}
+            figures.dots(ax, part["rate"], part["low"], part["high"], y, **style)
         ax.axvline(0.5, color="#999999", lw=1, ls="--")
         ax.set(title=size, xlabel="AUC", yticks=range(len(kinds)), yticklabels=[ATTACKS[kind] for kind in kinds])
     axes[0, 0].invert_yaxis()
@@ -156,13 +145,13 @@ def say_membership(membership: pd.DataFrame, attack: str) -> list[str]:
     rows = membership[(membership["measure"] == "AUC") & (membership["attack"] == attack)]
     teacher = rows[rows["role"] == "teacher"].iloc[0]
     counts = f"{teacher['members']} members and {teacher['non_members']} non-members"
-    lines = [f"- **teacher**: with {ATTACKS[attack]} an AUC of {_auc(teacher)}, on {counts}."]
+    lines = [f"- **teacher**: with {ATTACKS[attack]} an AUC of {auc_text(teacher)}, on {counts}."]
     for size, part in rows[rows["role"].isin(["baseline", "student"])].groupby("size", sort=False):
         mean = part.groupby("method", sort=False)[["rate", "low", "high"]].mean()
-        line = f"- **{size}**: {_auc(mean.loc['sft'])} when fine-tuned on the members."
+        line = f"- **{size}**: {auc_text(mean.loc['sft'])} when fine-tuned on the members."
         if len(others := mean.drop("sft").sort_values("rate")):
-            ends = dict.fromkeys(f"{_auc(row)} with {LABELS[row.name]}" for row in (others.iloc[0], others.iloc[-1]))
-            line += f" Distilled, from {' to '.join(ends)}."
+            each = (f"{auc_text(row)} with {LABELS[method]}" for method, row in others.iloc[[0, -1]].iterrows())
+            line += f" Distilled, from {' to '.join(dict.fromkeys(each))}."
         unclear = part[(part["low"] <= 0.5) & (part["high"] >= 0.5)]
         lines.append(
             line + (f" We cannot tell {len(unclear)} of {len(part)} models from chance." if len(unclear) else "")
@@ -213,10 +202,6 @@ def _one_in(row: pd.Series) -> str:
     return f"1 in {1 / row['fpr']:,.0f}"
 
 
-def _auc(row: pd.Series) -> str:
-    return between(row["rate"], row["low"], row["high"])
-
-
 # ---------------------------------------------------------------- planted secrets
 
 
@@ -229,10 +214,8 @@ def show_doses(doses: pd.DataFrame, teacher_only: bool = False) -> pd.DataFrame 
     if rows.empty:
         return None
     values = rows[["exposure", "exposure_low", "exposure_high"]].to_numpy(float)
-    shown = [between(*v, ".1f") for v in values]
-    rows = rows.assign(shown=shown, model=figures.names_of(rows), copies=rows["copies"].map(say_copies))
-    wide = rows.pivot_table(index="model", columns="copies", values="shown", aggfunc="first", sort=False)
-    return wide.fillna("")
+    rows = rows.assign(model=figures.names_of(rows), copies=rows["copies"].map(say_copies))
+    return figures.spread_out(rows, [between(*v, ".1f") for v in values], "model", "copies")
 
 
 def plot_doses(doses: pd.DataFrame) -> plt.Figure | None:
@@ -276,11 +259,11 @@ def say_teacher_only(doses: pd.DataFrame) -> list[str]:
     if rows.empty:
         return [f"- {NO_CANARIES}" if doses.empty else "- No canary of this study is the teacher's alone."]
     rows, lines = rows[rows["copies"] == rows["copies"].max()], []
-    for who, roles in TRAINED.items():
+    for who, roles in WHO.items():
         part = rows[rows["role"].isin(roles)]
         above = part[part["exposure_low"] > part["chance"]].sort_values("exposure")
         if len(part):
-            line = f"- {who[0].upper()}{who[1:]} above chance ({part['chance'].iloc[0]:.1f} bits) on {part['canaries'].iloc[0]} "
+            line = f"- {who} above chance ({part['chance'].iloc[0]:.1f} bits) on {part['canaries'].iloc[0]} "
             line += f"secrets that only the teacher has seen: {len(above)} of {len(part)}."
             for _, most in above.tail(1).iterrows():
                 line += f" The highest: {most['size']}, {LABELS[most['method']]}, with {_bits(most)}."

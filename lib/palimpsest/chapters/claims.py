@@ -110,10 +110,8 @@ def paper_findings(claims: pd.DataFrame) -> pd.DataFrame:
     """The `outcomes` of what the paper compares, by what is recited, with its `outcome`: contradictions first, then what is
     undecided, then what is confirmed."""
     found = outcomes(claims[claims["measure"].isin(["recited_repeated", "recited_unrepeated"])])
-    asked = [pair in PAPER for pair in zip(found["first"], found["second"], strict=True)]
-    found = found[pd.Series(asked, index=found.index, dtype=bool)].drop_duplicates(
-        ["first", "second", "size", "measure", "moment"]
-    )
+    found = found[pd.MultiIndex.from_frame(found[["first", "second"]]).isin(PAPER)]
+    found = found.drop_duplicates(["first", "second", "size", "measure", "moment"])
     found = found.assign(outcome=found["verdict"].map(OF_PAPER))
     return found.sort_values("outcome", key=lambda column: column.map(list(OF_PAPER.values()).index), kind="stable")
 
@@ -125,12 +123,8 @@ def say_paper(claims: pd.DataFrame) -> list[str]:
         return ["There are none of the comparisons that the paper makes."]
     if (found["outcome"] == "undecided").all():
         return say_undecided(found)
-    told = [
-        f"{MOMENTS[moment]}: {counted(part['outcome'], OF_PAPER.values())}"
-        for moment, part in found.sort_values("moment", key=lambda m: m.map(list(MOMENTS).index)).groupby(
-            "moment", sort=False
-        )
-    ]
+    parts = [(name, found[found["moment"] == moment]) for moment, name in MOMENTS.items()]
+    told = [f"{name}: {counted(part['outcome'], OF_PAPER.values())}" for name, part in parts if len(part)]
     reading = "; ".join(told) + ("" if (found["outcome"] == "contradicted").any() else "; none is contradicted")
     caution = (
         "At the end methods also differ in how good they became, and a student that learned little recites little."

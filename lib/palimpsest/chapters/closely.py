@@ -22,13 +22,8 @@ from palimpsest.measure.models import load_tokenizer
 from palimpsest.measure.statistics import say_copies, say_samples
 from palimpsest.study import Run
 
-SHOWN = (
-    ("member", 16),
-    ("member", 4),
-    ("member", 1),
-    ("teacher_only", 16),
-    ("non_member", 0),
-)  # split, copies: a record of each
+# Split, copies: a record of each.
+SHOWN = (("member", 16), ("member", 4), ("member", 1), ("teacher_only", 16), ("non_member", 0))
 FIRST = 60  # characters of a record's prompt that name it
 HIDDEN = BLOCK * 3  # a masked token: its length would be a clue
 READERS = {"teacher_only": "the teacher alone", "member": "all"}
@@ -55,7 +50,8 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     examples = {e.id: e for e in examples_of(run.study, records, tokenizer)}
     arms = [arm for arm in run.measured() if arm.seed in (None, run.study.seeds[0])]
     scores = {arm: load_scores(run, arm.name).set_index("id") for arm in arms}
-    chosen = _chosen(records)
+    groups = (records[(records["split"] == split) & (records["copies"] == copies)] for split, copies in SHOWN)
+    chosen = pd.concat([group.head(1) for group in groups])
     strips = [
         _strip(arm.columns(), row, scores[arm].loc[row.id], examples[row.id], tokenizer if show else None)
         for row in chosen.itertuples()
@@ -65,25 +61,17 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     return {"strips": pd.concat(strips, ignore_index=True), "at_risk": _at_risk(run, trained, examples, scores, show)}
 
 
-def _chosen(records: pd.DataFrame) -> pd.DataFrame:
-    """The first record of each of `SHOWN` that the study has."""
-    parts = [records[(records["split"] == split) & (records["copies"] == copies)].head(1) for split, copies in SHOWN]
-    return pd.concat(parts)
-
-
 def _strip(who: dict, row, scored: pd.Series, example, tokenizer) -> pd.DataFrame:
-    words = (
-        [tokenizer.decode([token]) for token in example.response_ids] if tokenizer else [HIDDEN] * len(scored["hit"])
-    )
-    return pd.DataFrame(
-        {
-            **{name: [value] * len(words) for name, value in who.items()},
-            **{"id": row.id, "split": row.split, "copies": row.copies, "place": range(len(words)), "token": words},
-            "probability": np.exp(np.asarray(scored["logprob"], dtype=float)),
-            **{"guess": scored["rank"], "margin": np.asarray(scored["margin"], dtype=float), "hit": scored["hit"]},
-            "secret": list(example.secret),
-        }
-    )
+    strip = {
+        "token": [tokenizer.decode([token]) if tokenizer else HIDDEN for token in example.response_ids],
+        "probability": np.exp(np.asarray(scored["logprob"], dtype=float)),
+        "guess": scored["rank"],
+        "margin": np.asarray(scored["margin"], dtype=float),
+        "hit": scored["hit"],
+        "secret": list(example.secret),
+    }
+    about = {**who, "id": row.id, "split": row.split, "copies": row.copies}
+    return pd.DataFrame(strip).rename_axis("place").reset_index().assign(**about)
 
 
 def _at_risk(run: Run, records: pd.DataFrame, examples: dict, scores: dict, show: bool) -> pd.DataFrame:
@@ -100,12 +88,11 @@ def _at_risk(run: Run, records: pd.DataFrame, examples: dict, scores: dict, show
             needed.append(extraction.samples_needed(extraction.log_probability(asked, 0, run.study.measure.window)))
     by_role = {role: [recited[a] for a in scores if a.role == role] for role in ("teacher", "baseline", "student")}
     texts = [text[:FIRST] if show else mask(text) for text in records["instruction"]]
-    most = {role: np.max(by_role[role], axis=0) if by_role[role] else 0 for role in ("teacher", "baseline")}
-    others = [found > 0 for found in by_role["student"]]
+    most = {role: np.max(by_role[role], axis=0, initial=0) for role in ("teacher", "baseline")}
     table = records[["id", "split", "copies"]].assign(
         text=texts, asked=records["secrets"].map(len) if unit == "secrets" else 1, **most
     )
-    table["students"] = np.sum(others, axis=0) if others else 0
+    table["students"] = sum(found > 0 for found in by_role["student"])
     table["samples"] = np.min(needed, axis=0) if needed else np.nan
     order = ["students", "baseline", "teacher", "samples"]
     return table.sort_values(order, ascending=[False, False, False, True], kind="stable")
@@ -120,36 +107,28 @@ def show_strips(strips: pd.DataFrame) -> HTML:
     is shown under the teacher, a baseline and a distilled student."""
     parts, records = [], list(dict.fromkeys(strips["id"]))
     models = strips.drop_duplicates("model")
-    still = [
-        models[models["role"] == role]["model"].iloc[0]
-        for role in ("teacher", "baseline", "student")
-        if (models["role"] == role).any()
-    ]
-    for record in records:
-        for model, part in strips[strips["id"] == record].groupby("model", sort=False):
-            shown = record == records[0] and model in still
-            parts.append(_strip_html(part, records.index(record), shown))
-    names = "".join(
-        f'<option value="{i}">{attribute(_record_name(strips, record))}</option>' for i, record in enumerate(records)
-    )
+    first = models.drop_duplicates("role").set_index("role")["model"]
+    still = [first[role] for role in ("teacher", "baseline", "student") if role in first]
+    for (record, model), part in strips.groupby(["id", "model"], sort=False):
+        shown = record == records[0] and model in still
+        parts.append(_strip_html(part, records.index(record), shown))
+    named = (_record_name(row) for row in strips.drop_duplicates("id").itertuples())
+    names = "".join(f'<option value="{i}">{attribute(name)}</option>' for i, name in enumerate(named))
     choices = "".join(
-        f'<option value="{attribute(m)}">{attribute(label)}</option>'
-        for m, label in zip(models["model"], _names(models), strict=True)
+        f'<option value="{attribute(row["model"])}">{attribute(_name(row))}</option>' for _, row in models.iterrows()
     )
     control = f'<p class="play" hidden><label>record <select data-of="record">{names}</select></label> <label>model <select data-of="model"><option value="">three models</option>{choices}</select></label></p>'
     return HTML(f'<div class="strips" data-still="{attribute(" ".join(still))}">{control}{"".join(parts)}</div>')
 
 
-def _names(models: pd.DataFrame) -> list[str]:
-    return [
-        f"{size} {LABELS[method]}" if size != "teacher" else "teacher" + (" before" if method == "none" else "")
-        for size, method in zip(models["size"], models["method"], strict=True)
-    ]
+def _name(row: pd.Series) -> str:
+    if row["size"] == "teacher":
+        return "teacher before" if row["method"] == "none" else "teacher"
+    return f"{row['size']} {LABELS[row['method']]}"
 
 
-def _record_name(strips: pd.DataFrame, record: str) -> str:
-    row = strips[strips["id"] == record].iloc[0]
-    return f"{SETS[row['split']]}, {say_copies(row['copies'])}" if row["copies"] else SETS[row["split"]]
+def _record_name(row) -> str:
+    return SETS[row.split] + (f", {say_copies(row.copies)}" if row.copies else "")
 
 
 def _strip_html(part: pd.DataFrame, number: int, shown: bool) -> str:
@@ -163,7 +142,7 @@ def _strip_html(part: pd.DataFrame, number: int, shown: bool) -> str:
         name = f' class="{" ".join(kinds)}"' if kinds else ""
         spans.append(f'<span{name} style="--p:{row.probability:.2f}" title="{said}">{escape(row.token)}</span>')
     right = int(part["hit"].cumprod().sum())
-    label = f"{_names(part.head(1))[0]}: the first {right} of {len(part)} tokens recited from the prompt"
+    label = f"{_name(who)}: the first {right} of {len(part)} tokens recited from the prompt"
     hidden = "" if shown else " hidden"
     return (
         f'<figure class="strip" data-record="{number}" data-model="{attribute(who["model"])}"{hidden}><figcaption>{attribute(label)}</figcaption>'
@@ -184,7 +163,7 @@ def show_by_prefix(by_prefix: pd.DataFrame, at: int = 10) -> HTML:
         now = values[at]
         color = COLORS[who["method"]]
         rows.append(
-            f'<div class="bar" data-values="{",".join("" if pd.isna(v) else f"{v:.6g}" for v in values)}"><span>{attribute(_names(part.head(1))[0])}</span>'
+            f'<div class="bar" data-values="{",".join("" if pd.isna(v) else f"{v:.6g}" for v in values)}"><span>{attribute(_name(who))}</span>'
             f'<i><b style="width:{now:.1%};background:var(--c-m-{who["method"]},{color})"></b></i><output>{math.floor(100 * now + 0.5)}%</output></div>'
         )
     control = f'<label class="play" hidden>tokens given: <input type="range" min="0" max="{len(steps) - 1}" value="{steps.index(at)}" aria-label="tokens of the response that are given"></label>'
@@ -198,22 +177,18 @@ def show_at_risk(at_risk: pd.DataFrame, unit: str) -> HTML:
     """The records that were trained on, the most at risk first; with script they can be searched and sorted."""
     heads = {"teacher": f"teacher, {unit}", "baseline": f"fine-tuned, {unit}", "students": "students"}
     readers = [f"{READERS[row.split]}, {say_copies(row.copies)}" for row in at_risk.itertuples()]
-    shown = pd.DataFrame({"record": at_risk["text"], "read by": readers})
-    for column, head in heads.items():
-        shown[head] = at_risk[column].astype(str)
-    shown["samples"] = at_risk["samples"].map(say_samples)
-    values = {
-        "read by": at_risk["copies"],
-        **{head: at_risk[c] for c, head in heads.items()},
-        "samples": at_risk["samples"],
-    }
+    counts = at_risk[[*heads]].rename(columns=heads)
+    shown = counts.astype(str).assign(samples=at_risk["samples"].map(say_samples))
+    shown.insert(0, "record", at_risk["text"])
+    shown.insert(1, "read by", readers)
+    values = {"read by": at_risk["copies"], **counts, "samples": at_risk["samples"]}
     return HTML(records_as_html(shown, values, len(at_risk)))
 
 
 def show_sets(at_risk: pd.DataFrame) -> HTML:
     """Where a memory came from, at a glance: records by who recites them, each set opened by a click."""
-    recite = {"teacher": "teacher", "student": "students", "baseline": "baseline"}
-    sets = sorted_into_sets(pd.DataFrame({role: at_risk[column] > 0 for role, column in recite.items()}))
+    counts = at_risk.rename(columns={"students": "student"})[["teacher", "student", "baseline"]]
+    sets = sorted_into_sets(counts > 0)
     parts = []
     for name, (of_members, wanted) in ORIGINS.items():
         found = at_risk[((at_risk["split"] == "member") == of_members) & sets.isin(wanted)]

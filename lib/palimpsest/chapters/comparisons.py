@@ -58,18 +58,11 @@ ASKED: dict[str, tuple[list[tuple[str, str]], tuple[str, ...]]] = {
 def questions() -> list[Question]:
     """Every comparison that is asked for; a study answers those whose methods it has."""
     return [
-        Question(
-            f"{asked}: {PHRASES[measure][0]}, {MOMENTS[moment]}",
-            claim(first, second),
-            first,
-            second,
-            measure,
-            moment,
-        )
+        Question(f"{asked}: {PHRASES[measure][0]}, {MOMENTS[moment]}", claim(*pair), *pair, measure, moment)
         for asked, (pairs, measures) in ASKED.items()
         for measure in measures
         for moment in MOMENTS
-        for first, second in pairs
+        for pair in pairs
     ]
 
 
@@ -124,14 +117,10 @@ def show_claims(claims: pd.DataFrame, question: str, moment: str) -> pd.DataFram
         return None
     names = [f"{name}, {size}" for name, size in zip(found["claim"], found["size"], strict=True)]
     heads = [PHRASES[m][0] + (", points" if "points" in PHRASES[m][1] else "") for m in found["measure"]]
-    wide = found.assign(
-        text=[_difference(row) for row in found.itertuples()], comparison=names, measure=heads
-    ).pivot_table(index="comparison", columns="measure", values="text", aggfunc="first", sort=False)
-    return wide.fillna("not measured").rename_axis(columns=None)
-
-
-def _difference(row) -> str:
-    return with_interval(row, unit=False) + ("" if row.verdict == "undecided" else f" {row.verdict}")
+    verdicts = [f" {verdict}" if verdict != "undecided" else "" for verdict in found["verdict"]]
+    texts = [with_interval(row, unit=False) + said for row, said in zip(found.itertuples(), verdicts, strict=True)]
+    shown = found.assign(comparison=names, measure=heads)
+    return figures.spread_out(shown, texts, "comparison", "measure", "not measured").rename_axis(columns=None)
 
 
 def say_families(claims: pd.DataFrame) -> str:
@@ -177,7 +166,6 @@ def plot_claims(claims: pd.DataFrame, question: str) -> plt.Figure | None:
         figures.name_rows(ax, names, 22)
         ax.set_ylim(-0.6, len(rows) - 0.4)
         ax.locator_params(axis="x", nbins=5)
-    plt.close(figure)
     return figure
 
 
@@ -238,17 +226,10 @@ def show_tuning(tuning: pd.DataFrame) -> pd.DataFrame | None:
     if tuning.empty:
         return None
     rows = tuning[tuning["chosen"]]
-    shown = {
-        "learning rate": rows["learning_rate"].map("{:g}".format).array,
-        "epoch": rows["epoch"].map("{:g}".format).array,
-        "validation loss, calibrated": tradeoffs.loss_of(rows).round(2).array,
-    }
-    return pd.DataFrame(
-        shown,
-        index=pd.Index(
-            [f"{s}, {LABELS[m]}" for s, m in zip(rows["size"], rows["method"], strict=True)], name="student"
-        ),
-    )
+    shown = {"student": figures.names_of(rows)}
+    shown |= {"learning rate": rows["learning_rate"].map("{:g}".format), "epoch": rows["epoch"].map("{:g}".format)}
+    shown["validation loss, calibrated"] = tradeoffs.loss_of(rows).round(2)
+    return pd.DataFrame(shown).set_index("student")
 
 
 def say_tuning(tuning: pd.DataFrame) -> str:

@@ -26,9 +26,9 @@ from palimpsest.study import Run
 WORD, MARK = re.compile(r"[\w'-]+"), re.compile(r"<\w+>")
 READERS = ("teacher and students", "the teacher alone", "nobody (unseen twins)")
 PLAIN = ("public", "member", "teacher_only", "non_member", "validation", "test")  # in reading order
-HALVES = {"public": "public", "member": "members", "teacher_only": "the teacher's own"}
 # What a table calls a split and a kind of record, and what a figure does.
 SHOWN = {"public": "public", "member": "members", "teacher_only": "the teacher's own", "non_member": "non-members"}
+HALVES = {split: name for split, name in SHOWN.items() if split != "non_member"}
 KINDS = {"canary": "canaries", "twin": "twins of canaries"}
 SIZES = (1, 3, 5, 8)  # words in the runs that are compared
 
@@ -233,7 +233,6 @@ def plot_lengths(lengths: pd.DataFrame) -> plt.Figure:
             ax.plot([middle], [place], color="#444444", ms=6, **figures.mark_of(split))
         figures.name_rows(ax, [SHOWN.get(split, split) for split in splits])
         ax.set(xlabel=f"{part}, tokens", ylim=(-0.6, len(splits) - 0.4))
-    plt.close(figure)
     return figure
 
 
@@ -275,14 +274,11 @@ def say_planted(planted: pd.DataFrame) -> str:
     """How many canaries there are and how many rows of training text they take, and how many a coin decided about."""
     if planted.empty:
         return "This study's data has no canaries."
-    count, rows = (
-        planted.assign(rows=planted["records"] * planted["copies"]).groupby("read_by")[c].sum()
-        for c in ("records", "rows")
-    )
-    both, alone, nobody = READERS
-    line = f"{count.get(both, 0)} canaries take {rows.get(both, 0)} rows of every student's training text. "
-    if alone in count:
-        line += f"{count[alone]} more take {rows[alone]} rows of the teacher's alone. "
-    line += f"{count.get(nobody, 0)} twins are read by nobody."
+    rows = planted.assign(rows=planted["records"] * planted["copies"]).groupby("read_by")[["records", "rows"]].sum()
+    both, alone, nobody = rows.reindex(READERS, fill_value=0).itertuples()
+    line = f"{both.records} canaries take {both.rows} rows of every student's training text. "
+    if alone.records:
+        line += f"{alone.records} more take {alone.rows} rows of the teacher's alone. "
+    line += f"{nobody.records} twins are read by nobody."
     coins = planted.loc[planted["coin"], "records"].sum()
     return line + (f" Of {coins} canaries and twins, a fair coin decided which they are." if coins else "")

@@ -12,6 +12,8 @@ import re
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 
 from palimpsest.data.markup import table_as_html
@@ -52,18 +54,11 @@ def as_html(figure: plt.Figure) -> str:
 
 def show_inline() -> None:
     """In a notebook, show figures as `as_html` has them, and not as pictures as well, and tables as `table_as_html`."""
-    from IPython import get_ipython
-
     if shell := get_ipython():
         # Not among the formatters by type of content: matplotlib's inline backend takes figures out of all of them when it starts.
-        shell.display_formatter.ipython_display_formatter.for_type(plt.Figure, _show)
+        for_type = shell.display_formatter.ipython_display_formatter.for_type
+        for_type(plt.Figure, lambda figure: display(HTML(as_html(figure))))
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, table_as_html)
-
-
-def _show(figure: plt.Figure) -> None:
-    from IPython.display import HTML, display
-
-    display(HTML(as_html(figure)))
 
 
 def _complete(ax: Axes, panels: list[Axes]) -> None:
@@ -115,9 +110,8 @@ def _clean(svg: str) -> str:
         svg,
         count=1,
     )
-    svg = TAG.sub(
-        lambda tag: LONG.sub(lambda m: f"{float(m.group()):.2f}", tag.group()), svg
-    )  # not what is written on an axis
+    # Not what is written on an axis.
+    svg = TAG.sub(lambda tag: LONG.sub(lambda m: f"{float(m.group()):.2f}", tag.group()), svg)
     svg = re.sub(r"#[0-9a-f]{6}", lambda m: _color(m.group()), svg)
     return re.sub(r"\n\s*", "\n", svg)
 
@@ -142,31 +136,19 @@ def _legend(legend) -> str:
 
 
 def _sample(handle) -> str:
-    """A line and its mark, drawn as in the panels."""
+    """What a legend has for an entry (a line, a bar, lines of intervals), drawn as in the panels."""
     figure = plt.Figure(figsize=(0.34, 0.14), layout="none")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(-1, 1))
-    line = handle if isinstance(handle, mpl.lines.Line2D) else None
-    if isinstance(handle, mpl.container.BarContainer):
-        handle = handle[0]
-    if line is None and isinstance(handle, mpl.container.Container):
-        line = handle[0]
-    if line is not None:
-        shown = {name: getattr(line, f"get_{name}")() for name in ("color", "linestyle", "linewidth")}
-        ax.plot([0, 1], [0, 0], **shown)
-        marked = {
-            name: getattr(line, f"get_{name}")()
-            for name in ("marker", "markersize", "markerfacecolor", "markeredgecolor")
-        }
-        ax.plot([0.5], [0], linestyle="", **marked)
-    else:
-        shown = [
-            c
-            for get in ("get_facecolor", "get_edgecolor")
-            if hasattr(handle, get)
-            for c in [getattr(handle, get)()]
-            if len(c)
-        ]
-        ax.scatter([0.5], [0], color=shown[0] if shown else "#777777", s=16)
+    if isinstance(handle, mpl.lines.Line2D):
+        line, mark = (
+            ("color", "linestyle", "linewidth"),
+            ("marker", "markersize", "markerfacecolor", "markeredgecolor"),
+        )
+        ax.plot([0, 1], [0, 0], **{name: plt.getp(handle, name) for name in line})
+        ax.plot([0.5], [0], linestyle="", **{name: plt.getp(handle, name) for name in mark})
+    else:  # a bar, or the lines of intervals, which have no face
+        face = handle.get_facecolor()
+        ax.scatter([0.5], [0], color=face if len(face) else handle.get_edgecolor(), s=16)
     return _clean(_svg(figure, None)).replace("width:100%;", "width:2em;vertical-align:middle;", 1)

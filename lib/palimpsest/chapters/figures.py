@@ -5,6 +5,7 @@ Colour says which method, the mark which records: `mark_of`. Where one model is 
 
 import re
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -84,6 +85,17 @@ def rate_text(row: pd.Series) -> str:
     return interval(row["rate"], row["low"], row["high"])
 
 
+def auc_text(row: pd.Series) -> str:
+    """`between` of a row with an AUC as its `rate`, and `low` and `high`."""
+    return between(row["rate"], row["low"], row["high"])
+
+
+def least_to_most(values: pd.Series, form: str) -> str:
+    """The least and the most of the values that are known: "0.2 to 0.4", or "0.2" where both read the same; empty of none."""
+    known = values.dropna()
+    return " to ".join(dict.fromkeys(f"{end:{form}}" for end in (known.min(), known.max()))) if len(known) else ""
+
+
 def percents(rates: pd.Series) -> str:
     """Where the rates of several methods lie: "2 % to 40 % by method", or "0 % by every method"."""
     least, most = (f"{100 * rate:.0f} %" for rate in (rates.min(), rates.max()))
@@ -112,19 +124,33 @@ def names_of(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def rate_table(table: pd.DataFrame, index: list[str], columns: str) -> pd.DataFrame:
+def spread_out(
+    table: pd.DataFrame, texts: Sequence[str], index: str | list[str], columns: str | list[str], lacking: str = ""
+) -> pd.DataFrame:
+    """A text per row of a table, set out: a row per `index`, a column per value of `columns`, in order of appearance."""
+    shown = table.assign(shown=texts)
+    wide = shown.pivot_table(index=index, columns=columns, values="shown", aggfunc="first", sort=False)
+    return wide.fillna(lacking)
+
+
+def rate_table(table: pd.DataFrame, index: str | list[str], columns: str | list[str]) -> pd.DataFrame:
     """Rates as text with intervals, one row per `index`, one column per value of `columns`, in order of appearance."""
-    text = [interval(*v) for v in table[["rate", "low", "high"]].to_numpy(float)]
-    wide = table.assign(shown=text).pivot_table(
-        index=index, columns=columns, values="shown", aggfunc="first", sort=False
-    )
-    return wide.fillna("")
+    return spread_out(table, [rate_text(row) for _, row in table.iterrows()], index, columns)
 
 
 def panels(rows: int, columns: int, *, height: float = 2.4, **options) -> tuple[plt.Figure, np.ndarray]:
-    """A figure of `[rows, columns]` axes of one width, which share their y-axis (options as `plt.subplots` has them)."""
-    size = (1.5 + 2.9 * columns, 0.5 + height * rows)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, **{"sharey": True, **options})
+    """A figure of `[rows, columns]` axes of one width, which share their y-axis (options as `plt.subplots` has them). It is closed: a
+    notebook shows it as the value of its cell."""
+    shape = {"figsize": (1.5 + 2.9 * columns, 0.5 + height * rows), "sharey": True}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **{**shape, **options})
+    plt.close(figure)
+    return figure, axes
+
+
+def dots(ax: plt.Axes, value, low, high, y, **style) -> None:
+    """Marks at `value` with their intervals (numbers, or arrays of them) in the rows `y`; `style` as `errorbar` has it."""
+    errors = np.abs([np.atleast_1d(end - value) for end in (low, high)])
+    ax.errorbar(value, y, xerr=errors, **{"ls": "", "markersize": 4, "capsize": 2, **style})
 
 
 def name_rows(ax: plt.Axes, names: list[str], width: int = 20) -> None:
@@ -140,10 +166,9 @@ def in_percent(*axes: plt.matplotlib.axis.Axis) -> None:
 
 
 def legend(figure: plt.Figure, axes: np.ndarray) -> plt.Figure:
-    """One legend for all panels, each label once. The figure is closed: a notebook shows it as the value of its cell."""
+    """The figure with one legend for all panels, each label once."""
     handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=7)
-    plt.close(figure)
     return figure
 
 
@@ -160,14 +185,8 @@ def name_lines(ax: plt.Axes, x: float, ends: dict[str, float], gap: float = 0.07
         at -= least
     for method, y in where.items():
         ax.plot([x + 0.08, x + 0.4], [ends[method], y], color=COLORS[method], lw=1, clip_on=False)
-        ax.text(
-            x + 0.45,
-            y,
-            "plain fine-tuning" if method == "sft" else LABELS[method],
-            fontsize=8,
-            va="center",
-            color="#262626",
-        )
+        name = "plain fine-tuning" if method == "sft" else LABELS[method]
+        ax.text(x + 0.45, y, name, fontsize=8, va="center", color="#262626")
     ax.set(xlim=(ax.get_xlim()[0], x + 0.1), ylim=(low, high))
 
 
@@ -186,29 +205,24 @@ def by_method(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> plt.Fig
         rows = table[table["size"].isin([size, "teacher"]) & (table["role"] != "base")]
         rows = rows.assign(row=rows["method"].where(rows["size"] == size, "teacher"))
         for (method, split), part in rows.groupby(["row", "split"], sort=False):
-            seeds = 0.12 * (np.arange(len(part)) - (len(part) - 1) / 2)
-            errors = np.abs(part[["low", "high"]].to_numpy().T - part["rate"].to_numpy())
+            y = place[method] + 0.12 * (np.arange(len(part)) - (len(part) - 1) / 2) + PLACES[split]
             mark = mark_of("member", 2) if split == "repeated" else mark_of(split)
-            style = {"ls": "", "color": COLORS.get(method, "#444444"), "markersize": 5, "capsize": 2, **mark}
-            ax.errorbar(part["rate"], place[method] + seeds + PLACES[split], xerr=errors, **style)
+            style = {"color": COLORS.get(method, "#444444"), "markersize": 5, **mark}
+            dots(ax, part["rate"], part["low"], part["high"], y, **style)
         ax.axvline(mean.get(("base", size), np.nan), color="#999999", lw=1, ls="--")
         ax.set_title(f"student: {size}")
     if paper is not None:
         shown = paper[paper.index.isin(methods)]
-        for (
-            size
-        ) in shown:  # one kind of record, so one mark; its size tells the models' sizes apart, the larger the larger
-            ms = 9 - 2 * list(shown).index(size)
-            axes[0, -1].plot(shown[size], shown.index.map(place), "o", color="#444444", mfc="none", ms=ms, label=size)
+        # One kind of record, so one mark; its size tells the models' sizes apart, the larger the larger.
+        for i, size in enumerate(shown):
+            style = {"color": "#444444", "mfc": "none", "ms": 9 - 2 * i, "label": size}
+            axes[0, -1].plot(shown[size], shown.index.map(place), "o", **style)
         axes[0, -1].set_title("paper: GPT-2 on Dolly")
     for ax in axes[0]:
         name_rows(ax, [LABELS.get(m, m) for m in place])
         in_percent(ax.xaxis)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(place) - 0.5), xlabel="share recited")
-    if paper is not None:
-        return legend(figure, axes)
-    plt.close(figure)
-    return figure
+    return legend(figure, axes) if paper is not None else figure
 
 
 def by_setting(table: pd.DataFrame, rows: str, x: str, title: str) -> plt.Figure:

@@ -8,19 +8,14 @@ import pandas as pd
 
 from palimpsest.chapters import repetition, tradeoffs
 from palimpsest.chapters.claims import NONE_YET, amount, name_of, outcomes
-from palimpsest.chapters.figures import rate_text
+from palimpsest.chapters.figures import least_to_most, rate_text
 from palimpsest.data.markup import markdown_table
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
 from palimpsest.study import METHODS
 
 NO_STUDENT = "This study distils no student, so there is nothing to compare plain fine-tuning with."
-DRAWN = (
-    "sft",
-    "word_kd",
-    "seq_kd",
-    "rkl_student",
-    "fkl_student",
-)  # the paper's methods, and the one that a decision is about
+# The paper's methods, and the one that a decision is about.
+DRAWN = ("sft", "word_kd", "seq_kd", "rkl_student", "fkl_student")
 # What a reader may do -> the methods that do it, each held against plain fine-tuning of its size.
 DECISIONS = {
     "distil?": [name for name, rule in METHODS.items() if rule.distilled],
@@ -45,10 +40,7 @@ def against_fine_tuning(claims: pd.DataFrame, trajectories: pd.DataFrame, method
     found = found[found["measure"] == measure].drop_duplicates(["first", "size", "moment"])
     last = tradeoffs.last_points(trajectories)
     loss = last.assign(loss=tradeoffs.loss_of(last)).groupby(["size", "method"])["loss"].mean()
-    both = {"loss": found["first"], "loss_sft": ["sft"] * len(found)}
-    return found.assign(
-        **{name: [loss.get(k) for k in zip(found["size"], m, strict=True)] for name, m in both.items()}
-    )
+    return found.join(loss, on=["size", "first"]).join(loss.rename("loss_sft"), on=["size", "second"])
 
 
 def say_answer(claims: pd.DataFrame, trajectories: pd.DataFrame, by_dose: pd.DataFrame, unit: str) -> list[str]:
@@ -202,10 +194,11 @@ def show_decisions(claims: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataF
         found = against_fine_tuning(claims, trajectories, methods)
         equal, end = (found[found["moment"] == moment] for moment in ("equal", "end"))
         if len(end):
+            losses = (least_to_most(end[name], ".2f") for name in ("loss", "loss_sft"))
             rows[question] = {
                 "students that recite less, equally good": _told(equal),
                 "the same at the end": _told(end),
-                "calibrated validation loss (fine-tuned)": f"{_ends(end['loss'])} ({_ends(end['loss_sft'])})",
+                "calibrated validation loss (fine-tuned)": "{} ({})".format(*losses),
                 "so": advice(equal, end),
             }
     return pd.DataFrame(rows).T.rename_axis("should you ...") if rows else None
@@ -245,10 +238,6 @@ def _told(found: pd.DataFrame) -> str:
     return f"{less} of {len(found)}" + (f", {more} more" if more else "")
 
 
-def _ends(values: pd.Series) -> str:
-    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (values.min(), values.max())))
-
-
 def plot_answer(by_dose: pd.DataFrame, unit: str) -> plt.Figure | None:
     """What students of the methods `DRAWN` recite at the end of training, over how often a text stood in the training data."""
     return repetition.plot_by_dose(by_dose, unit, "end", DRAWN)
@@ -261,7 +250,7 @@ def say_figure(by_dose: pd.DataFrame, unit: str) -> str:
         return f"No {unit} were asked for."
     first, last = rows["copies"].min(), rows["copies"].max()
     told = [rows.loc[rows["copies"] == copies, "rate"] for copies in (first, last)]
-    once, often = (" to ".join(dict.fromkeys(f"{100 * v:.0f}" for v in (part.min(), part.max()))) for part in told)
+    once, often = (least_to_most(100 * part, ".0f") for part in told)
     line = f"**Repetition matters:** of {unit} that stood there {_times(first)} a fine-tuned student recites {once} % on average"
     return line + (f", of those that stood there {_times(last)} {often} %." if last > first else ".")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures, transfer
-from palimpsest.chapters.figures import COLORS, LABELS, between, rate_text
+from palimpsest.chapters.figures import COLORS, LABELS, between, least_to_most, rate_text
 from palimpsest.chapters.published_claims import published_claims
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import lineage, prediction
@@ -150,8 +150,7 @@ def show_paired(paired: pd.DataFrame, against: str = "baseline") -> pd.DataFrame
     points = 100 * rows[["difference", "low", "high"]].to_numpy(float)
     shown["difference, points"] = [between(*v, "+.1f") for v in points]
     shown["ratio"] = [between(*v) for v in rows[["ratio", "ratio_low", "ratio_high"]].to_numpy(float)]
-    ends = rows[["p_lowest", "p_highest"]].to_numpy(float)
-    shown["p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair)) for pair in ends]
+    shown["p"] = [least_to_most(pair, ".2g") for _, pair in rows[["p_lowest", "p_highest"]].iterrows()]
     return pd.DataFrame(shown).set_index("student")
 
 

@@ -140,8 +140,8 @@ def _discoverable(who: dict, scored: pd.DataFrame, measure: Measure) -> list[dic
     for name, column in columns.items():
         logprob = extraction.log_probability(scored, 0, measure.window, column=column)
         needed = extraction.samples_needed(logprob, extraction.PROBABILITY)
-        found = {n: rate((needed <= n).where(logprob.notna())) for n in extraction.SAMPLES}
-        rows += [{**who, "sampling": name, "n": n, **shares} for n, shares in found.items()]
+        for n in extraction.SAMPLES:
+            rows.append({**who, "sampling": name, "n": n, **rate((needed <= n).where(logprob.notna()))})
     return rows
 
 
@@ -204,17 +204,14 @@ def plot_rates(rates: pd.DataFrame, target: str, paper: pd.DataFrame | None = No
 
 def say_rates(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
     """The teacher, then each size's baseline against its distilled students, and the chance level."""
-    repeated, of = (
-        arm_rates(rates, target, "repeated"),
-        rates[(rates["role"] == "teacher") & (rates["target"] == target)],
-    )
+    of = rates[(rates["role"] == "teacher") & (rates["target"] == target)]
     teacher, *more = (row for split in ("member", "repeated") for _, row in of[of["split"] == split].iterrows())
     once = f"{unit} that stand once in the training text" if more else unit
     lines = [f"- The teacher recites {rate_text(teacher)} of the members' {teacher['total']:.0f} {once}."]
     lines[0] += "".join(
         f" Of the {row['total']:.0f} {unit} that stand there more often: {rate_text(row)}." for row in more
     )
-    for size, rows in repeated.groupby("size", sort=False):
+    for size, rows in arm_rates(rates, target, "repeated").groupby("size", sort=False):
         base, distilled = rows[rows["method"] == "sft"].iloc[0], rows.loc[rows["method"] != "sft", "rate"]
         spread = f"; distilled, {figures.percents(distilled)}" if len(distilled) else ""
         lines.append(f"- Of repeated {unit} the {size} student, fine-tuned, recites {rate_text(base)}{spread}.")

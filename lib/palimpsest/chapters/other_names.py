@@ -32,10 +32,9 @@ def codes(other_names: pd.DataFrame) -> pd.DataFrame:
     found = over_replicates(rows, [*GROUP, "given"], "exposure", "exposure_low", "exposure_high")
     counts = rows.groupby([*GROUP, "given"], sort=False)[["canaries", "twins"]].max().reset_index()
     found = found.merge(counts, on=[*GROUP, "given"])
-    bits = found["given"] != "difference"
-    low, high = found["exposure_low"].clip(lower=0), found["exposure_high"].clip(upper=np.log2(found["twins"] + 1))
-    found["exposure_low"] = found["exposure_low"].mask(bits, low)  # exposure itself has a floor and a ceiling
-    found["exposure_high"] = found["exposure_high"].mask(bits, high)
+    apart = found["given"] == "difference"  # exposure itself has a floor and a ceiling
+    found["exposure_low"] = found["exposure_low"].clip(lower=np.where(apart, -np.inf, 0))
+    found["exposure_high"] = found["exposure_high"].clip(upper=np.where(apart, np.inf, np.log2(found["twins"] + 1)))
     return found.assign(chance=[canaries.chance(twins) for twins in found["twins"]])
 
 
@@ -66,14 +65,11 @@ def show_other_names(other_names: pd.DataFrame) -> pd.DataFrame | None:
     found = codes(other_names)
     if found.empty:
         return None
+    forms = found["given"].map({"difference": "+.1f"}).fillna(".1f")
     values = found[["exposure", "exposure_low", "exposure_high"]].to_numpy(float)
-    shown = [
-        between(*v, "+.1f" if given == "difference" else ".1f")
-        for v, given in zip(values, found["given"], strict=True)
-    ]
-    shown = found.assign(shown=shown, model=figures.names_of(found), given=found["given"].map(SHOWN))
-    wide = shown.pivot_table(index="model", columns="given", values="shown", aggfunc="first", sort=False)
-    return wide.reindex(columns=list(SHOWN.values())).fillna("")
+    texts = [between(*v, form) for v, form in zip(values, forms, strict=True)]
+    shown = found.assign(model=figures.names_of(found), given=found["given"].map(SHOWN))
+    return figures.spread_out(shown, texts, "model", "given").reindex(columns=list(SHOWN.values()), fill_value="")
 
 
 def plot_other_names(other_names: pd.DataFrame) -> plt.Figure | None:
@@ -85,21 +81,14 @@ def plot_other_names(other_names: pd.DataFrame) -> plt.Figure | None:
     figure, axes = figures.panels(1, found["size"].nunique(), height=0.4 + 0.3 * len(methods), sharex=True)
     for ax, (size, rows) in zip(axes[0], found.groupby("size", sort=False), strict=True):
         for row in rows[rows["given"] != "difference"].itertuples():
-            own, bits = row.given == "own", row.exposure
-            errors = [[bits - row.exposure_low], [row.exposure_high - bits]]
-            style = {
-                **figures.mark_of("teacher_only"),
-                "ls": "",
-                "color": COLORS[row.method],
-                "mfc": None if own else "white",  # another's name is the control
-                "markersize": 4,
-                "capsize": 2,
-            }
-            ax.errorbar(bits, methods.index(row.method) + (0.15 if own else -0.15), xerr=errors, **style)
+            own = row.given == "own"
+            y = methods.index(row.method) + (0.15 if own else -0.15)
+            style = {**figures.mark_of("teacher_only"), "color": COLORS[row.method]}
+            style["mfc"] = None if own else "white"  # another's name is the control
+            figures.dots(ax, row.exposure, row.exposure_low, row.exposure_high, y, **style)
         ax.axvline(rows["chance"].max(), color="#777777", lw=1, ls=":")
         ax.set(title=size, xlabel="exposure, bits")
         figures.name_rows(ax, [LABELS[m] for m in methods])
-    plt.close(figure)
     return figure
 
 
@@ -121,7 +110,7 @@ def say_other_names(other_names: pd.DataFrame) -> list[str]:
         if own.empty:
             continue
         above = own[own["exposure_low"] > own["chance"]].sort_values("exposure")
-        line = f"- {who[0].upper()}{who[1:]} above chance: {len(above)} of {len(own)}."
+        line = f"- {who} above chance: {len(above)} of {len(own)}."
         for row in above.tail(1).itertuples():
             line += f" The highest: {row.size}, {LABELS[row.method]}, {_bits(row)}."
         lines.append(line + _under_another(by, [tuple(key) for key in above[GROUP].to_numpy()]))

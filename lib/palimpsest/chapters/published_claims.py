@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from palimpsest.chapters.figures import LABELS, between
+from palimpsest.chapters.figures import LABELS, between, spread_out
 from palimpsest.measure.lineage import ratio
 from palimpsest.measure.statistics import rate_of
 
@@ -50,9 +50,8 @@ def published_claims(members: pd.DataFrame, paired: pd.DataFrame, predictions: p
         known = predictions[(predictions["size"] == size) & (predictions["method"] == method)]
         known = known[known["note"] == ""]
         for claim, columns in (("foretold", ["auc", "auc_low", "auc_high"]), ("avoided", ["rate", "low", "high"])):
-            ours, low, high = (
-                known[column] for column in columns
-            )  # the mean over seeds, the widest of their intervals
+            # The mean over seeds, the widest of their intervals.
+            ours, low, high = (known[column] for column in columns)
             rows.append((claim, size, method, ours.mean(), low.min(), high.max()))
     for size in members["size"].unique():
         soft = next((method for method in SOFT if (size, method) in passed), None)
@@ -98,11 +97,8 @@ def show_published_claims(claims: pd.DataFrame) -> pd.DataFrame | None:
         return None
     text = [f"{between(*ours)} {outcome}" for *ours, outcome in known[["ours", "low", "high", "outcome"]].to_numpy()]
     labels = [" / ".join(LABELS[m] for m in method.split(" / ")) for method in known["method"]]
-    claim = known["claim"] + ": theirs " + known["theirs"]
-    wide = known.assign(text=text, method=labels, claim=claim).pivot_table(
-        index=["claim", "method"], columns="size", values="text", aggfunc="first", sort=False
-    )
-    return wide.fillna("not measurable")
+    shown = known.assign(method=labels, claim=known["claim"] + ": theirs " + known["theirs"])
+    return spread_out(shown, text, ["claim", "method"], "size", "not measurable")
 
 
 def say_published_claims(claims: pd.DataFrame) -> list[str]:

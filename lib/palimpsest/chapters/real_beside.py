@@ -15,7 +15,7 @@ from palimpsest.measure.statistics import over_seeds
 
 DIRECTIONS = ("agrees", "opposite", "cannot tell")
 # What the front page's answers rest on, each against `sft`: a measure and moment.
-FRONT = {("recited_repeated", "equal"), ("recited_repeated", "end"), ("transferred_exposure", "equal")}
+FRONT = [("recited_repeated", "equal"), ("recited_repeated", "end"), ("transferred_exposure", "equal")]
 KEY = ["first", "second", "measure", "moment"]
 
 
@@ -26,16 +26,12 @@ def direction(claims: pd.DataFrame) -> pd.DataFrame:
     It points somewhere if, under every meaning of quality asked for, the interval over replicates excludes zero on the same side and the
     estimate exceeds what a method differs from itself. That is less than a verdict, which takes five replicates and corrected p-values.
     """
-    found, rows = outcomes(claims), []
-    apart = claims["estimate"].abs() > claims["null_largest"]
-    signs = np.where(apart & (claims["low"] > 0), 1, np.where(apart & (claims["high"] < 0), -1, 0))
-    by = claims.assign(sign=signs, moment=["end" if q == "none" else "equal" for q in claims["quality"]])
-    for key, part in by.groupby(["family", "claim", "size", *KEY], sort=False):
-        sign = part["sign"].iloc[0] if part["sign"].nunique() == 1 else 0
-        rows.append((*key, {1: "more", -1: "less"}.get(sign, "nothing")))
-    points = pd.DataFrame(rows, columns=["family", "claim", "size", *KEY, "points"])
-    found = found.drop(columns=["verdict", "because", "null_largest", "p_holm"])
-    return found.merge(points, on=["family", "claim", "size", *KEY]).drop_duplicates([*KEY, "size"])
+    apart, by = claims["estimate"].abs() > claims["null_largest"], ["family", "claim", "size", *KEY]
+    ways = np.select([apart & (claims["low"] > 0), apart & (claims["high"] < 0)], ["more", "less"], "nothing")
+    rows = claims.assign(points=ways, moment=np.where(claims["quality"] == "none", "end", "equal"))
+    points = rows.groupby(by)["points"].agg(lambda all_: all_.iloc[0] if all_.nunique() == 1 else "nothing")
+    found = outcomes(claims).drop(columns=["verdict", "because", "null_largest", "p_holm"])
+    return found.merge(points.reset_index(), on=by).drop_duplicates([*KEY, "size"])
 
 
 def foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
@@ -46,44 +42,26 @@ def foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
         the `size` with most replicates, `replicates`, `estimate`, `low`, `high`; and `outcome`, one of `DIRECTIONS`, or "not asked".
     """
     found, there = outcomes(small).drop_duplicates([*KEY, "size"]), direction(real)
+    found["verdict"] = found["verdict"].where(found["verdict"] != "undecided")
+    rows = found.groupby(KEY, sort=False).agg(
+        claim=("claim", "first"),
+        verdict=("verdict", "first"),
+        verdicts=("verdict", "nunique"),
+        decided=("verdict", "count"),
+        sizes=("size", "size"),
+    )
     there = there[there["estimate"].notna()].sort_values("replicates", ascending=False, kind="stable")
-    there = there.drop_duplicates(KEY).set_index(KEY)
-    rows = []
-    for key, part in found.groupby(KEY, sort=False):
-        verdicts = part.loc[part["verdict"] != "undecided", "verdict"]
-        if verdicts.nunique() != 1:
-            continue
-        row = {"claim": part["claim"].iloc[0], **dict(zip(KEY, key, strict=True)), "verdict": verdicts.iloc[0]}
-        row |= {"decided": len(verdicts), "sizes": len(part), "outcome": "not asked"}
-        if key in there.index:
-            ours = there.loc[key]
-            row |= ours[["size", "replicates", "estimate", "low", "high"]].to_dict()
-            row["outcome"] = "cannot tell" if ours["points"] == "nothing" else "opposite"
-            row["outcome"] = "agrees" if ours["points"] == row["verdict"] else row["outcome"]
-        rows.append(row)
-    columns = [
-        "claim",
-        *KEY,
-        "verdict",
-        "decided",
-        "sizes",
-        "size",
-        "replicates",
-        "estimate",
-        "low",
-        "high",
-        "outcome",
-    ]
-    return pd.DataFrame(rows).reindex(columns=columns)
+    there, ours = there.drop_duplicates(KEY), ["size", "replicates", "estimate", "low", "high"]
+    rows = rows[rows["verdicts"] == 1].reset_index().merge(there[[*KEY, *ours, "points"]], on=KEY, how="left")
+    ways = [rows["points"].isna(), rows["points"] == rows["verdict"], rows["points"] == "nothing"]
+    rows["outcome"] = np.select(ways, ["not asked", "agrees", "cannot tell"], "opposite")
+    return rows[["claim", *KEY, "verdict", "decided", "sizes", *ours, "outcome"]]
 
 
 def of_front_page(found: pd.DataFrame) -> pd.DataFrame:
     """Of `foretold`, what the front page rests on and the real model was asked."""
-    spoken = [of in FRONT for of in zip(found["measure"], found["moment"], strict=True)]
-    chosen = (
-        pd.Series(spoken, found.index, dtype=bool) & (found["second"] == "sft") & (found["outcome"] != "not asked")
-    )
-    return found[chosen]
+    spoken = pd.MultiIndex.from_frame(found[["measure", "moment"]]).isin(FRONT)
+    return found[spoken & (found["second"] == "sft") & (found["outcome"] != "not asked")]
 
 
 def show_foretold(small: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame | None:
@@ -134,13 +112,11 @@ def show_beside_paper(natural: pd.DataFrame, letters: pd.DataFrame) -> pd.DataFr
         return None
     ours = {name: _windows(rates) for name, rates in here.items()}
     methods = dict.fromkeys([*PAPER.index, *(m for found in ours.values() for m in found if m != "teacher")])
-    rows = {}
-    for method in methods:
-        rows[LABELS[method]] = {f"paper, {size}": _paper(size, method) for size in PAPER.columns[1:]}
-        rows[LABELS[method]] |= {name: found.get(method, "") for name, found in ours.items()}
-    rows["teacher"] = {f"paper, {PAPER.columns[1]}": f"{100 * PAPER.iloc[0, 0]:.1f} % (1.5B)"}
-    rows["teacher"] |= {name: found.get("teacher", "") for name, found in ours.items()}
-    return pd.DataFrame(rows).T.fillna("").rename_axis("method")
+    theirs = PAPER.iloc[:, 1:].reindex([*methods, "teacher"])
+    shown = theirs.map(lambda share: f"{100 * share:.1f} %" if pd.notna(share) else "")
+    shown.loc["teacher", theirs.columns[0]] = f"{100 * PAPER.iloc[0, 0]:.1f} % (1.5B)"
+    cells = {name: [found.get(method, "") for method in shown.index] for name, found in ours.items()}
+    return shown.add_prefix("paper, ").assign(**cells).rename(index=LABELS).rename_axis("method")
 
 
 def _windows(rates: pd.DataFrame) -> dict[str, str]:
@@ -154,11 +130,6 @@ def _windows(rates: pd.DataFrame) -> dict[str, str]:
         row["method"]: rate_text(row) + ("" if row["size"] in ("teacher", largest) else f" {row['size']}")
         for _, row in first.iterrows()
     }
-
-
-def _paper(size: str, method: str) -> str:
-    known = method in PAPER.index and pd.notna(PAPER.loc[method, size])
-    return f"{100 * PAPER.loc[method, size]:.1f} %" if known else ""
 
 
 def say_beside_paper(natural: pd.DataFrame) -> list[str]:

@@ -133,7 +133,6 @@ def plot_healing(healing: pd.DataFrame) -> plt.Figure | None:
         ax.set_xticks(range(len(STATES)), STATES)
         ax.set(title=f"student: {size}", xlim=(-0.3, 2.3), ylim=(0, 1.08 * healing["test_loss"].max()))
     axes[0, 0].set_ylabel("test loss, nats per token")
-    plt.close(figure)
     return figure
 
 
@@ -225,9 +224,8 @@ def show_ends(by_dose: pd.DataFrame, trajectories: pd.DataFrame) -> pd.DataFrame
         return None
     last = last_points(trajectories)
     loss = last.assign(loss=loss_of(last)).groupby("label", sort=False)["loss"]
-    wide = found.assign(text=[rate_text(row) for _, row in found.iterrows()], dose=found["dose"].map(DOSES))
-    wide = wide.pivot_table(index="label", columns="dose", values="text", aggfunc="first", sort=False)
-    shown = wide.rename(columns="recited, {}".format).fillna("not asked").rename_axis(columns=None)
+    texts, heads = [rate_text(row) for _, row in found.iterrows()], "recited, " + found["dose"].map(DOSES)
+    shown = figures.spread_out(found.assign(dose=heads), texts, "label", "dose", "not asked").rename_axis(columns=None)
     shown.insert(0, "replicates", found.groupby("label")["replicates"].max())
     shown.insert(1, "validation loss, calibrated", loss.agg(_mean))
     return shown.rename_axis("model")

@@ -9,18 +9,18 @@ import pandas as pd
 from palimpsest.chapters import figures
 from palimpsest.chapters.figures import COLORS, ORDER
 from palimpsest.chapters.tradeoffs import WHEN, in_every_size
-from palimpsest.measure.statistics import interval, rate_of, say_copies
+from palimpsest.measure.statistics import rate_of, say_copies
 
 DOSES = {"once": "text that stands once", "repeated": "repeated text"}
 
 
-def doses_of_letters(by_dose: pd.DataFrame, split: str = "member") -> pd.DataFrame:
-    """Records of one half, canaries left out, by copies: `size, method, copies, when`, `rate`, `low`, `high`.
+def doses_of_letters(by_dose: pd.DataFrame) -> pd.DataFrame:
+    """Members, canaries left out, by copies: `size, method, copies, when`, `rate`, `low`, `high`.
 
     Over replicates the rate is their mean and `low` to `high` the least and the most of one; of a single training, a 95 % Wilson
     interval.
     """
-    rows = by_dose[(by_dose["split"] == split) & (by_dose["kind"] == "letter") & (by_dose["secrets"] > 0)]
+    rows = by_dose[(by_dose["split"] == "member") & (by_dose["kind"] == "letter") & (by_dose["secrets"] > 0)]
     out, by = [], ["size", "method", "copies", "when"]
     for key, part in rows.groupby(by, sort=False):
         share, single = part["recited"], part.iloc[0]
@@ -51,11 +51,8 @@ def counted_doses(by_dose: pd.DataFrame, when: str) -> pd.DataFrame:
 def show_baseline_doses(by_dose: pd.DataFrame) -> pd.DataFrame:
     """What plain fine-tuning recites, by copies in the training text: a row per dose, a column per size and moment."""
     rows = doses_of_letters(by_dose[by_dose["role"] == "baseline"])
-    text = [interval(*v) for v in rows[["rate", "low", "high"]].to_numpy(float)]
-    wide = rows.assign(shown=text, when=rows["when"].map(WHEN)).pivot_table(
-        index="copies", columns=["size", "when"], values="shown", aggfunc="first", sort=False
-    )
-    return wide.fillna("").rename_axis(columns=[None, None])
+    wide = figures.rate_table(rows.assign(when=rows["when"].map(WHEN)), "copies", ["size", "when"])
+    return wide.rename_axis(columns=[None, None])
 
 
 def say_baseline_doses(by_dose: pd.DataFrame, unit: str) -> list[str]:
@@ -107,7 +104,6 @@ def plot_by_dose(
         ax.set_xticks(list(places.values()), list(places))
     axes[0, 0].set_ylabel(f"{unit} recited")
     figures.in_percent(*(ax.yaxis for ax in axes[0]))
-    plt.close(figure)
     return figure
 
 

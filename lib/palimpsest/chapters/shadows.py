@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from palimpsest.chapters import figures
-from palimpsest.chapters.figures import COLORS, LABELS, rate_text
+from palimpsest.chapters.figures import COLORS, LABELS, auc_text, least_to_most, rate_text
 from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
@@ -17,7 +17,6 @@ from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
 from palimpsest.measure.privacy_audit import one_run_audit
 from palimpsest.measure.shadow_attacks import FEWEST_POPULATION, MODELS_WANTED, lira, rmia, shadow_rates
-from palimpsest.measure.statistics import interval
 from palimpsest.study import Arm, Run
 from palimpsest.study.tables import TABLES
 
@@ -103,12 +102,10 @@ def show_shadow_attacks(shadow_attacks: pd.DataFrame) -> pd.DataFrame | None:
     if rows.empty:
         return None
     at = ["AUC" if np.isnan(fpr) else f"found at {100 * fpr:g} % false positives" for fpr in rows["fpr"]]
-    values = rows[["rate", "low", "high"]].to_numpy(float)
-    shown = [figures.between(*v) if name == "AUC" else interval(*v) for v, name in zip(values, at, strict=True)]
-    who = [f"{LABELS[method]}: {split}" for method, split in zip(rows["method"], rows["split"], strict=True)]
-    shown = rows.assign(at=at, shown=shown, attack=rows["attack"].map(SHOWN), students=who)
-    wide = shown.pivot_table(index=["students", "attack"], columns="at", values="shown", aggfunc="first", sort=False)
-    return wide.fillna("")
+    texts = [auc_text(row) if row["measure"] == "AUC" else rate_text(row) for _, row in rows.iterrows()]
+    who = rows["method"].map(LABELS) + ": " + rows["split"]
+    shown = rows.assign(at=at, attack=rows["attack"].map(SHOWN), students=who)
+    return figures.spread_out(shown, texts, ["students", "attack"], "at")
 
 
 def plot_shadow_attacks(shadow_attacks: pd.DataFrame) -> plt.Figure | None:
@@ -121,15 +118,8 @@ def plot_shadow_attacks(shadow_attacks: pd.DataFrame) -> plt.Figure | None:
     for ax, split in zip(axes[0], splits, strict=True):
         for row in rows[rows["split"] == split].itertuples():
             y = attacks.index(row.attack) + 0.6 * ((methods.index(row.method) + 0.5) / len(methods) - 0.5)
-            style = {
-                "ls": "",
-                "markersize": 4,
-                "capsize": 2,
-                "color": COLORS[row.method],
-                "label": LABELS[row.method],
-                **figures.mark_of(split),
-            }
-            ax.errorbar(row.rate, y, xerr=[[row.rate - row.low], [row.high - row.rate]], **style)
+            style = {"color": COLORS[row.method], "label": LABELS[row.method], **figures.mark_of(split)}
+            figures.dots(ax, row.rate, row.low, row.high, y, **style)
         ax.axvline(0.5, color="#999999", lw=1, ls="--")
         ax.set(title=ASKED[split], xlabel="AUC", yticks=range(len(attacks)), yticklabels=list(SHOWN.values()))
     axes[0, 0].invert_yaxis()
@@ -144,8 +134,8 @@ def say_shadow_attacks(shadow_attacks: pd.DataFrame) -> list[str]:
     for (method, split), rows in known.groupby(["method", "split"], sort=False):
         areas = rows[rows["measure"] == "AUC"].set_index("attack")
         if "lira" in areas.index:
-            line = f"- **{LABELS[method]}**, {ASKED[split]}: LiRA has an AUC of {_auc(areas.loc['lira'])}"
-            line += f", the loss alone {_auc(areas.loc['loss'])}."
+            line = f"- **{LABELS[method]}**, {ASKED[split]}: LiRA has an AUC of {auc_text(areas.loc['lira'])}"
+            line += f", the loss alone {auc_text(areas.loc['loss'])}."
             for _, row in rows[(rows["attack"] == "lira") & (rows["fpr"] == 0.01)].iterrows():
                 line += f" Accusing 1 outsider in 100 wrongly, it finds {rate_text(row)}."
             lines.append(line)
@@ -169,10 +159,6 @@ def _missing(shadow_attacks: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _auc(row: pd.Series) -> str:
-    return figures.between(row["rate"], row["low"], row["high"])
-
-
 # ---------------------------------------------------------------- what planted records prove of privacy
 
 
@@ -187,8 +173,9 @@ def _privacy_audit(run: Run) -> pd.DataFrame:
     for part in run.replicates():
         records = load_records(part)
         tossed = records[records["coin"]]
-        examples = examples_of(part.study, tossed, load_tokenizer(part.data / "tokenizer")) if len(tossed) else []
-        arms = part.measured() if len(tossed) else []
+        if tossed.empty:
+            continue
+        examples, arms = examples_of(part.study, tossed, load_tokenizer(part.data / "tokenizer")), part.measured()
         promises = {arm: promise for arm in arms if (promise := part.facts(arm).get("privacy"))}
         trained = training_rows(records, "student")["id"].nunique()
         common = min((promise["delta"] for promise in promises.values()), default=0.1 / trained)
@@ -209,9 +196,8 @@ def _privacy_audit(run: Run) -> pd.DataFrame:
                 found = one_run_audit((known - before[arm.size]).to_numpy(), included, delta)
             except InputError:  # a delta so large that no bound follows
                 found = {"guesses": pd.NA, "correct": pd.NA, "epsilon": np.nan}
-            rows.append(
-                {**row, "epsilon_low": found["epsilon"], **{name: found[name] for name in ("guesses", "correct")}}
-            )
+            row |= {"epsilon_low": found["epsilon"], "guesses": found["guesses"], "correct": found["correct"]}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -221,17 +207,11 @@ def show_privacy_audit(privacy_audit: pd.DataFrame) -> pd.DataFrame | None:
         return None
     out = {}
     for label, rows in figures.label_seeds(privacy_audit).groupby("label", sort=False):
-        shown = {"coins": _ends(rows["coins"], ".0f")}
-        shown["guesses"], shown["right"] = (_ends(rows[name], ".0f") for name in ("guesses", "correct"))
-        shown["ε at least"] = _ends(rows["epsilon_low"], ".2f") or "not measurable"
-        out[label] = {**shown, "ε promised": _ends(rows["epsilon_promised"], ".2f")}
+        counts = {"coins": "coins", "guesses": "guesses", "right": "correct"}
+        shown = {name: least_to_most(rows[column], ".0f") for name, column in counts.items()}
+        shown["ε at least"] = least_to_most(rows["epsilon_low"], ".2f") or "not measurable"
+        out[label] = {**shown, "ε promised": least_to_most(rows["epsilon_promised"], ".2f")}
     return pd.DataFrame(out).T.rename_axis("model")
-
-
-def _ends(values: pd.Series, form: str) -> str:
-    """Least and most of the values there are, as text."""
-    known = values.dropna()
-    return " to ".join(dict.fromkeys(f"{value:{form}}" for value in (known.min(), known.max()))) if len(known) else ""
 
 
 def say_privacy_audit(privacy_audit: pd.DataFrame) -> list[str]:
@@ -255,5 +235,6 @@ def say_privacy_audit(privacy_audit: pd.DataFrame) -> list[str]:
 
 
 def _range(row: pd.Series) -> str:
-    ends = dict.fromkeys(f"{row[end]:.1f}" for end in ("min", "max"))
-    return " to ".join(ends) + (f" over {row['size']:.0f} trainings" if row["size"] > 1 else "")
+    return least_to_most(row[["min", "max"]], ".1f") + (
+        f" over {row['size']:.0f} trainings" if row["size"] > 1 else ""
+    )

@@ -11,6 +11,7 @@ import pandas as pd
 
 from palimpsest.chapters import figures
 from palimpsest.chapters.figures import COLORS, LABELS, mark_of
+from palimpsest.chapters.training import trajectory
 from palimpsest.study import METHODS, Arm, Run
 from palimpsest.study.fingerprints import warm_name
 from palimpsest.study.tables import read_table
@@ -76,9 +77,7 @@ def model_path(run: Run, arm: Arm, name: str | None = None) -> pd.DataFrame:
     Args:
         name: its folder, where that is not the arm's own (one of the tuning grid).
     """
-    name = name or arm.name
-    run.require(f"models/{name}")
-    path = read_table(run.model(name) / "trajectory.csv")
+    path = trajectory(run, name or arm.name)
     epochs = 0 if arm.seed is None else run.study.training(arm.size, arm.method).warm_start_epochs
     if epochs:
         path["tokens"] += read_table(run.model(warm_name(arm, epochs)) / "trajectory.csv")["tokens"].iloc[-1]
@@ -137,10 +136,8 @@ def plot_tradeoff(
         unit: what is recited, "secrets" or "records".
         further: the methods that only some sizes have, beside plain fine-tuning, instead of those that all have.
     """
-    rows = _some(trajectories[trajectories["size"] != "teacher"], further)
-    rows = rows.assign(validation_loss_calibrated=loss_of(rows))
-    measures = measured(rows)
-    if rows.empty or rows[quality].isna().all() or not measures:
+    rows, measures = _drawn(trajectories, quality, further)
+    if not measures:
         return None
     rows = rows.assign(point=rows.groupby(["replicate", "model"]).cumcount())
     sizes = rows["size"].unique()
@@ -169,12 +166,10 @@ def say_tradeoff(
 ) -> list[str]:
     """`plot_tradeoff` read out: per size, from where to where the last points lie, in quality and in the first measure, and whose they
     are. Where they lie is no verdict on a method."""
-    rows = _some(trajectories[trajectories["size"] != "teacher"], further)
-    rows = rows.assign(validation_loss_calibrated=loss_of(rows))
-    measures, lines = measured(rows), []
-    if rows.empty or rows[quality].isna().all() or not measures:
-        return ["- There are none in this study."] if further else lines
-    name = measures[0]
+    rows, measures = _drawn(trajectories, quality, further)
+    if not measures:
+        return ["- There are none in this study."] if further else []
+    lines, name = [], measures[0]
     share = name.startswith("recited")
     form = "{:.0f}" if quality == "tokens" else "{:.2f}"
     for size, part in last_points(rows).groupby("size", sort=False):
@@ -203,12 +198,15 @@ def in_every_size(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["method"].map(rows.groupby("method")["size"].nunique()) == rows["size"].nunique()]
 
 
-def _some(rows: pd.DataFrame, further: bool) -> pd.DataFrame:
-    everywhere = in_every_size(rows)
-    if not further:
-        return everywhere
-    chosen = ~rows.index.isin(everywhere.index)
-    return rows[(chosen | (rows["method"] == "sft")) & rows["size"].isin(rows.loc[chosen, "size"])]
+def _drawn(trajectories: pd.DataFrame, quality: str, further: bool) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of `plot_tradeoff`, and which measures it draws; none where nothing can be drawn."""
+    students = trajectories[trajectories["size"] != "teacher"]
+    rows = in_every_size(students)
+    if further:
+        chosen = ~students.index.isin(rows.index)
+        rows = students[(chosen | (students["method"] == "sft")) & students["size"].isin(students.loc[chosen, "size"])]
+    rows = rows.assign(validation_loss_calibrated=loss_of(rows))
+    return rows, measured(rows) if rows[quality].notna().any() else []
 
 
 def show_stopped(stopped: pd.DataFrame, trajectories: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -234,14 +232,15 @@ def last_points(trajectories: pd.DataFrame) -> pd.DataFrame:
 
 def show_costs(costs: pd.DataFrame) -> pd.DataFrame:
     """What each model costs, with units."""
-    shown = {
-        "parameters": [f"{n:,}" for n in costs["parameters"]],
-        "training, GFLOP": (costs["training_flops"] / 1e9).map("{:,.0f}".format).array,
-        "training, s": costs["seconds"].map("{:,.0f}".format).array,
-        "peak memory, MiB": (costs["peak_memory_bytes"] / 2**20).map("{:,.0f}".format).array,
-        "tokens written per s": costs["decode_tokens_per_second"].map("{:,.0f}".format).array,
+    numbers = {
+        "parameters": costs["parameters"],
+        "training, GFLOP": costs["training_flops"] / 1e9,
+        "training, s": costs["seconds"],
+        "peak memory, MiB": costs["peak_memory_bytes"] / 2**20,
+        "tokens written per s": costs["decode_tokens_per_second"],
     }
-    return pd.DataFrame(shown, index=pd.Index(figures.label_seeds(costs)["label"], name="model"))
+    shown = {name: column.map("{:,.0f}".format) for name, column in numbers.items()}
+    return pd.DataFrame({"model": figures.label_seeds(costs)["label"], **shown}).set_index("model")
 
 
 def say_tradeoffs(trajectories: pd.DataFrame, unit: str) -> list[str]:

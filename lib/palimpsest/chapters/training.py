@@ -8,16 +8,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from palimpsest.chapters.figures import SPLITS, in_percent, legend, mark_of, rate_text
+from palimpsest.chapters.figures import SPLITS, in_percent, legend, mark_of, panels, rate_text
 from palimpsest.measure.statistics import rate_of
 from palimpsest.study import METHODS, Run
 from palimpsest.study.tables import read_table
 
-OURS, THEIRS, PLAIN_TEXT = (
-    SPLITS["member"][0],
-    "#e08214",
-    SPLITS["non_member"][0],
-)  # members, the teacher's half, validation
+OURS, THEIRS = SPLITS["member"][0], "#e08214"  # members, the teacher's half
+PLAIN_TEXT = SPLITS["non_member"][0]  # validation
 RECITED = "recited"
 PANELS = {  # title -> column: label, color, line, the records asked as `mark_of` takes them
     "loss, nats per response token": {
@@ -87,7 +84,7 @@ def show_facts(facts: dict[str, Any]) -> pd.DataFrame:
 def plot_trajectory(path: pd.DataFrame) -> plt.Figure:
     """Loss, likeness of its text to the references, what it recites and the loss attack's AUC over epochs, by half; what a study
     does not measure is not drawn."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 5.4), sharex=True)
+    figure, axes = panels(2, 2, figsize=(9, 5.4), sharex=True, sharey=False)
     for ax, (title, lines) in zip(axes.flat, PANELS.items(), strict=True):
         for name, (label, color, style, asked) in lines.items():
             if path[name].notna().any():

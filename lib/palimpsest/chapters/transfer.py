@@ -20,7 +20,7 @@ from palimpsest.measure.models import load_tokenizer
 from palimpsest.measure.statistics import auc, interval
 from palimpsest.study import Run
 
-WHO = {"distilled students": ["student"], "models without a teacher": ["baseline", "mitigated"]}
+WHO = {"Distilled students": ["student"], "Models without a teacher": ["baseline", "mitigated"]}
 KINDS = {"canary": "canaries", "record": "records"}
 NONE = "This study has no canaries that only the teacher was fine-tuned on."
 GROUP = ["size", "method", "role"]
@@ -36,7 +36,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 def _of_replicate(run: Run) -> dict[str, pd.DataFrame]:
     records, tokenizer, data = load_records(run), load_tokenizer(run.data / "tokenizer"), run.require("data")
     letters = records[(records["kind"] == "letter") & records["split"].isin(["teacher_only", "non_member"])]
-    letters = letters if (letters["split"] == "teacher_only").any() else letters.head(0)
+    letters = (letters if (letters["split"] == "teacher_only").any() else letters.head(0)).assign(form="")
     planted = _with_twins(records)
     turned = _with_twins(under_other_names(planted))
     asked = {"record": letters, "own": planted, "another": turned}
@@ -76,8 +76,7 @@ def _with_twins(records: pd.DataFrame) -> pd.DataFrame:
 def _gained(known: pd.DataFrame, before: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """What fine-tuning added: what a record's wording is worth to any model of this kind drops out."""
     gain = known["logprob"] - known["id"].map(before.set_index("id")["logprob"])
-    columns = [c for c in ("id", "split", "kind", "copies", "form") if c in rows]
-    return known.assign(gain=gain).merge(rows[columns], on="id")
+    return known.assign(gain=gain).merge(rows[["id", "split", "kind", "copies", "form"]], on="id")
 
 
 def _transferred(gained: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -87,8 +86,7 @@ def _transferred(gained: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         if part is not None and (part["split"] == "teacher_only").any():
             part = part[part["split"].isin(["teacher_only", "twin", "non_member"])]
             side = part["split"].eq("teacher_only").map({True: "canary", False: "twin"})
-            form = part["form"] if "form" in part else ""
-            found = lineage.transferred(part.assign(kind=side, form=form, model="")).drop(columns="model")
+            found = lineage.transferred(part.assign(kind=side, model="")).drop(columns="model")
             rows.append(found.assign(kind=kind).rename(columns={"canaries": "records", "twins": "controls"}))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
@@ -160,13 +158,12 @@ def show_transferred(transferred: pd.DataFrame) -> pd.DataFrame | None:
     if transferred.empty:
         return None
     rows = pd.concat([gains(transferred, kind).assign(of=name) for kind, name in KINDS.items()], ignore_index=True)
-    ends = rows[["p_lowest", "p_highest"]].to_numpy(float)
     shown = {"of": rows["of"] + " that the teacher alone read", "model": rows["label"]}
     shown["recited"] = [
         f"{n:g} of {total}" for n, total in zip(rows["recited"].round(1), rows["records"], strict=True)
     ]
     shown["gained more than on an unseen one"] = [interval(*v) for v in rows[["auc", "low", "high"]].to_numpy(float)]
-    shown["p"] = [" to ".join(dict.fromkeys(f"{p:.2g}" for p in pair if not np.isnan(p))) for pair in ends]
+    shown["p"] = [figures.least_to_most(pair, ".2g") for _, pair in rows[["p_lowest", "p_highest"]].iterrows()]
     return pd.DataFrame(shown).set_index(["of", "model"])
 
 
@@ -180,23 +177,13 @@ def plot_transferred(transferred: pd.DataFrame) -> plt.Figure | None:
     for ax, kind in zip(axes[0], kinds, strict=True):
         rows = gains(transferred, kind).iloc[::-1]
         for y, row in enumerate(rows.itertuples()):
-            errors = [[row.auc - row.low], [row.high - row.auc]]
-            ax.errorbar(
-                row.auc,
-                y,
-                xerr=errors,
-                ls="",
-                color=COLORS[row.method],
-                capsize=2,
-                markersize=4,
-                **figures.mark_of("teacher_only"),
-            )
+            style = {"color": COLORS[row.method], **figures.mark_of("teacher_only")}
+            figures.dots(ax, row.auc, row.low, row.high, y, **style)
         ax.set(xlim=(-0.02, 1.02), title=KINDS[kind])
         figures.name_rows(ax, list(rows["label"]))
         ax.set_xlabel("more than on an unseen one")
         ax.axvline(0.5, color="#777777", lw=1, ls=":")
         figures.in_percent(ax.xaxis)
-    plt.close(figure)
     return figure
 
 
@@ -219,12 +206,11 @@ def say_transferred(transferred: pd.DataFrame, kind: str = "canary") -> list[str
         part = rows[rows["role"].isin(roles)]
         if len(part):
             above = part[part["low"] > 0.5].sort_values("auc")
-            line = f"- {who[0].upper()}{who[1:]} whose interval for such {KINDS[kind]} lies above one half: {len(above)} of {len(part)}"
+            line = f"- {who} whose interval for such {KINDS[kind]} lies above one half: {len(above)} of {len(part)}"
             line += f" (most: {above['label'].iloc[-1]}, {100 * above['auc'].iloc[-1]:.0f} %)" if len(above) else ""
             single = (above["replicates"] == 1).sum()
-            if (
-                single and part["replicates"].max() > 1
-            ):  # intervals over records are narrower than those over trainings
+            # Intervals over records are narrower than those over trainings.
+            if single and part["replicates"].max() > 1:
                 line += f"; {single} of these were trained once"
             lines.append(f"{line}. Of all {len(part)}, {int((part['recited'] > 0).sum()) or 'none'} recited any.")
     return lines
