@@ -32,7 +32,7 @@ study_file: str = "studies/smoke.yaml"  # the study file
 run_dir: str = "runs/smoke"  # the study's run folder
 
 # %%
-from palimpsest.chapters import closely, memorization, nearly, partly
+from palimpsest.chapters import closely, memorization, partly
 from palimpsest.chapters.figures import read_out, say, set_theme
 from palimpsest.study import load_tables, open_run
 
@@ -163,8 +163,8 @@ read_out(partly.show_discoverable(tables.discoverable), *partly.say_discoverable
 # %% tags=["csv:near_misses"]
 decoded = study.measure.approximate > 0
 off = "This study decodes no records from their prompts (`measure.approximate` is 0)."
-told = nearly.say_near_misses(tables.near_misses) if decoded else [off]
-read_out(nearly.show_near_misses(tables.near_misses) if decoded else None, *told)
+told = memorization.say_near_misses(tables.near_misses) if decoded else [off]
+read_out(memorization.show_near_misses(tables.near_misses) if decoded else None, *told)
 
 # %% [markdown]
 # ## Which records are at risk

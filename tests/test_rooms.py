@@ -24,7 +24,6 @@ TESTED_ELSEWHERE = {
     "measure/token_stats": "with the table it fills: measure/test_scoring",
     "train/batches": "with the trainer that reads them: train/test_trainer",
     "train/private": "trained, killed and resumed: book/test_stages, train/test_fine_tuning",
-    "chapters/nearly": "with the chapter that shows it: chapters/test_memorization",
     "chapters/figures": "by every chapter's figures",
     "chapters/published_claims": "with the chapter that shows it: chapters/test_inheritance",
     "audit/command": "test_cli",

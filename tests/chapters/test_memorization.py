@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from palimpsest.chapters import figures, memorization, nearly, partly
+from palimpsest.chapters import figures, memorization, partly
 from palimpsest.data.splits import COMPARED
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of
@@ -175,7 +175,7 @@ def test_near_misses_are_means_over_seeds_and_records(tiny):
     assert row["rouge_l_low"] <= row["rouge_l"] <= row["rouge_l_high"]
     assert (row["count"], row["total"]) == ((texts["edit_similarity"] >= 0.9).sum() / 2, 6)
     assert row["near_only"] == (texts["edit_similarity"] == 0.95).sum() / 2
-    shown = nearly.show_near_misses(tables.near_misses)
+    shown = memorization.show_near_misses(tables.near_misses)
     assert shown.loc["small, reverse KL", "similarity: members"].startswith(f"{row['edit_similarity']:.2f} (")
 
 
@@ -246,7 +246,7 @@ def test_the_chapter_reads_right_for_any_study(tmp_path, options):
     else:
         assert context is None and tables.context.empty
     if run.study.measure.approximate:
-        said += nearly.say_near_misses(tables.near_misses)
+        said += memorization.say_near_misses(tables.near_misses)
     for figure in plots:
         figure.canvas.draw()
     assert ("Distilled" in " ".join(said)) == any(arm.role == "student" for arm in run.study.arms())
@@ -276,7 +276,7 @@ def test_records_that_rouge_cannot_read_are_left_out_of_its_mean_alone():
     rows = [
         {**who, "id": f"{i}", "edit_similarity": 0.5 + i / 4, "rouge_l": r} for i, r in enumerate((0.4, None, 0.6))
     ]
-    (found,) = nearly.nearly_verbatim(pd.DataFrame(rows)).to_dict("records")
+    (found,) = memorization.nearly_verbatim(pd.DataFrame(rows)).to_dict("records")
     assert found["rouge_l"] == pytest.approx(0.5) and found["edit_similarity"] == pytest.approx(0.75)
-    (none,) = nearly.nearly_verbatim(pd.DataFrame(rows).assign(rouge_l=float("nan"))).to_dict("records")
+    (none,) = memorization.nearly_verbatim(pd.DataFrame(rows).assign(rouge_l=float("nan"))).to_dict("records")
     assert np.isnan([none["rouge_l"], none["rouge_l_low"]]).all() and none["total"] == 3

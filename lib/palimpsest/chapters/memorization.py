@@ -14,13 +14,13 @@ import pandas as pd
 
 from palimpsest.chapters import figures
 from palimpsest.chapters.figures import LABELS, rate_text
-from palimpsest.chapters.nearly import GROUP, nearly_verbatim
 from palimpsest.data.examples import Example
 from palimpsest.data.splits import COMPARED, load_records
 from palimpsest.measure import extraction
 from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
-from palimpsest.measure.statistics import newcombe, over_seeds, rate
+from palimpsest.measure.near_verbatim import NEAR
+from palimpsest.measure.statistics import bootstrap, newcombe, over_seeds, rate, rate_of
 from palimpsest.study import Arm, Run
 from palimpsest.study.sections import Measure
 
@@ -35,6 +35,7 @@ PAPER = pd.DataFrame(
     index=["1.5B (teacher)", "760M", "340M", "120M"],
 ).T
 PLAIN = "plain sampling"
+GROUP = ["size", "method", "role", "split"]
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -152,6 +153,22 @@ def _quality(scored: pd.DataFrame, texts: pd.DataFrame) -> dict[str, float]:
     return {"test_loss": loss, "records": len(texts), **rouge, **{f"{k}_error": 1.96 * texts[k].sem() for k in rouge}}
 
 
+def nearly_verbatim(texts: pd.DataFrame) -> pd.DataFrame:
+    """How near greedy text comes to the response: means (bootstrap over seeds and records), and the share of `NEAR` or more."""
+    rows = []
+    for key, part in texts.groupby(GROUP, sort=False):
+        near, seeds = part["edit_similarity"] >= NEAR, part["model"].nunique()
+        row = dict(zip(GROUP, key, strict=True)) | rate_of(near.sum() / seeds, len(part) / seeds)
+        row["near_only"] = (near & (part["edit_similarity"] < 1)).sum() / seeds
+        for what in ("rouge_l", "edit_similarity"):
+            # ROUGE is empty for records in a script that it can't read.
+            read = part.pivot(index="model", columns="id", values=what).dropna(axis=1).to_numpy()
+            mean = bootstrap(read) if read.size else dict.fromkeys(("mean", "low", "high"), float("nan"))
+            row |= {what: mean["mean"], f"{what}_low": mean["low"], f"{what}_high": mean["high"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def arm_rates(rates: pd.DataFrame, target: str, split: str = "member") -> pd.DataFrame:
     """The rates of students and baselines for one target and split, a row per size and method, seeds together."""
     asked = (rates["target"] == target) & (rates["split"] == split) & rates["role"].isin(["student", "baseline"])
@@ -229,6 +246,32 @@ def say_rates(rates: pd.DataFrame, target: str, unit: str) -> list[str]:
         f"- Chance: of the non-members' {most['total']:.0f} {unit} no student recites more than {rate_text(most)}."
     )
     return [*lines, chance]
+
+
+def show_near_misses(near_misses: pd.DataFrame) -> pd.DataFrame:
+    """A row per model: what is verbatim or nearly so and the mean edit similarity, of members and non-members."""
+    parts, heads = [], {"member": "members", "non_member": "non-members"}
+    for split, rows in near_misses.groupby("split", sort=False):
+        limits = rows[["edit_similarity", "edit_similarity_low", "edit_similarity_high"]].to_numpy(float)
+        shown = {f"nearly: {heads[split]}": [rate_text(row) for _, row in rows.iterrows()]}
+        shown[f"similarity: {heads[split]}"] = [figures.between(*v) for v in limits]
+        parts.append(pd.DataFrame(shown, index=pd.Index(figures.names_of(rows), name="model")))
+    return pd.concat(parts, axis=1)
+
+
+def say_near_misses(near_misses: pd.DataFrame) -> list[str]:
+    """The largest share of members by a student, and what shared wording alone gives, on non-members."""
+    members, others = (near_misses[near_misses["split"] == split] for split in COMPARED)
+    students = members[~members["role"].isin(["base", "teacher"])]
+    top, chance = (rows.loc[rows["rate"].idxmax()] for rows in (students, others))
+    who = (
+        f" ({top['size']}, {LABELS[top['method']]}), {top['near_only']:.3g} of them only nearly" if top["rate"] else ""
+    )
+    return [
+        f"- Verbatim or nearly so, students recite at most {rate_text(top)} of {top['total']:.0f} members{who}.",
+        f"- Of non-members, no model recites more than {rate_text(chance)}. Shared wording alone gives a mean edit similarity of up to "
+        f"{others['edit_similarity'].max():.2f}.",
+    ]
 
 
 def show_quality(quality: pd.DataFrame) -> pd.DataFrame:

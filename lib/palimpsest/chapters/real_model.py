@@ -116,9 +116,8 @@ def show_healing(healing: pd.DataFrame) -> pd.DataFrame | None:
 
 def _mean(values: pd.Series) -> str:
     """A mean with the least and the most of a replicate, where there are several."""
-    if len(values) < 2:
-        return f"{values.iloc[0]:.2f}"
-    return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+    mean = values.mean()
+    return figures.between(mean, values.min(), values.max()) if len(values) > 1 else f"{mean:.2f}"
 
 
 def plot_healing(healing: pd.DataFrame) -> plt.Figure | None:
@@ -242,11 +241,9 @@ def say_evidence(claims: pd.DataFrame) -> list[str]:
     if most < ENOUGH_REPLICATES:
         count = f"{WORDS[most]} replicate{'s' * (most > 1)} decide{'s' * (most == 1)}"
         lines.append(f"**{count} nothing between methods**: less or more is said of five or more.")
+    asked = claims["first"].isin(DISTILLED) & (claims["second"] == "sft") & (claims["measure"] == "recited_repeated")
+    claims = claims[asked]
     found = outcomes(claims)
-    found, claims = (
-        rows[rows["first"].isin(DISTILLED) & (rows["second"] == "sft") & (rows["measure"] == "recited_repeated")]
-        for rows in (found, claims)
-    )
     for moment, when in (("end", "At the end"), ("equal", "At equal quality")):
         part = found[(found["moment"] == moment) & found["estimate"].notna()]
         nulls = part["null_largest"].dropna()
@@ -264,7 +261,7 @@ def say_evidence(claims: pd.DataFrame) -> list[str]:
                 f"in another replicate, which is up to {own}."
             )
     if len(claims):
-        met = claims[claims["estimate"].notna()].groupby("quality")["estimate"].size()
+        met = claims.groupby("quality")["estimate"].count()
         count = len(claims[["first", "size"]].drop_duplicates())
         told = ", ".join(f"{name} {met.get(quality, 0)}" for quality, name in MEANINGS.items())
         lines.append(f"Of {count} distilled students, so many could be compared at equal quality: by {told}.")
