@@ -14,6 +14,7 @@ from audits import audited, in_pieces, people, whole, write
 
 from palimpsest import cli
 from palimpsest.audit import shards
+from palimpsest.audit.command import WORKFLOW
 from palimpsest.audit.results import RESULTS
 from palimpsest.errors import InputError
 
@@ -93,7 +94,7 @@ def test_merge_on_the_command_line(parts, tmp_path, capsys):
     assert cli.main([*command[:2], "--out", str(tmp_path / "no")]) == 2
     with pytest.raises(SystemExit) as stop:
         cli.main(["merge", "--workflow"])
-    assert stop.value.code == 0 and Path(capsys.readouterr().out.strip()) == shards.WORKFLOW
+    assert stop.value.code == 0 and Path(capsys.readouterr().out.strip()) == WORKFLOW
 
 
 @pytest.mark.slow
@@ -101,7 +102,7 @@ def test_the_workflow_goes_on_after_a_kill_and_its_shards_are_one_audit(place, t
     data = write(tmp_path / "m.jsonl", people(8_100, 1))  # five pieces, so that two shards have two
     whole_, out = audited(place / "tuned", data, tmp_path / "whole", approximate=False), tmp_path / "out"
     options = f"--model {place / 'tuned'} --data {data} --no-approximate"
-    command = [sys.executable, "-m", "snakemake", "-s", str(shards.WORKFLOW), "--cores", "2", "--config", "shards=3"]
+    command = [sys.executable, "-m", "snakemake", "-s", str(WORKFLOW), "--cores", "2", "--config", "shards=3"]
     command += [f"out={out}", f"options={options}"]
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with subprocess.Popen(command, **quiet) as running:

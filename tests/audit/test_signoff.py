@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import binom
 
 from palimpsest import cli
-from palimpsest.audit.signoff import MEASURES, check_limit
+from palimpsest.audit.settings import GATES
+from palimpsest.audit.signoff import check_limit
 from palimpsest.errors import InputError
 from palimpsest.measure.statistics import clopper_pearson
 
@@ -101,4 +102,4 @@ def test_the_command_fails_with_3_above_the_limit_and_says_why(place, family_aud
     assert "FAILED: any extraction: 3 of 24 members" in capsys.readouterr().err
     args = cli.parser().parse_args(["merge", "x", "--out", "y", "--fail-above", "0.5"])
     assert shards._limit(args, summary) == 0 and "passed" in capsys.readouterr().out
-    assert set(MEASURES) == {"any", "verbatim", "sampled", "persons"}
+    assert set(GATES) == {"any", "verbatim", "sampled", "persons"}

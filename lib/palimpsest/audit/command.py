@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from palimpsest.audit.settings import GATES, INPUT, Settings, share
 from palimpsest.errors import InputError
 
 LIMIT_EXCEEDED = 3
+WORKFLOW = Path(__file__).with_name("shards.smk")
 
 AUDIT_DESCRIPTION = """
 Measure how much of FILE the causal language model M has memorized. Nothing is trained. One forward pass over the
@@ -79,7 +79,6 @@ examples:
   palimpsest audit --model ./student --teacher ./teacher --baseline ./fine-tuned --reference gpt2 --data members.jsonl \\
       --non-members held_out.jsonl --group-by customer_id --fail-above 0.01 --out audit
 """
-LIMIT = "when to fail"
 
 
 def add_parser(commands) -> None:
@@ -87,7 +86,7 @@ def add_parser(commands) -> None:
     audit = commands.add_parser(
         "audit",
         help="measure what any causal language model has memorized of a file, with no training",
-        description=textwrap.dedent(AUDIT_DESCRIPTION),
+        description=AUDIT_DESCRIPTION,
         epilog=AUDIT_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -108,9 +107,8 @@ def add_parser(commands) -> None:
     merge.set_defaults(run=run_merge)
     merge.add_argument("shards", nargs="+", metavar="DIR", help="the --out folders of all shards, in any order")
     merge.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if missing")
-    workflow = Path(__file__).with_name("shards.smk")
     merge.add_argument(
-        "--workflow", action="version", version=str(workflow), help="print the path of a Snakefile that does all of it"
+        "--workflow", action="version", version=str(WORKFLOW), help="print the path of a Snakefile that does all of it"
     )
     _add_limit(merge)
     compare = commands.add_parser("compare", help="two finished audits of the same records: whose verdicts differ?")
@@ -122,7 +120,7 @@ def add_parser(commands) -> None:
 
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(LIMIT)
+    group = parser.add_argument_group("when to fail")
     group.add_argument(
         "--fail-above",
         type=share,

@@ -1,6 +1,5 @@
 """Two finished audits of the same records, beside each other: whose verdicts differ, by how much, and how sure that is."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from palimpsest.audit.first_page import in_frame
 from palimpsest.audit.page import PAGE
 from palimpsest.audit.people import record_hashes
 from palimpsest.audit.records import column, no_end
+from palimpsest.audit.results import summary_in
 from palimpsest.audit.shards import differing
 from palimpsest.errors import InputError
 from palimpsest.study.files import whole, write_json
@@ -45,7 +45,12 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
         InputError: a folder without an audit; audits of other records, under other settings or tokenizers, which are named.
     """
     folders = [Path(folder).expanduser() for folder in (one, other)]
-    a, b = (_summary(folder) for folder in folders)
+    a, b = (summary_in(folder) for folder in folders)
+    for folder, said in zip(folders, (a, b), strict=True):
+        if said is None:
+            raise InputError(
+                f"{folder} holds no finished audit (no summary.json): give the --out of `palimpsest audit`"
+            )
     if what := differing(a, b, SAME):
         raise InputError(
             f"{folders[0]} and {folders[1]} can't be compared; they differ in {'; '.join(what)}: audit both models with the same "
@@ -89,15 +94,6 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
     return found
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise InputError(
-            f"{folder} holds no finished audit (no summary.json): give the --out of `palimpsest audit`"
-        ) from None
-
-
 def show_compared(found: dict[str, Any]) -> str:
     """The comparison as a table for a terminal."""
     lines = [f"{name + ':':8}{found[name]['model']} ({found[name]['folder']})" for name in ("first", "second")]
@@ -110,12 +106,9 @@ def compared_page(found: dict[str, Any]) -> str:
         PAGE.read_text(encoding="utf-8").partition("</head>")[0].replace("Memorization audit", "Two audits compared")
     )
     sides = pd.DataFrame([{"": name, **found[name]} for name in ("first", "second")])
-    lines = {
-        "only_first": "Recited by the first and not by the second",
-        "only_second": "Recited by the second and not by the first",
-    }
     listed = [
-        f"<li>{said}: {', '.join(map(str, found['differ'][name])) or 'none'}</li>" for name, said in lines.items()
+        f"<li>Recited by the {one} and not by the {other}: {', '.join(map(str, found['differ'][f'only_{one}'])) or 'none'}</li>"
+        for one, other in (("first", "second"), ("second", "first"))
     ]
     return "\n".join(
         [
@@ -132,21 +125,18 @@ def compared_page(found: dict[str, Any]) -> str:
 
 def compared_table(found: dict[str, Any]) -> pd.DataFrame:
     """A row per group and measure, rates and differences as text."""
-    table = pd.DataFrame(found["rows"])
     return pd.DataFrame(
         {
-            "group": table["group"].str.replace("_", "-"),
-            "measure": table["measure"],
-            "first": [f"{100 * rate:.1f} %" for rate in table["first"]],
-            "second": [f"{100 * rate:.1f} %" for rate in table["second"]],
-            "difference, points": [
-                f"{100 * row.difference:+.1f} ({100 * row.low:.1f} to {100 * row.high:.1f})"
-                for row in table.itertuples()
-            ],
-            "only first": table["only_first"],
-            "only second": table["only_second"],
-            "n": table["total"],
-            "p, Holm": [np.format_float_positional(p, 2, fractional=False) for p in table["p_holm"]],
-            "the first recites": table["verdict"],
+            "group": row["group"].replace("_", "-"),
+            "measure": row["measure"],
+            "first": f"{100 * row['first']:.1f} %",
+            "second": f"{100 * row['second']:.1f} %",
+            "difference, points": f"{100 * row['difference']:+.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})",
+            "only first": row["only_first"],
+            "only second": row["only_second"],
+            "n": row["total"],
+            "p, Holm": np.format_float_positional(row["p_holm"], 2, fractional=False),
+            "the first recites": row["verdict"],
         }
+        for row in found["rows"]
     )

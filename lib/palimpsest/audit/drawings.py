@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -79,9 +78,8 @@ def plot_roc(path: Path) -> Figure:
     """Receiver operating characteristic of every attack in a `records.parquet`, on log axes from one false positive upwards."""
     figure, (ax,) = _axes(1, 5, 4)
     least = 1 / max(1, len(column(path, "non_members", "row")))
-    known = pq.read_schema(path).names
-    for attack in (a for a in LABELS if a in known):
-        sides = [side[~np.isnan(side)] for side in attack_scores(path, attack)]
+    for attack, scores in attack_scores(path):
+        sides = [side[~np.isnan(side)] for side in scores]
         if min(map(len, sides)):
             fpr, tpr = roc_points(*sides)
             ax.plot(fpr.clip(least), tpr.clip(least), lw=1.2, label=LABELS[attack])

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
-from palimpsest.audit.records import best_log_probability, column, no_end
-from palimpsest.audit.signoff import samples_expected
+from palimpsest.audit.records import best_log_probability
+from palimpsest.audit.signoff import recited_from_prompt
+from palimpsest.measure.extraction import PROBABILITY, samples_needed
 from palimpsest.measure.lineage import SETS, sorted_into_sets
 from palimpsest.measure.score_file import pick
 from palimpsest.measure.statistics import compare_verdicts, holm, rate, rate_of
 
 LISTED = 10  # records listed as known only through the teacher
 LEVEL = 0.05
-ROLES = {"teacher": "teacher_", "student": "", "baseline": "baseline_"}  # -> how its columns begin
+ROLES = {"teacher": "teacher", "student": "model", "baseline": "baseline"}  # -> which of the audit's models it is
 KEPT = {  # what a sign-off asks of the sets: name -> who recites the record, of those who matter
     "kept": {"teacher": True, "student": True},
     "dropped": {"teacher": True, "student": False},
@@ -27,11 +27,10 @@ KEPT = {  # what a sign-off asks of the sets: name -> who recites the record, of
 }
 
 
-def recited_by_each(path: Path, group: str, settings: Mapping[str, Any]) -> pd.DataFrame:
+def recited_by_each(path: Path, group: str, summary: Mapping[str, Any]) -> pd.DataFrame:
     """Whether the teacher, the student and the baseline, those that are there, recite each record from the prompt alone."""
-    name, known = f"verbatim_{min(settings['prefix_lengths'])}", pq.read_schema(path).names
-    there = {role: start + name for role, start in ROLES.items() if start + name in known}
-    verdicts = {role: column(path, group, no_end(path, one)).astype("boolean") for role, one in there.items()}
+    there = {role: model for role, model in ROLES.items() if model in ("model", *summary["others"])}
+    verdicts = {role: recited_from_prompt(path, group, summary["settings"], model) for role, model in there.items()}
     return pd.DataFrame(verdicts).dropna().astype(bool)
 
 
@@ -47,19 +46,19 @@ def of_family(path: Path, summary: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if not {"teacher", "baseline"} & set(summary["others"]):
         return None
-    settings, said = summary["settings"], {"sets": [], "comparisons": [], "through_teacher": []}
+    said = {"sets": [], "comparisons": [], "through_teacher": []}
     for group in summary["data"]:
-        recited = recited_by_each(path, group, settings)
+        recited = recited_by_each(path, group, summary)
         for name, wanted in KEPT.items():
             if set(wanted) <= set(recited):
-                here = pd.concat([recited[role] == value for role, value in wanted.items()], axis=1).all(axis=1)
+                here = (recited[list(wanted)] == list(wanted.values())).all(axis=1)
                 said["sets"].append({"group": group, "name": name, "set": None, **rate(here)})
         if len(recited.columns) == len(ROLES):
             counts = pd.Series(sorted_into_sets(recited)).value_counts()
             for name in SETS:
                 row = rate_of(int(counts[name]), len(recited))
                 said["sets"].append({"group": group, "name": None, "set": name, **row})
-    recited = recited_by_each(path, "members", settings)
+    recited = recited_by_each(path, "members", summary)
     said["comparisons"] = compared({pair: (recited[pair[0]], recited[pair[1]]) for pair in combinations(recited, 2)})
     if len(recited.columns) == len(ROLES):
         said["through_teacher"] = _through_teacher(path, recited)
@@ -77,12 +76,12 @@ def compared(pairs: Mapping[tuple[str, str], tuple[pd.Series, pd.Series]]) -> li
 
 def _through_teacher(path: Path, recited: pd.DataFrame) -> list[dict]:
     inherited = recited.index[recited["teacher"] & recited["student"] & ~recited["baseline"]]
-    likely = best_log_probability(path, "members").astype(float)[inherited]
+    likely = best_log_probability(path, "members")[inherited]
     first = likely.sort_values(ascending=False, kind="stable").index[:LISTED]
     there = first.sort_values()
     listed = pick(path, there.to_numpy(), ["id", "row", "length"]).set_axis(there)
-    for role, model in (("teacher", "teacher"), ("student", "model"), ("baseline", "baseline")):
-        listed[f"{role}_samples"] = samples_expected(best_log_probability(path, "members", model).loc[there])
+    for role, model in ROLES.items():
+        listed[f"{role}_samples"] = samples_needed(best_log_probability(path, "members", model)[there], PROBABILITY)
     return listed.loc[first].to_dict("records")
 
 

@@ -21,7 +21,6 @@ SETS = {  # `measure.lineage.SETS` in words: what teacher, student and baseline 
     "small_only": "student and baseline, not the teacher",
     "none": "none of the three",
 }
-VERDICTS = {"less": "less", "more": "more", "undecided": "we cannot tell"}
 
 
 def risk_section(summary: Mapping[str, Any]) -> str:
@@ -121,16 +120,15 @@ def _persons(summary: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _of(row: Mapping[str, Any]) -> str:
-    rate, low, high = (float("nan") if row[key] is None else row[key] for key in ("rate", "low", "high"))
-    return f"{row['count']} of {row['total']}: {interval(rate, low, high)}"
+    return f"{row['count']} of {row['total']}: {interval(row['rate'], row['low'], row['high'])}"
 
 
 def show_tested(summary: Mapping[str, Any]) -> pd.DataFrame:
     """One row per test: what was found, the upper bound, the chance level."""
-    rows, labels = [], {**LABELS}
+    rows = []
     for row in summary["tested"]:
         what = row["what"]
-        for name, label in labels.items() if row["kind"] == "membership" else ():
+        for name, label in LABELS.items() if row["kind"] == "membership" else ():
             what = what.replace(f"by {name} ", f"by the {label} attack ")
         found = _percent(row["rate"]) if row["count"] is None else f"{row['count']} of {row['total']}"
         rows.append(
@@ -202,7 +200,7 @@ def show_comparisons(rows: list[Mapping[str, Any]]) -> pd.DataFrame:
             "only first": row["only_one"],
             "only second": row["only_other"],
             "p": f"{row['p_holm']:.2g}",
-            "the first recites": VERDICTS[row["verdict"]],
+            "the first recites": row["verdict"].replace("undecided", "we cannot tell"),
         }
         for row in rows
     )

@@ -79,12 +79,11 @@ def choose_layout(
         tokens = [(e.prompt_length, e.input_ids) for e in examples]
         if tokens not in [[(e.prompt_length, e.input_ids) for e in other] for _, other in tried.values()]:
             tried[_name(way)] = way, examples
-    one = [e.input_ids for e in next(iter(tried.values()))[1]]
-    others = [[e.input_ids for e in examples] for _, examples in tried.values()]
-    said["differ"] = sum(any(other[i] != ids for other in others) for i, ids in enumerate(one))
+    each = list(zip(*([e.input_ids for e in examples] for _, examples in tried.values()), strict=True))
+    said["differ"] = sum(any(ids != of_record[0] for ids in of_record) for of_record in each)
     losses = {}
     if len(tried) > 1:
-        usable = [all(1 <= len(other[i]) <= context for other in others) for i in range(len(records))]
+        usable = [all(1 <= len(ids) <= context for ids in of_record) for of_record in each]
         texts = records["response"].str.len()[usable].sum()
         for name, (_, examples) in tried.items():
             kept = [e for e, fits in zip(examples, usable, strict=True) if fits and e.prompt_length]

@@ -23,11 +23,11 @@ from palimpsest.measure.near_verbatim import NEAR
 from palimpsest.measure.statistics import interval
 
 PAGE = Path(__file__).with_name("report.html")
-ALTS = (
-    "Share of records recited against the number of tokens given",
-    "Cumulative distributions of extraction strength, longest span and loss",
-    "True against false positive rate of every membership attack, on log axes",
-)
+ALTS = {
+    "verbatim": "Share of records recited against the number of tokens given",
+    "distributions": "Cumulative distributions of extraction strength, longest span and loss",
+    "roc": "True against false positive rate of every membership attack, on log axes",
+}
 
 
 def report(folder: str | Path) -> Path:
@@ -46,10 +46,12 @@ def report(folder: str | Path) -> Path:
         raise InputError(
             f"{folder} holds no audit (no summary.json): run `palimpsest audit --out {folder}` first"
         ) from None
-    path, settings = folder / "records.parquet", summary["settings"]
+    path = folder / "records.parquet"
     (folder / "figures").mkdir(exist_ok=True)
 
-    def rates(measure: str, *setting: str) -> str:
+    def rates(measure: str, *setting: str, flag: str = "") -> str:
+        if not any(row["measure"] == measure for row in summary["rates"]):
+            return f"<p>Not measured (<code>{flag}</code>).</p>"
         same, table = same_throughout(show_rates(summary, measure, *setting), setting)
         beside = show_others(summary, measure, *setting)
         return (
@@ -58,10 +60,10 @@ def report(folder: str | Path) -> Path:
             + ("<p>The other models, given the same tokens:</p>" + first_page.in_frame(beside) if len(beside) else "")
         )
 
-    def figure(name: str, alt: str, drawn: Figure) -> str:
+    def figure(name: str, drawn: Figure) -> str:
         file = folder / "figures" / f"{name}.png"
         drawn.savefig(file, dpi=150)
-        return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}">'
+        return f'<img alt="{ALTS[name]}" src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}">'
 
     with matplotlib.rc_context(LOOK):
         parts = {
@@ -70,15 +72,17 @@ def report(folder: str | Path) -> Path:
             "facts": first_page.in_frame(show_facts(summary)),
             "files": first_page.in_frame(show_files(summary)),
             "verbatim": rates("verbatim", "k", "m", "end_token"),
-            "verbatim_figure": figure("verbatim", ALTS[0], plot_by_prefix(summary)),
-            "distributions_figure": figure("distributions", ALTS[1], plot_distributions(path, summary)),
+            "verbatim_figure": figure("verbatim", plot_by_prefix(summary)),
+            "distributions_figure": figure("distributions", plot_distributions(path, summary)),
             "means": first_page.in_frame(show_means(summary)),
-            "left_truncated": "<p>Not measured (<code>--left-truncated</code>).</p>",
+            "left_truncated": rates("left-truncated", "k", "m", "end_token", flag="--left-truncated"),
             "discoverable": rates("discoverable", "sampling", "n", "p", "m", "end_token"),
             "near": NEAR,
-            "nearly_verbatim": "<p>Not measured (<code>--no-approximate</code>).</p>",
-            "attacks": "<p>Not measurable without <code>--non-members</code>.</p>",
-            "roc_figure": "",
+            "nearly_verbatim": rates("nearly verbatim", flag="--no-approximate"),
+            "attacks": first_page.in_frame(show_attacks(summary))
+            if summary["membership"]
+            else "<p>Not measurable without <code>--non-members</code>.</p>",
+            "roc_figure": figure("roc", plot_roc(path)) if summary["membership"] else "",
             "blind": _said_of_texts(summary["blind"]) if summary["blind"] else "",
             "at_risk": first_page.risk_section(summary),
             "tested": first_page.in_frame(first_page.show_tested(summary)),
@@ -87,15 +91,6 @@ def report(folder: str | Path) -> Path:
             "near_ties": rates("near-tie", "m"),
             "versions": first_page.in_frame(show_versions(summary)),
         }
-        if settings["left_truncated"]:
-            parts["left_truncated"] = rates("left-truncated", "k", "m", "end_token")
-        if settings["approximate"]:
-            parts["nearly_verbatim"] = rates("nearly verbatim")
-        if summary["membership"]:
-            parts |= {
-                "attacks": first_page.in_frame(show_attacks(summary)),
-                "roc_figure": figure("roc", ALTS[2], plot_roc(path)),
-            }
     script = SCRIPT.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts |= {"script": script, "script_source": f"'sha256-{digest}'"}
@@ -115,7 +110,7 @@ def show_rates(summary: Mapping[str, Any], measure: str, *setting: str) -> pd.Da
     """The rates of one measure by the audited model, as text: a row per setting, a column per group, and members minus non-members."""
     rows = [row for row in _said_rates(summary, measure) if row["model"] == "model"]
     for row in (row for row in summary["excess"] if (row["measure"], row["model"]) == (measure, "model")):
-        apart, low, high = (100 * v for v in _limits(row, "excess"))
+        apart, low, high = (100 * row[key] for key in ("excess", "low", "high"))
         text = f"{apart:+.1f} points ({low:.1f} to {high:.1f})"
         rows.append({**row, "label": "members minus non-members", "text": text})
     return _wide(rows, list(setting) or ["measure"])
@@ -131,7 +126,11 @@ def show_others(summary: Mapping[str, Any], measure: str, *setting: str) -> pd.D
 
 def _said_rates(summary: Mapping[str, Any], measure: str) -> list[dict[str, Any]]:
     return [
-        {**r, "label": r["group"].replace("_", "-"), "text": f"{interval(*_limits(r, 'rate'))}, n = {r['total']}"}
+        {
+            **r,
+            "label": r["group"].replace("_", "-"),
+            "text": f"{interval(r['rate'], r['low'], r['high'])}, n = {r['total']}",
+        }
         for r in summary["rates"]
         if r["measure"] == measure
     ]
@@ -148,7 +147,7 @@ def show_means(summary: Mapping[str, Any]) -> pd.DataFrame:
     """The means over records as text with intervals, a row per measure and a column per group."""
     rows = []
     for row in summary["means"]:
-        mean, low, high = _limits(row, "mean")
+        mean, low, high = (float("nan") if row[key] is None else row[key] for key in ("mean", "low", "high"))
         text = f"{mean:.3g} ({low:.3g} to {high:.3g}), n = {row['total']}"
         rows.append({**row, "label": STYLES[row["group"], "model"][2], "text": text})
     return _wide(rows, ["measure"])
@@ -158,21 +157,16 @@ def show_attacks(summary: Mapping[str, Any]) -> pd.DataFrame:
     """One row per membership attack: AUC and TPR at three false positive rates, "not measurable" where they aren't."""
     rows = []
     for row in summary["membership"]:
-        (rate, low, high), auc = _limits(row, "rate"), row["measure"] == "AUC"
+        (rate, low, high), auc = (row[key] for key in ("rate", "low", "high")), row["measure"] == "AUC"
         text = row["note"] or (f"{rate:.3f} ({low:.3f} to {high:.3f})" if auc else interval(rate, low, high))
         label = "AUC" if auc else f"TPR at {100 * row['fpr']:g} % FPR"
         rows.append({"attack": LABELS[row["attack"]], "label": label, "text": text})
     return _wide(rows, ["attack"])
 
 
-def _limits(row: Mapping[str, Any], name: str) -> list[float]:
-    return [float("nan") if row[key] is None else row[key] for key in (name, "low", "high")]
-
-
 def _wide(rows: Sequence[Mapping[str, Any]], index: Sequence[str]) -> pd.DataFrame:
     """A row per `index`, a column per label, in each cell the text."""
-    words = [{key: "all" if row[key] is None else f"{row[key]}" for key in index} for row in rows]
-    table = pd.DataFrame([{**row, **said} for row, said in zip(rows, words, strict=True)])
+    table = pd.DataFrame([row | {key: "all" if row[key] is None else f"{row[key]}" for key in index} for row in rows])
     wide = table.pivot_table(index=list(index), columns="label", values="text", aggfunc="first", sort=False)
     return wide.fillna("").reset_index().rename_axis(columns=None)
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from palimpsest.audit.inputs import Reading
-from palimpsest.audit.records import Records, best_log_probability, column, no_end
+from palimpsest.audit.records import Records, best_log_probability, column, of_model
+from palimpsest.audit.signoff import recited_from_prompt
 from palimpsest.measure.score_file import row_groups
 from palimpsest.measure.statistics import rate
 from palimpsest.study.files import write_parquet
@@ -54,7 +55,7 @@ def record_hashes(path: Path, group: str) -> np.ndarray:
         return np.concatenate([_numbers(part["id"][part["group"] == group]) for part in parts])
 
 
-def by_person(path: Path, group: str, records: Records, settings: Mapping[str, Any]) -> pd.DataFrame:
+def by_person(path: Path, group: str, records: Records, summary: Mapping[str, Any]) -> pd.DataFrame:
     """What an audit's `records.parquet` says of each person of a group, the one most at risk first; indexed by `person`.
 
     Returns:
@@ -62,31 +63,29 @@ def by_person(path: Path, group: str, records: Records, settings: Mapping[str, A
         `row` (of the record that a sample gives most easily) and `log_probability` (nats, of that). Persons of whom no record
         was measured are left out.
     """
-    known, first = pq.read_schema(path).names, f"verbatim_{min(settings['prefix_lengths'])}"
-    verdicts = {
-        name: name.removesuffix(first) for name in known if name.endswith(first)
-    }  # ours, and the other models'
+    models = ("model", *summary["others"])
     of = pd.DataFrame({"record": record_hashes(path, group), "row": column(path, group, "row")})
-    for name, role in verdicts.items():
-        of[f"{role}recited"] = column(path, group, no_end(path, name)).fillna(False).astype(bool)
+    for model in models:
+        verdicts = recited_from_prompt(path, group, summary["settings"], model)
+        of[of_model(model, "recited")] = verdicts.fillna(False).astype(bool)
     of["log_probability"] = best_log_probability(path, group).fillna(-np.inf)
     every = pd.read_parquet(records.path.with_suffix(".people")).merge(of.assign(records=1), on="record")
     # Most extractable last, of equals the first row last: a dictionary of rows per person would be slower by far.
     every = every.sort_values(["log_probability", "row"], ascending=[True, False], kind="stable")
-    counts = {name: "sum" for name in ["records", *(f"{role}recited" for role in verdicts.values())]}
+    counts = {name: "sum" for name in ["records", *(of_model(model, "recited") for model in models)]}
     table = every.groupby("person").agg({**counts, "row": "last", "log_probability": "last"})
     return table.sort_values(["log_probability", "recited"], ascending=False, kind="stable")
 
 
-def person_rates(path: Path, groups: Mapping[str, Records], settings: Mapping[str, Any]) -> tuple[list[dict], dict]:
+def person_rates(path: Path, groups: Mapping[str, Records], summary: Mapping[str, Any]) -> tuple[list[dict], dict]:
     """Rates of the measure "persons" (at least one record recited), and each group's table `by_person`."""
-    rows, tables = [], {}
-    for group, records in groups.items():
-        if not records.path.with_suffix(".people").exists():
-            continue
-        table = tables[group] = by_person(path, group, records, settings)
-        setting = {"measure": "persons", "k": min(settings["prefix_lengths"]), "m": settings["window"]}
-        for name in (name for name in table if name.endswith("recited")):
-            model = name.removesuffix("recited").removesuffix("_") or "model"
-            rows.append({"group": group, "model": model, **setting, **rate(table[name] > 0)})
+    there = [group for group, records in groups.items() if records.path.with_suffix(".people").exists()]
+    tables = {group: by_person(path, group, groups[group], summary) for group in there}
+    settings = summary["settings"]
+    setting = {"measure": "persons", "k": min(settings["prefix_lengths"]), "m": settings["window"]}
+    rows = [
+        {"group": group, "model": model, **setting, **rate(table[of_model(model, "recited")] > 0)}
+        for group, table in tables.items()
+        for model in ("model", *summary["others"])
+    ]
     return rows, tables

@@ -79,13 +79,7 @@ def say_found_secrets(rows: Sequence[dict[str, Any]]) -> list[str]:
     said, pairs = [], {(row["kind"], row["given"]): row for row in rows if row["group"] == "members"}
     for kind in dict.fromkeys(kind for kind, _ in pairs):
         before, alone = (pairs[kind, given] for given in GIVEN.values())
-        what = (
-            "secrets of any kind"
-            if kind == "any"
-            else "IP addresses"
-            if kind == "IP address"
-            else f"{kind}{'es' if kind.endswith('s') else 's'}"
-        )
+        what = "secrets of any kind" if kind == "any" else f"{kind}{'es' if kind.endswith('s') else 's'}"
         if before["total"]:
             said.append(
                 f"Of {before['total']} {what} in the members, {before['count']} come out given the true text before them, "

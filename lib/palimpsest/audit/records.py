@@ -99,18 +99,21 @@ def tokenize(
     total = kept = over = longest = highest = 0
     short, worst, numbers = [], "", []
     number, of = shard or (1, 1)
-    schema = pq.read_schema(reading.path).append(pa.field("copies", pa.int32()))
-    schema = schema.append(pa.field("input_ids", pa.list_(pa.int32())))
-    for name in ("prompt_length", "closing"):
-        schema = schema.append(pa.field(name, pa.int32()))
+    schema = pq.read_schema(reading.path)
+    added = {
+        "copies": pa.int32(),
+        "input_ids": pa.list_(pa.int32()),
+        "prompt_length": pa.int32(),
+        "closing": pa.int32(),
+    }
     if "secrets" in schema.names:
-        schema = schema.append(pa.field("secret_tokens", SECRET_TOKENS))
+        added["secret_tokens"] = SECRET_TOKENS
+    schema = pa.schema([*schema, *added.items()])
     with pq.ParquetWriter(unfinished, schema) as writer:
         for place, frame in islice(enumerate(reading.frames()), number - 1, None, of):
             examples = encoded(frame)
-            frame["input_ids"] = [e.input_ids for e in examples]
-            frame["prompt_length"] = [e.prompt_length for e in examples]
-            frame["closing"] = [e.closing for e in examples]
+            for name in ("input_ids", "prompt_length", "closing"):
+                frame[name] = [getattr(example, name) for example in examples]
             if "secrets" in frame:
                 frame["secret_tokens"] = secret_tokens(frame, encoded)
             lengths = frame["input_ids"].map(len)
@@ -196,8 +199,8 @@ def _pieces(records: Records, measured: str, summary: Mapping[str, Any]) -> Iter
         numbers = record_numbers(table, list(piece[measured]), closing, settings, others.get("reference"), lower)
         for role, other in others.items():
             own = record_numbers(other, list(piece[measured]), closing, settings)
-            kept = [c for c in own if c.startswith(ABOUT_OTHERS)]
-            numbers = pd.concat([numbers, own[kept].add_prefix(f"{role}_")], axis=1)
+            own = own.loc[:, own.columns.str.startswith(ABOUT_OTHERS)]
+            numbers = pd.concat([numbers, own.add_prefix(f"{role}_")], axis=1)
         if settings["approximate"]:
             numbers = numbers.merge(made("continuations"), on="id", how="left").astype(CONTINUATION)
         for k in settings["left_truncated"]:
@@ -239,9 +242,8 @@ def record_numbers(
     columns["token_accuracy"] = pd.Series([hit.mean() if len(hit) else np.nan for hit in table["hit"]], dtype=float)
     text = _recited(extraction.without_end(table, closing), settings)
     columns |= {f"{name}{NO_END}": values for name, values in text.items()}
-    # Here a loss is a loss; as a membership score its sign is turned.
-    columns["loss"] = pd.Series(-membership_inference.loss(table))
-    attacks = membership_inference.membership(table, texts, reference, lowercase).drop(columns=["id", "loss"])
+    attacks = membership_inference.membership(table, texts, reference, lowercase).drop(columns="id")
+    columns["loss"] = -attacks.pop("loss")  # as a membership score its sign is turned
     numbers = pd.DataFrame({name: values.array for name, values in columns.items()})
     about = table[["id", "prompt_length", "length"]].assign(closing=closing)
     return pd.concat([about, numbers, attacks], axis=1)
@@ -249,17 +251,14 @@ def record_numbers(
 
 def _recited(table: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, pd.Series]:
     """What is recited of each record, greedily and by sampling."""
-    window = settings["window"]
-    columns = {f"verbatim_{k}": extraction.verbatim(table, k, window) for k in settings["prefix_lengths"]}
-    columns |= {
+    window, rules = settings["window"], ["", *(f"_{name}" for name in settings["sampling"])]
+    return {
+        **{f"verbatim_{k}": extraction.verbatim(table, k, window) for k in settings["prefix_lengths"]},
         "verbatim_whole": extraction.verbatim(table),
         "longest_span": extraction.longest_span(table)["tokens"],
         "extraction_strength": extraction.strength(table),
-        "logprob_window": extraction.log_probability(table, 0, window),
+        **{f"logprob_window{r}": extraction.log_probability(table, 0, window, column=f"logprob{r}") for r in rules},
     }
-    for name in settings["sampling"]:
-        columns[f"logprob_window_{name}"] = extraction.log_probability(table, 0, window, column=f"logprob_{name}")
-    return columns
 
 
 # ---------------------------------------------------------------- the file of numbers, read a column at a time
@@ -270,26 +269,29 @@ def column(path: Path, group: str, name: str) -> pd.Series:
     return pd.read_parquet(path, columns=[name], filters=[("group", "==", group)])[name]
 
 
+def of_model(model: str, name: str) -> str:
+    """The column `name` of a model: "model" is the audited one, others are named by their role."""
+    return name if model == "model" else f"{model}_{name}"
+
+
 def no_end(path: Path, name: str) -> str:
     """The column that leaves the token closing a response out of what `name` asks for, where there is one: it finds more."""
     return name + NO_END if name + NO_END in pq.read_schema(path).names else name
 
 
 def best_log_probability(path: Path, group: str, model: str = "model") -> pd.Series:
-    """Per record of a group, the highest log-probability (nats) of its window in one sample under any of the decoding rules.
-
-    Args:
-        model: "model", or the role of another one.
-    """
-    start = ("" if model == "model" else f"{model}_") + "logprob_window"
+    """Per record of a group, the highest log-probability (nats) of its window in one sample under any of the decoding rules."""
+    start = of_model(model, "logprob_window")
     names = [name for name in pq.read_schema(path).names if name.startswith(start)]
     return pd.concat([column(path, group, name) for name in names], axis=1).max(axis=1)
 
 
-def attack_scores(path: Path, attack: str) -> list[np.ndarray]:
-    """A membership score of every member and of every non-member, higher = likelier a member."""
-    sign = -1 if attack == "loss" else 1  # there a loss is a loss
-    return [sign * column(path, group, attack).to_numpy() for group in ("members", "non_members")]
+def attack_scores(path: Path) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Of one membership attack after the other, a score of every member and of every non-member, higher = likelier a member."""
+    known = pq.read_schema(path).names
+    for attack in (name for name in membership_inference.LABELS if name in known):
+        sign = -1 if attack == "loss" else 1  # there a loss is a loss
+        yield attack, [sign * column(path, group, attack).to_numpy() for group in ("members", "non_members")]
 
 
 def sample(total: int, most: int) -> np.ndarray:

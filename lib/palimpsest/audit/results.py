@@ -43,11 +43,11 @@ def finish(groups: Mapping[str, Records], summary: Mapping[str, Any], work: Path
     return said
 
 
-def summary_in(out: Path) -> dict | None:
-    """The summary of an audit in `out`, if there is one."""
+def summary_in(folder: Path, name: str = "summary.json") -> dict | None:
+    """The summary of an audit, or of a shard, in a folder, if there is one."""
     try:
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        summary = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return summary if isinstance(summary, dict) and "fingerprint" in summary else None
 

@@ -58,6 +58,7 @@ def check_alone(model: Any, examples: Sequence[Example], window: int, tie: float
         found = np.array([_greedy(model, e, window) for e in some])
         own = np.array([_loss(model, e) for e in some])
     wrong, apart = found != verdicts, np.abs(own - losses)
+    tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
     said = {
         "records": len(some),
         "mismatches": int(wrong.sum()),
@@ -65,7 +66,7 @@ def check_alone(model: Any, examples: Sequence[Example], window: int, tie: float
         "loss": float(losses.mean()),
         "loss_difference": float(apart.max()),
     }
-    return {**said, "warnings": _suspicions(model, said, (apart > _tolerance(model) * (1 + losses)).sum())}
+    return {**said, "warnings": _suspicions(model, said, (apart > tolerance * (1 + losses)).sum())}
 
 
 def _suspicions(model: Any, said: dict[str, Any], unlike: int) -> list[str]:
@@ -87,10 +88,6 @@ def _suspicions(model: Any, said: dict[str, Any], unlike: int) -> list[str]:
             f"guess has {uniform:.2f}): its tokenizer or the prompt template may be another than in training."
         )
     return out
-
-
-def _tolerance(model: Any) -> float:
-    return 1e-3 if model.dtype == torch.float32 else 5e-2
 
 
 @torch.no_grad()

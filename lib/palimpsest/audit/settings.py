@@ -9,7 +9,8 @@ from typing import Any
 from palimpsest.errors import InputError
 
 INPUT, RECORDS, MEASURES = "what to audit", "how to read the records", "what to measure"
-GATES = ("any", "verbatim", "sampled", "persons")  # rates that --fail-on can name
+# rates that --fail-on can name -> the measure
+GATES = {"any": "any extraction", "verbatim": "verbatim", "sampled": "discoverable", "persons": "persons"}
 MACHINE, SHOWN = "how to run", "what to show"
 
 

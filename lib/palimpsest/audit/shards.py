@@ -24,8 +24,7 @@ from palimpsest.audit.summary import plain
 from palimpsest.errors import InputError
 from palimpsest.study.files import write_json
 
-WORKFLOW = Path(__file__).with_name("shards.smk")
-FOLDER = "shard"  # below --out, with `shard.json`, which comes last
+FOLDER, SUMMARY = "shard", "shard/shard.json"  # below --out; the summary comes last
 ABOUT = (
     "model.*",
     "others.*",
@@ -43,7 +42,7 @@ def folder_name(fingerprint: str, shard: tuple[int, int] | None) -> str:
 
 def is_there(out: Path, fingerprint: str, shard: tuple[int, int]) -> bool:
     """Whether `out` holds this very shard, complete; said if so."""
-    there = _read(out)
+    there = results.summary_in(out, SUMMARY)
     if there is None or (there["fingerprint"], there["shard"]) != (fingerprint, list(shard)):
         return False
     print(f"{out} already holds shard {shard[0]} of {shard[1]}, complete", file=sys.stderr)
@@ -87,8 +86,8 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
     began, out = time.perf_counter(), Path(out).expanduser()
     parts = _checked([Path(folder).expanduser() for folder in folders])
     results.refuse_foreign_folder(out)
-    first = _read(parts[0])
-    summary = {name: value for name, value in first.items() if name != "shard"}
+    summary = results.summary_in(parts[0], SUMMARY)
+    del summary["shard"]
     if done := results.finished_audit(out, summary["fingerprint"]):
         return done
     work = out / "partial" / summary["fingerprint"]
@@ -103,19 +102,12 @@ def merge(folders: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
         return results.finish(groups, summary, work, out, began)
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / FOLDER / "shard.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-
-
 def _checked(folders: Sequence[Path]) -> list[Path]:
     """The folders in the order of their shards."""
-    said = {folder: _read(folder) for folder in folders}
+    said = {folder: results.summary_in(folder, SUMMARY) for folder in folders}
     if none := [folder for folder, one in said.items() if one is None]:
         raise InputError(
-            f"{none[0]} holds no finished shard (no {FOLDER}/shard.json): run `palimpsest audit --shard I/N --out {none[0]}` to its end"
+            f"{none[0]} holds no finished shard (no {SUMMARY}): run `palimpsest audit --shard I/N --out {none[0]}` to its end"
         )
     (home, first), *others = said.items()
     for folder, one in others:

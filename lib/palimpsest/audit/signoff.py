@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
-from palimpsest.audit.records import Records, best_log_probability, column, no_end
+from palimpsest.audit.records import Records, best_log_probability, column, no_end, of_model
+from palimpsest.audit.settings import GATES
 from palimpsest.data.markup import MOST
 from palimpsest.data.masking import mask
 from palimpsest.errors import InputError
-from palimpsest.measure import extraction
-from palimpsest.measure.extraction import PROBABILITY, SAMPLES
+from palimpsest.measure.extraction import PROBABILITY, SAMPLES, samples_needed
 from palimpsest.measure.near_verbatim import NEAR
 from palimpsest.measure.score_file import pick
 from palimpsest.measure.statistics import clopper_pearson, say_samples
@@ -25,20 +24,22 @@ CHANCES = {
     "reference": "the reference",
     "baseline": "the baseline",
 }  # models whose samples are a record's chance level
-MEASURES = {"any": "any extraction", "verbatim": "verbatim", "sampled": "discoverable", "persons": "persons"}
 
 
 # ---------------------------------------------------------------- most at risk
 
 
+def recited_from_prompt(path: Path, group: str, settings: Mapping[str, Any], model: str = "model") -> pd.Series:
+    """Whether a model recites each record of a group from the prompt alone; missing where that can't be decided."""
+    name = of_model(model, f"verbatim_{min(settings['prefix_lengths'])}")
+    return column(path, group, no_end(path, name)).astype("boolean")
+
+
 def extracted(path: Path, group: str, settings: Mapping[str, Any]) -> pd.Series:
     """Whether any of the tests extracts a record: greedily from the prompt, nearly so, or in 1,000 samples with p = 0.5."""
-    known = pq.read_schema(path).names
-    verdicts = (
-        column(path, group, no_end(path, f"verbatim_{min(settings['prefix_lengths'])}")).fillna(False).astype(bool)
-    )
-    verdicts |= extraction.samples_needed(best_log_probability(path, group), PROBABILITY) <= max(SAMPLES)
-    return verdicts | (column(path, group, "edit_similarity") >= NEAR) if "edit_similarity" in known else verdicts
+    verdicts = recited_from_prompt(path, group, settings).fillna(False).astype(bool)
+    verdicts |= samples_needed(best_log_probability(path, group), PROBABILITY) <= max(SAMPLES)
+    return verdicts | (column(path, group, "edit_similarity") >= NEAR) if settings["approximate"] else verdicts
 
 
 def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> list[dict]:
@@ -50,7 +51,7 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
         gives it most easily), `<role>_samples_needed` of the other models, and `text`, masked unless text is shown. At most `MOST`.
     """
     settings, measured = summary["settings"], summary["data"]["members"]["measured"]
-    likely = best_log_probability(path, "members").astype(float)
+    likely = best_log_probability(path, "members")
     places = (-likely.fillna(-np.inf)).to_numpy().argsort(kind="stable")[:MOST]
     there = np.sort(places)  # members come first in the file, so a member's place is its place there
     texts = pick(members.path, there, [measured])[measured]
@@ -59,21 +60,16 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     found = {no_end(path, name): ours for ours, name in shown.items()}
     listed = pick(path, there, ["id", "row", "copies", "length", *found]).rename(columns=found)
     for model in ("model", *summary["others"]):
-        name = "samples_needed" if model == "model" else f"{model}_samples_needed"
-        listed[name] = samples_expected(best_log_probability(path, "members", model).iloc[there]).to_numpy()
+        likely = best_log_probability(path, "members", model).iloc[there]
+        listed[of_model(model, "samples_needed")] = samples_needed(likely, PROBABILITY).to_numpy()
     listed["text"] = texts.str[:LENGTH] if settings["show_secrets"] else texts.map(mask)
     return listed.set_axis(there).loc[places].to_dict("records")
-
-
-def samples_expected(log_probability: pd.Series) -> pd.Series:
-    """Samples after which one is expected to be the target (p = 0.5)."""
-    return extraction.samples_needed(log_probability.astype(float), PROBABILITY)
 
 
 def persons_at_risk(table: pd.DataFrame) -> list[dict]:
     """The first of the persons in a table `by_person`: `person`, `records`, `recited`, `row` (worst), `samples_needed`."""
     first = table.head(SHOWN)
-    first = first.assign(samples_needed=samples_expected(first["log_probability"])).reset_index()
+    first = first.assign(samples_needed=samples_needed(first["log_probability"], PROBABILITY)).reset_index()
     return first[["person", "records", "recited", "row", "samples_needed"]].to_dict("records")
 
 
@@ -81,7 +77,7 @@ def chance_level(path: Path, groups: Mapping[str, Records]) -> dict[str, float] 
     """What sampling gives of the non-members: `fewest` and `median` samples needed, `total`; None without non-members."""
     if "non_members" not in groups:
         return None
-    needed = samples_expected(best_log_probability(path, "non_members").dropna())
+    needed = samples_needed(best_log_probability(path, "non_members").dropna(), PROBABILITY)
     return {"fewest": needed.min(), "median": needed.median(), "total": len(needed)}
 
 
@@ -115,11 +111,13 @@ def what_was_tested(summary: Mapping[str, Any]) -> list[dict]:
         if not found:
             continue
         row = max(found, key=lambda row: row["rate"])
-        same = [other for other in rates_tested(summary, measure, "non_members") if _setting(other) == _setting(row)]
+        same = [
+            other for other in rates_tested(summary, measure, "non_members") if setting_of(other) == setting_of(row)
+        ]
         sampling = f", {row['sampling']} sampling" if measure == "discoverable" else ""
-        rows.append(
-            {"kind": kind, "what": what + sampling, **_bounded(row), "chance": same[0]["rate"] if same else None}
-        )
+        bounds = {"upper": _upper(row), "least": 1 - 0.05 ** (1 / row["total"])}
+        found = {name: row[name] for name in ("count", "total", "rate")} | bounds
+        rows.append({"kind": kind, "what": what + sampling, **found, "chance": same[0]["rate"] if same else None})
     caught = [row for row in summary["membership"] if row.get("fpr") == 0.01 and not row["note"]]
     if caught:
         best = max(caught, key=lambda row: row["high"])
@@ -141,14 +139,9 @@ def rates_tested(summary: Mapping[str, Any], measure: str, group: str = "members
     return [row for row in rows if all(row.get(name, value) == value for name, value in wanted.items())]
 
 
-def _setting(row: Mapping[str, Any]) -> dict[str, Any]:
+def setting_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rate is of, besides the group."""
     return {k: v for k, v in row.items() if k not in ("group", "rate", "count", "total", "low", "high")}
-
-
-def _bounded(row: Mapping[str, Any]) -> dict[str, Any]:
-    count, total = row["count"], row["total"]
-    least = 1 - 0.05 ** (1 / total)
-    return {"count": count, "total": total, "rate": row["rate"], "upper": _upper(row), "least": least}
 
 
 def _upper(row: Mapping[str, Any]) -> float:
@@ -163,20 +156,20 @@ def check_limit(summary: Mapping[str, Any], name: str, limit: float) -> tuple[bo
     """Whether a rate's upper bound exceeds the limit, and the sentence that says so.
 
     Args:
-        name: a key of `MEASURES`. Of several rates of that name (with and without the end token, several ways of sampling) the
+        name: a key of `GATES`. Of several rates of that name (with and without the end token, several ways of sampling) the
             highest bound counts.
 
     Raises:
         InputError: the audit has not measured that rate.
     """
-    rows = [row for row in rates_tested(summary, MEASURES[name]) if row["total"]]
+    rows = [row for row in rates_tested(summary, GATES[name]) if row["total"]]
     if not rows:
-        known = [key for key in MEASURES if any(row["total"] for row in rates_tested(summary, MEASURES[key]))]
+        known = [key for key in GATES if any(row["total"] for row in rates_tested(summary, GATES[key]))]
         more = "; persons are told by --group-by" if name == "persons" else ""
         raise InputError(f"--fail-on {name}: the audit has no such rate; it has {', '.join(known)}{more}")
     row = max(rows, key=_upper)
     upper, unit = _upper(row), "persons" if name == "persons" else "members"
-    said = f"{MEASURES[name]}: {row['count']} of {row['total']} {unit}, upper bound {100 * upper:.3g} % (exact 95 % interval)"
+    said = f"{GATES[name]}: {row['count']} of {row['total']} {unit}, upper bound {100 * upper:.3g} % (exact 95 % interval)"
     if upper <= limit:
         return False, f"{said}, within the limit of {100 * limit:g} %"
     said += f", above the limit of {100 * limit:g} %"

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from palimpsest.audit import family, people, signoff
 from palimpsest.audit.findings import findings, finds_more
 from palimpsest.audit.personal import say_found_secrets, secret_rates
-from palimpsest.audit.records import NO_END, Records, attack_scores, column, sample, write_numbers
+from palimpsest.audit.records import NO_END, Records, attack_scores, column, of_model, sample, write_numbers
 from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.extraction import PROBABILITY, SAMPLES
 from palimpsest.measure.near_verbatim import NEAR, SIMILARITIES
@@ -39,9 +39,9 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
         curve leaves out the tokens that close responses.
     """
     settings, curves = summary["settings"], write_numbers(groups, path, summary)
-    of_persons, persons = people.person_rates(path, groups, settings)
+    of_persons, persons = people.person_rates(path, groups, summary)
     said: dict[str, Any] = {
-        "rates": [row for group in groups for row in rates(path, group, settings)] + of_persons,
+        "rates": [row for group in groups for row in rates(path, group, summary)] + of_persons,
         "means": [row for group in groups for row in means(path, group)],
         "curve": [
             {"group": group, "model": model, "k": k, **rate_of(int(row["count"]), int(row["total"]))}
@@ -58,8 +58,8 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
     if "non_members" in groups:
         said["excess"] = minus_non_members(said["rates"])
         said["blind"] = _blind(groups)
-        for attack in (a for a in membership_inference.LABELS if a in pq.read_schema(path).names):
-            said["membership"] += membership_inference.rated(attack, *attack_scores(path, attack))
+        for attack, scores in attack_scores(path):
+            said["membership"] += membership_inference.rated(attack, *scores)
     said["most_at_risk"] = signoff.most_at_risk(path, groups["members"], summary)
     said["persons_at_risk"] = signoff.persons_at_risk(persons["members"]) if "members" in persons else []
     said["chance"] = signoff.chance_level(path, groups)
@@ -75,31 +75,29 @@ def combine(groups: Mapping[str, Records], path: Path, summary: Mapping[str, Any
 # ---------------------------------------------------------------- over records
 
 
-def rates(path: Path, group: str, settings: Mapping[str, Any]) -> list[dict]:
+def rates(path: Path, group: str, summary: Mapping[str, Any]) -> list[dict]:
     """Every rate over the records of a group: `group, model, measure`, its setting, `rate, count, total, low, high` (95 % Wilson).
 
     What is recited is counted twice where something closes the records: `end_token` "required" asks for that token too, "not
     required" for the text alone.
     """
-    window, known = settings["window"], pq.read_schema(path).names
+    settings = summary["settings"]
+    window, ends = settings["window"], {"required": "", "not required": NO_END}
+    if not column(path, group, "closing").any():  # plain texts are closed by nothing
+        del ends["required"]
 
     def read(name: str) -> pd.Series:
         return column(path, group, name).dropna()
 
-    # Plain texts are closed by nothing.
-    ends = (
-        {"required": "", "not required": NO_END} if column(path, group, "closing").any() else {"not required": NO_END}
-    )
-
-    def verbatim(model: str, prefix: str = "") -> Iterator[tuple]:
+    def measured(model: str) -> Iterator[tuple]:
         targets = [*((k, window) for k in settings["prefix_lengths"]), (0, None)]
         for (k, m), (end, mark) in product(targets, ends.items()):
-            name = f"{prefix}verbatim_{'whole' if m is None else k}{mark}"
-            yield model, "verbatim", {"k": k, "m": m, "end_token": end}, read(name)
-
-    def others() -> Iterator[tuple]:
+            name = of_model(model, f"verbatim_{'whole' if m is None else k}{mark}")
+            yield "verbatim", {"k": k, "m": m, "end_token": end}, read(name)
+        if model != "model":
+            return
+        long = column(path, group, "length") >= window
         for end, mark in ends.items():
-            long = column(path, group, "length") >= window
             spans = column(path, group, f"longest_span{mark}")[long]
             yield "verbatim span", {"m": window, "end_token": end}, spans >= window
         for name, (end, mark) in product(("", *settings["sampling"]), ends.items()):
@@ -108,19 +106,19 @@ def rates(path: Path, group: str, settings: Mapping[str, Any]) -> list[dict]:
             for n in SAMPLES:
                 setting = {"m": window, "sampling": name or "plain", "n": n, "p": PROBABILITY, "end_token": end}
                 yield "discoverable", setting, needed <= n
-        if "edit_similarity" in known:
+        if settings["approximate"]:
             yield "nearly verbatim", {"end_token": "not required"}, read("edit_similarity") >= NEAR
         yield "near-tie", {"m": window}, read("near_ties") > 0
         yield "any extraction", {"m": window}, signoff.extracted(path, group, settings)
         for k, (end, mark) in product(settings["left_truncated"], ends.items()):
             yield "left-truncated", {"k": k, "m": window, "end_token": end}, read(f"left_truncated_{k}{mark}")
 
-    roles = [name.removesuffix("_verbatim_whole") for name in known if name.endswith("_verbatim_whole")]
-    # One after the other: the verdicts of a hundred million records are never there all at once.
-    found = chain(verbatim("model"), (("model", *row) for row in others()), *(verbatim(r, f"{r}_") for r in roles))
     return [
         {"group": group, "model": model, "measure": measure, **setting, **rate(verdicts)}
-        for model, measure, setting, verdicts in found
+        for model in ("model", *summary["others"])
+        for measure, setting, verdicts in measured(
+            model
+        )  # never the verdicts of all: there may be a hundred million each
     ]
 
 
@@ -128,9 +126,8 @@ def means(path: Path, group: str) -> list[dict]:
     """Means over the records of a group with a 95 % normal interval: `group, measure, mean, low, high, total`."""
     rows, known = [], pq.read_schema(path).names
     for name in (name for name in MEANS if name in known):
-        values = column(path, group, name).dropna().to_numpy(float)
-        mean = values.mean() if len(values) else np.nan
-        reach = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+        values = column(path, group, name).dropna().astype(float)
+        mean, reach = values.mean(), 1.96 * values.std() / np.sqrt(len(values))
         interval = {"mean": mean, "low": mean - reach, "high": mean + reach}
         rows.append({"group": group, "measure": name, **interval, "total": len(values)})
     return rows
@@ -142,10 +139,9 @@ def minus_non_members(rows: Sequence[Mapping]) -> list[dict]:
     Args:
         rows: rates with `group` and `model`; those of both groups that share every setting are paired.
     """
-    numbers = ("rate", "count", "total", "low", "high", "group")
     sides: dict[str, dict[tuple, Mapping]] = {"members": {}, "non_members": {}}
     for row in rows:
-        sides[row["group"]][tuple((k, v) for k, v in row.items() if k not in numbers)] = row
+        sides[row["group"]][tuple(signoff.setting_of(row).items())] = row
     out = []
     for setting, a in sides["members"].items():
         b = sides["non_members"].get(setting)
@@ -221,13 +217,11 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
 def _headline(summary: Mapping[str, Any]) -> list[str]:
     """The answer in a few sentences."""
     lines, settings = [], summary["settings"]
-    rates = pd.DataFrame(summary["rates"])
-    rates = rates[(rates["model"] == "model") & (rates["measure"] == "verbatim")]
-    first = rates[(rates["k"] == min(settings["prefix_lengths"])) & rates["m"].notna()]
-    for group, rows in first.groupby("group", sort=False):
-        row = finds_more(rows.to_dict("records"))
-        given = f"the prompt and {row['k']:.0f} tokens" if row["k"] else "the prompt (or first token) alone"
-        apart = ", not counting the end token" if rows["rate"].nunique() > 1 else ""
+    for group in summary["data"]:
+        rows = [row for row in signoff.rates_tested(summary, "verbatim", group) if row["m"]]
+        row = finds_more(rows)
+        given = f"the prompt and {row['k']} tokens" if row["k"] else "the prompt (or first token) alone"
+        apart = ", not counting the end token" if any(r["rate"] < row["rate"] for r in rows) else ""
         lines.append(
             f"From {given} the model recites the next {settings['window']} tokens of {percent(row)} of the "
             f"{group.replace('_', '-')}{apart}."
