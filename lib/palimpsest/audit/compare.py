@@ -11,7 +11,7 @@ from palimpsest.audit.family import compared
 from palimpsest.audit.first_page import in_frame
 from palimpsest.audit.page import PAGE
 from palimpsest.audit.people import record_hashes
-from palimpsest.audit.records import column, no_end
+from palimpsest.audit.records import NO_END, column
 from palimpsest.audit.results import summary_in
 from palimpsest.audit.shards import differing
 from palimpsest.errors import InputError
@@ -57,8 +57,7 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
             "records and settings"
         )
     paths = [folder / "records.parquet" for folder in folders]
-    known = [set(pq.read_schema(path).names) for path in paths]
-    names = [name for name in pq.read_schema(paths[0]).names if name.startswith("verbatim_") and name in known[1]]
+    names = [name for name in pq.read_schema(paths[0]).names if name.startswith("verbatim_")]
     pairs = {}
     for group in a["data"]:
         if not np.array_equal(*(record_hashes(path, group) for path in paths)):
@@ -81,7 +80,7 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
         {"folder": str(folder), **{key: said["model"][key] for key in ("model", "weights")}}
         for folder, said in zip(folders, (a, b), strict=True)
     ]
-    one, other = pairs["members", no_end(paths[0], f"verbatim_{min(a['settings']['prefix_lengths'])}")]
+    one, other = pairs["members", f"verbatim_{min(a['settings']['prefix_lengths'])}{NO_END}"]
     place = column(paths[0], "members", "row").to_numpy()
     differ = {"only_first": place[one & ~other], "only_second": place[other & ~one]}
     found = {"first": about[0], "second": about[1], "rows": rows}

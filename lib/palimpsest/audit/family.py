@@ -1,7 +1,7 @@
 """Teacher, student and baseline on the same records: what the student kept, what it dropped, what came only through its teacher."""
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import pandas as pd
 from palimpsest.audit.records import best_log_probability
 from palimpsest.audit.signoff import recited_from_prompt
 from palimpsest.measure.extraction import PROBABILITY, samples_needed
-from palimpsest.measure.lineage import SETS, sorted_into_sets
+from palimpsest.measure.lineage import SETS
 from palimpsest.measure.score_file import pick
-from palimpsest.measure.statistics import compare_verdicts, holm, rate, rate_of
+from palimpsest.measure.statistics import compare_verdicts, holm, rate
 
 LISTED = 10  # records listed as known only through the teacher
 LEVEL = 0.05
@@ -46,23 +46,20 @@ def of_family(path: Path, summary: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     if not {"teacher", "baseline"} & set(summary["others"]):
         return None
-    said = {"sets": [], "comparisons": [], "through_teacher": []}
-    for group in summary["data"]:
-        recited = recited_by_each(path, group, summary)
-        for name, wanted in KEPT.items():
-            if set(wanted) <= set(recited):
-                here = (recited[list(wanted)] == list(wanted.values())).all(axis=1)
-                said["sets"].append({"group": group, "name": name, "set": None, **rate(here)})
-        if len(recited.columns) == len(ROLES):
-            counts = pd.Series(sorted_into_sets(recited)).value_counts()
-            for name in SETS:
-                row = rate_of(int(counts[name]), len(recited))
-                said["sets"].append({"group": group, "name": None, "set": name, **row})
-    recited = recited_by_each(path, "members", summary)
-    said["comparisons"] = compared({pair: (recited[pair[0]], recited[pair[1]]) for pair in combinations(recited, 2)})
-    if len(recited.columns) == len(ROLES):
-        said["through_teacher"] = _through_teacher(path, recited)
-    return said
+    asked = [("name", name, wanted) for name, wanted in KEPT.items()]
+    asked += [("set", name, dict(zip(ROLES, wanted, strict=True))) for name, wanted in SETS.items()]
+    recited = {group: recited_by_each(path, group, summary) for group in summary["data"]}
+    sets = []
+    for (group, found), (key, name, wanted) in product(recited.items(), asked):
+        if set(wanted) <= set(found):
+            here = (found[list(wanted)] == list(wanted.values())).all(axis=1)
+            sets.append({"group": group, "name": None, "set": None, key: name, **rate(here)})
+    members = recited["members"]
+    return {
+        "sets": sets,
+        "comparisons": compared({(a, b): (members[a], members[b]) for a, b in combinations(members, 2)}),
+        "through_teacher": _through_teacher(path, members) if set(ROLES) <= set(members) else [],
+    }
 
 
 def compared(pairs: Mapping[tuple[str, str], tuple[pd.Series, pd.Series]]) -> list[dict]:

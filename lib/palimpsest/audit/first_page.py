@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from palimpsest.audit.family import ROLES
 from palimpsest.audit.signoff import CHANCES
 from palimpsest.data.markup import records_as_html, table_as_html
 from palimpsest.data.masking import escape
@@ -49,23 +50,19 @@ def risk_section(summary: Mapping[str, Any]) -> str:
 
 def secrets_section(summary: Mapping[str, Any]) -> str:
     """What comes out of the secrets that were marked or found by their form, as HTML; nothing where none were looked for."""
-    rows = [row for row in summary["secrets"] if row["total"]]
-    if not summary["settings"]["secrets"]:
+    asked, rows = summary["settings"]["secrets"], [row for row in summary["secrets"] if row["total"]]
+    if not asked:
         return ""
     table = pd.DataFrame(
         {"kind": row["kind"], "among": row["group"].replace("_", "-"), "given": row["given"], "come out": _of(row)}
         for row in rows
     )
     found = in_frame(table) if rows else "<p>None were found.</p>"
-    if summary["settings"]["secrets"] == "marked":
+    if asked == "marked":
         return (
             f"<h2>Marked secrets</h2><p>As the records' own column marks them; others were not looked for.</p>{found}"
         )
-    marked = (
-        " Those that the records mark stand beside them."
-        if summary["settings"]["secrets"].startswith("marked")
-        else ""
-    )
+    marked = " Those that the records mark stand beside them." if asked.startswith("marked") else ""
     return f"<h2>Addresses, numbers and keys</h2><p>Found by their form, so some are missed and some are none.{marked}</p>{found}"
 
 
@@ -78,8 +75,9 @@ def show_records_at_risk(summary: Mapping[str, Any]) -> str:
     """The records most at risk, which a reader can search and sort, as HTML."""
     rows = pd.DataFrame(summary["most_at_risk"])
     samples = {"samples": rows["samples_needed"].astype(float)}
-    for role, name in _beside(summary).items():
-        samples[f"samples, {name}"] = rows[f"{role}_samples_needed"].astype(float)
+    for role, name in {**CHANCES, "teacher": "the teacher"}.items():
+        if role in summary["others"]:
+            samples[f"samples, {name}"] = rows[f"{role}_samples_needed"].astype(float)
     said = [
         f"{row.text}: {row.length} tokens, {say_copies(row.copies)}" + (", recited" if row.recited else "")
         for row in rows.itertuples()
@@ -87,10 +85,6 @@ def show_records_at_risk(summary: Mapping[str, Any]) -> str:
     shown = pd.DataFrame({"row": rows["row"].astype(str)})
     shown = shown.assign(**{name: needed.map(say_samples) for name, needed in samples.items()}, record=said)
     return records_as_html(shown, {"row": rows["row"], **samples}, summary["data"]["members"]["records"])
-
-
-def _beside(summary: Mapping[str, Any]) -> dict[str, str]:
-    return {role: name for role, name in {**CHANCES, "teacher": "the teacher"}.items() if role in summary["others"]}
 
 
 def show_persons_at_risk(summary: Mapping[str, Any]) -> pd.DataFrame:
@@ -171,10 +165,7 @@ def family_section(summary: Mapping[str, Any]) -> str:
     if said["through_teacher"]:
         parts.append("<p>Known only through the teacher, the likeliest first; samples needed by each:</p>")
         rows = [
-            {
-                "row": row["row"],
-                **{role: say_samples(row[f"{role}_samples"]) for role in ("teacher", "student", "baseline")},
-            }
+            {"row": row["row"], **{role: say_samples(row[f"{role}_samples"]) for role in ROLES}}
             for row in said["through_teacher"]
         ]
         parts.append(in_frame(pd.DataFrame(rows)))

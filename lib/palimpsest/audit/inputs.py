@@ -168,7 +168,7 @@ def _secrets(frame: pd.DataFrame, measured: str, settings: Settings, absent: lis
     """The secrets of each record, those that its owner marked before those found by their form; rows with marks that do not stand there
     are added to `absent`."""
     texts = list(frame[measured])
-    found = find_secrets(texts, settings.regions) if settings.by_form else [[] for _ in texts]
+    found = find_secrets(texts, settings.regions) if "auto" in settings.secrets else [[] for _ in texts]
     if not settings.marked or MARKED not in frame:
         return found
     # In any turn of a conversation, whose turns are records with the same marks.

@@ -274,11 +274,6 @@ def of_model(model: str, name: str) -> str:
     return name if model == "model" else f"{model}_{name}"
 
 
-def no_end(path: Path, name: str) -> str:
-    """The column that leaves the token closing a response out of what `name` asks for, where there is one: it finds more."""
-    return name + NO_END if name + NO_END in pq.read_schema(path).names else name
-
-
 def best_log_probability(path: Path, group: str, model: str = "model") -> pd.Series:
     """Per record of a group, the highest log-probability (nats) of its window in one sample under any of the decoding rules."""
     start = of_model(model, "logprob_window")

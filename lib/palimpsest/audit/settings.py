@@ -272,11 +272,6 @@ class Settings:
         return [word for word in (self.secrets or "").split(",") if word.isupper()]
 
     @property
-    def by_form(self) -> bool:
-        """Whether secrets are found by their form."""
-        return "auto" in (self.secrets or "").split(",")
-
-    @property
     def marked(self) -> bool:
         """Whether the records' own marks are read."""
         return "marked" in (self.secrets or "").split(",")

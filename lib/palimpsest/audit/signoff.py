@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from palimpsest.audit.records import Records, best_log_probability, column, no_end, of_model
+from palimpsest.audit.records import NO_END, Records, best_log_probability, column, of_model
 from palimpsest.audit.settings import GATES
 from palimpsest.data.markup import MOST
 from palimpsest.data.masking import mask
@@ -30,9 +30,10 @@ CHANCES = {
 
 
 def recited_from_prompt(path: Path, group: str, settings: Mapping[str, Any], model: str = "model") -> pd.Series:
-    """Whether a model recites each record of a group from the prompt alone; missing where that can't be decided."""
-    name = of_model(model, f"verbatim_{min(settings['prefix_lengths'])}")
-    return column(path, group, no_end(path, name)).astype("boolean")
+    """Whether a model recites each record of a group from the prompt alone, whatever closes it; missing where that can't be decided."""
+    return column(path, group, of_model(model, f"verbatim_{min(settings['prefix_lengths'])}{NO_END}")).astype(
+        "boolean"
+    )
 
 
 def extracted(path: Path, group: str, settings: Mapping[str, Any]) -> pd.Series:
@@ -55,9 +56,8 @@ def most_at_risk(path: Path, members: Records, summary: Mapping[str, Any]) -> li
     places = (-likely.fillna(-np.inf)).to_numpy().argsort(kind="stable")[:MOST]
     there = np.sort(places)  # members come first in the file, so a member's place is its place there
     texts = pick(members.path, there, [measured])[measured]
-    shown = {"recited": f"verbatim_{min(settings['prefix_lengths'])}"}
-    shown |= {name: name for name in ("extraction_strength", "longest_span")}
-    found = {no_end(path, name): ours for ours, name in shown.items()}
+    found = {f"verbatim_{min(settings['prefix_lengths'])}{NO_END}": "recited"}
+    found |= {f"{name}{NO_END}": name for name in ("extraction_strength", "longest_span")}
     listed = pick(path, there, ["id", "row", "copies", "length", *found]).rename(columns=found)
     for model in ("model", *summary["others"]):
         likely = best_log_probability(path, "members", model).iloc[there]

@@ -195,12 +195,8 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
     for group in (row["group"] for row in summary["rates"] if row["measure"] == "persons" and row["model"] == "model"):
         if unnamed := summary["data"][group].get("unnamed"):
             out.append(f"{group.replace('_', '-')}: {unnamed} rows name nobody; each counts as a person of its own.")
-    none = {r["group"] for r in summary["rates"] if r["measure"] == "left-truncated" and not r["total"]}
-    out += [
-        f"{group.replace('_', '-')}: no record is long enough for the left-truncated design."
-        for group in summary["data"]
-        if group in none
-    ]
+    none = dict.fromkeys(r["group"] for r in summary["rates"] if r["measure"] == "left-truncated" and not r["total"])
+    out += [f"{group.replace('_', '-')}: no record is long enough for the left-truncated design." for group in none]
     out += [row["text"] for row in summary["findings"]]
     if summary["blind"] and summary["blind"]["warning"]:
         out.append(summary["blind"]["warning"])
@@ -237,11 +233,8 @@ def _headline(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"It recites a record or more of {percent(row)} of the persons among the {row['group'].replace('_', '-')}."
         )
-    return [
-        *lines,
-        *signoff.say_at_risk(summary),
-        *(family.say_family(summary["family"]) if summary["family"] else ()),
-    ]
+    lines += signoff.say_at_risk(summary)
+    return lines + (family.say_family(summary["family"]) if summary["family"] else [])
 
 
 def plain(value: Any) -> Any:
