@@ -40,6 +40,18 @@ def test_the_same_records_are_compared_one_by_one(two, tmp_path, capsys):
     assert "the first recites" in said and "verbatim_whole" in said and "tuned" in said
 
 
+@pytest.mark.parametrize(("given", "measured"), [(18, [1]), (60, [])])
+def test_records_that_are_too_short_have_no_verdict(place, tmp_path, given, measured):
+    """Of the members, only the first has more than 18 tokens, and none has 60."""
+    for name in ("base", "tuned"):
+        options = {"window": 8, "prefix_lengths": [given], "approximate": False, "lowercase": False}
+        audited(place / name, place / "members.jsonl", tmp_path / name, **options)
+    found = compare_audits(tmp_path / "tuned", tmp_path / "base", tmp_path / "c.html")
+    assert set(found["differ"]["only_first"] + found["differ"]["only_second"]) <= set(measured)
+    totals = {row["measure"]: row["total"] for row in found["rows"]}
+    assert totals.get(f"verbatim_{given}_no_end", 0) == len(measured) and totals["verbatim_whole"] == 24
+
+
 def test_a_page_to_read_loads_nothing_and_names_whose_verdict_changed(two, tmp_path):
     assert cli.main(["compare", str(two / "tuned"), str(two / "base"), "--out", str(tmp_path / "c.html")]) == 0
     page, found = (tmp_path / "c.html").read_text(), compare_audits(two / "tuned", two / "base")

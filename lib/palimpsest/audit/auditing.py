@@ -70,8 +70,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
             contexts.append(context_length(net))
         context = min(contexts)
         encoded, tokens = find_layout(net, words, read["members"], form, context, settings)
-        for line in say_layout(tokens):
-            _say(settings, line)
+        _say(settings, *say_layout(tokens))
         summary = {
             "model": {**known.pop("model"), "parameters": parameter_count(net), "vocabulary": len(words)},
             "others": known,
@@ -102,8 +101,7 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
         if not checked.exists():
             write_json(checked, plain(self_check(net, groups["members"], summary["settings"], settings.batch_tokens)))
         summary["self_check"] = json.loads(checked.read_text(encoding="utf-8"))
-        for line in summary["self_check"]["warnings"]:
-            _say(settings, f"note: {line}")
+        _say(settings, *(f"note: {line}" for line in summary["self_check"]["warnings"]))
         for records in groups.values():
             _score(net, words, encoded, records, summary["settings"], settings)
         for role, one in others.items():
@@ -213,6 +211,6 @@ def _shown(records: Records, what: str, settings: Settings) -> Iterator[tuple[in
             bar.update(len(piece))
 
 
-def _say(settings: Settings, line: str) -> None:
-    if settings.progress:
-        print(line, file=sys.stderr)
+def _say(settings: Settings, *lines: str) -> None:
+    if settings.progress and lines:
+        print(*lines, sep="\n", file=sys.stderr)

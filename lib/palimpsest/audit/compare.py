@@ -65,10 +65,9 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
                 f"{folders[0]} and {folders[1]}: their {group.replace('_', '-')} are not the same records in the same order"
             )
         for name in names:
-            sides = [column(path, group, name).astype("boolean") for path in paths]
-            there = sides[0].notna() & sides[1].notna()
-            if there.any():
-                pairs[group, name] = tuple(side[there].to_numpy(bool) for side in sides)
+            sides = pd.concat([column(path, group, name) for path in paths], axis=1).dropna().astype(bool)
+            if len(sides):
+                pairs[group, name] = sides.iloc[:, 0], sides.iloc[:, 1]
     rows = [
         {"group": row["first"], "measure": row["second"], "first": row["one"], "second": row["other"]}
         | {key: row[key] for key in ("difference", "low", "high")}
@@ -80,8 +79,9 @@ def compare_audits(one: str | Path, other: str | Path, out: str | Path | None = 
         {"folder": str(folder), **{key: said["model"][key] for key in ("model", "weights")}}
         for folder, said in zip(folders, (a, b), strict=True)
     ]
-    one, other = pairs["members", f"verbatim_{min(a['settings']['prefix_lengths'])}{NO_END}"]
-    place = column(paths[0], "members", "row").to_numpy()
+    first, none = f"verbatim_{min(a['settings']['prefix_lengths'])}{NO_END}", pd.Series(dtype=bool)
+    one, other = pairs.get(("members", first), (none, none))
+    place = column(paths[0], "members", "row")[one.index]  # a record that is too short has no verdict
     differ = {"only_first": place[one & ~other], "only_second": place[other & ~one]}
     found = {"first": about[0], "second": about[1], "rows": rows}
     found["differ"] = {name: where[:LISTED].tolist() for name, where in differ.items()}

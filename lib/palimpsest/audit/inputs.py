@@ -107,7 +107,8 @@ def read(source, settings: Settings, path: Path) -> Reading:
             belong to the records unless it says that these are laid out otherwise than by a chat template).
 
     Returns:
-        The reading, with the facts `source`, `sha256`, `columns`, `notes`, `measured`, `read`, `empty`, `left_out`, `duplicates`.
+        The reading, with the facts `source`, `sha256` (of the records' hashes where the source is no file), `columns`, `notes`,
+        `measured`, `read`, `empty`, `left_out`, `duplicates`.
 
     Raises:
         InputError: as `reading.read_frames`; recognizers of secrets that are not installed.
@@ -123,6 +124,7 @@ def read(source, settings: Settings, path: Path) -> Reading:
     )
     if MARKED in seen.kept and not settings.marked:
         seen.notes.append("its column secrets is not read; --secrets marked counts what it marks")
+        del seen.kept[MARKED]  # so the frames come without it
     kept = [*seen.texts, *(name for name in seen.kept if name != MARKED)]
     schema = pa.schema([("id", pa.string()), ("row", pa.int64()), *((name, pa.string()) for name in kept)])
     if settings.secrets:
@@ -141,17 +143,14 @@ def read(source, settings: Settings, path: Path) -> Reading:
         seen.notes.append(
             f"{len(absent)} marked secrets do not stand in the text that is measured and are not counted (rows {first_of(absent)})"
         )
-    keys = np.concatenate(hashes)
+    keys, file = np.concatenate(hashes), locate(source)
     _, where, times = np.unique(keys, return_index=True, return_counts=True)
     copies = np.zeros(len(keys), np.int32)
     copies[where] = times
     facts = {
         "source": str(source),
-        "sha256": _digest(source, keys[copies > 0]),
-        "columns": {
-            **seen.columns,
-            **{ours: theirs for ours, theirs in seen.kept.items() if ours in kept or settings.marked},
-        },
+        "sha256": file_digest(file) if file.is_file() else hashlib.sha256(keys[copies > 0].tobytes()).hexdigest(),
+        "columns": {**seen.columns, **seen.kept},
         "notes": seen.notes,
         "measured": seen.texts[-1],
         "read": seen.total,
@@ -169,7 +168,7 @@ def _secrets(frame: pd.DataFrame, measured: str, settings: Settings, absent: lis
     are added to `absent`."""
     texts = list(frame[measured])
     found = find_secrets(texts, settings.regions) if "auto" in settings.secrets else [[] for _ in texts]
-    if not settings.marked or MARKED not in frame:
+    if MARKED not in frame:
         return found
     # In any turn of a conversation, whose turns are records with the same marks.
     stands: dict[tuple[int, str], bool] = {}
@@ -194,14 +193,6 @@ def name_of_person(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _digest(source, keys: np.ndarray) -> str:
-    """SHA-256 of the file, or of the records' hashes where the source is no file."""
-    path = locate(source)
-    if path.is_file():
-        return file_digest(path)
-    return hashlib.sha256(keys.tobytes()).hexdigest()
-
-
 def refuse_overlap(members: Reading, others: Reading, show_secrets: bool) -> None:
     """Refuse records that stand in both files, also when they differ in case or white space only.
 
@@ -213,13 +204,11 @@ def refuse_overlap(members: Reading, others: Reading, show_secrets: bool) -> Non
     if not shared.any():
         return
     shown = np.flatnonzero(shared)[:SHOWN]
-    beside = [int(np.flatnonzero(theirs == mine[i])[0]) for i in shown]
-    one = pick(members.path, np.flatnonzero(members.copies)[shown])
-    other = pick(others.path, np.flatnonzero(others.copies)[np.unique(beside)])
-    row = dict(zip(np.unique(beside), other["row"], strict=True))
+    one, there = pick(members.path, np.flatnonzero(members.copies)[shown]), np.flatnonzero(others.copies)
+    beside = [pick(others.path, there[theirs == mine[i]][:1], ["row"])["row"].item() for i in shown]
     lines = [
-        f"  - row {r} of the members = row {row[b]} of the non-members: {text[:80] if show_secrets else mask(text)}"
-        for r, b, text in zip(one["row"], beside, one[members.facts["measured"]], strict=True)
+        f"  - row {row} of the members = row {other} of the non-members: {text[:80] if show_secrets else mask(text)}"
+        for row, other, text in zip(one["row"], beside, one[members.facts["measured"]], strict=True)
     ]
     raise InputError(
         f"members and non-members share {shared.sum()} record(s), so neither side can be trusted; take them out of "

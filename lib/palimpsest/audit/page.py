@@ -173,15 +173,12 @@ def _wide(rows: Sequence[Mapping[str, Any]], index: Sequence[str]) -> pd.DataFra
 
 def _said_of_texts(found: Mapping[str, Any]) -> str:
     """What the two groups' texts alone give away."""
+    apart = "<strong>The attacks above read that difference too.</strong>"
+    alike = "Chance is within the interval: the groups are not shown to differ in their words."
     return (
         f"<p>Without any model, word n-grams alone tell members from non-members with an AUC of {found['auc']:.3f} "
         f"(95 % interval {found['low']:.3f} to {found['high']:.3f}; read: {found['members']:,} members and "
-        f"{found['non_members']:,} non-members{found['drawn']}). "
-        + (
-            "<strong>The attacks above read that difference too.</strong></p>"
-            if found["warning"]
-            else "Chance is within the interval: the groups are not shown to differ in their words.</p>"
-        )
+        f"{found['non_members']:,} non-members{found['drawn']}). {apart if found['warning'] else alike}</p>"
     )
 
 
