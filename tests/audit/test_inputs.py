@@ -23,7 +23,7 @@ def test_templates(tmp_path):
     assert inputs.choose_template("auto", {"instruction": "question"})[1].prompt("Q?", "") == "Q?"
     (tmp_path / "t.yaml").write_text("with_context: '{context}|{instruction}|'\nwithout_context: '{instruction}|'\n")
     assert inputs.choose_template(str(tmp_path / "t.yaml"), {"instruction": "q"})[1].prompt("Q", "C") == "C|Q|"
-    for content in ("with_context: 3\nwithout_context: [1]\n", "- 1", "[" * 3_000, "a: ["):
+    for content in ("with_context: 3\nwithout_context: [1]\n", "1: text", "- 1", "[" * 3_000, "a: ["):
         (tmp_path / "t.yaml").write_text(content)
         with pytest.raises(InputError, match="template file .*t.yaml"):
             inputs.choose_template(str(tmp_path / "t.yaml"), {"instruction": "q"})

@@ -86,7 +86,8 @@ def run(model: str | Path, members: str | Path, out: str | Path, settings: Setti
             return done
         if settings.shard and shards.is_there(out, summary["fingerprint"], settings.shard):
             return summary
-        work = out / "partial" / shards.folder_name(summary["fingerprint"], settings.shard)
+        part = "-{}-of-{}".format(*settings.shard) if settings.shard else ""  # each shard has a folder of its own
+        work = out / "partial" / f"{summary['fingerprint']}{part}"
         work.mkdir(exist_ok=True)
         groups = {}
         for group, one in read.items():

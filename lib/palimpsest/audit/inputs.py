@@ -58,7 +58,7 @@ def choose_template(name: str, columns: dict[str, str]) -> tuple[str, Template |
         layouts = yaml.safe_load(_text_of(path, name))
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"template file {name} cannot be read: {error}") from None
-    if not isinstance(layouts, dict) or not all(isinstance(text, str) for text in layouts.values()):
+    if not isinstance(layouts, dict) or not all(isinstance(text, str) for pair in layouts.items() for text in pair):
         raise InputError(f"template file {name}: wanted the keys with_context and without_context, each with a text")
     return name, template(layouts)
 

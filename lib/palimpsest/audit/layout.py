@@ -36,10 +36,10 @@ def find_layout(
     return encoded, said
 
 
-def sampled(reading: Reading, most: int = SAMPLE) -> pd.DataFrame:
-    """At most so many records of the first piece of a reading, evenly spaced."""
+def sampled(reading: Reading) -> pd.DataFrame:
+    """At most `SAMPLE` records of the first piece of a reading, evenly spaced."""
     frame = next(reading.frames())
-    places = np.unique(np.linspace(0, len(frame) - 1, min(most, len(frame))).astype(int))
+    places = np.linspace(0, len(frame) - 1, min(SAMPLE, len(frame))).astype(int)
     return frame.iloc[places].reset_index(drop=True)
 
 

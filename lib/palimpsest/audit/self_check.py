@@ -41,15 +41,9 @@ def check_alone(model: Any, examples: Sequence[Example], window: int, tie: float
     """
     usable = [e for e in without_closing(examples) if e.prompt_length and e.response_ids]
     some = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, min(CHECKED, len(usable))).astype(int))]
+    said = {"records": len(some), "mismatches": 0, "tied": 0, "loss": math.nan, "loss_difference": math.nan}
     if not some:
-        return {
-            "records": 0,
-            "mismatches": 0,
-            "tied": 0,
-            "loss": math.nan,
-            "loss_difference": math.nan,
-            "warnings": [],
-        }
+        return {**said, "warnings": []}
     table = score(model, some, **options)
     verdicts = verbatim(table, 0, window).to_numpy(bool)
     close = near_ties(table, 0, window, tolerance=tie).to_numpy(int) > 0
@@ -59,13 +53,8 @@ def check_alone(model: Any, examples: Sequence[Example], window: int, tie: float
         own = np.array([_loss(model, e) for e in some])
     wrong, apart = found != verdicts, np.abs(own - losses)
     tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
-    said = {
-        "records": len(some),
-        "mismatches": int(wrong.sum()),
-        "tied": int((wrong & close).sum()),
-        "loss": float(losses.mean()),
-        "loss_difference": float(apart.max()),
-    }
+    said |= {"mismatches": int(wrong.sum()), "tied": int((wrong & close).sum())}
+    said |= {"loss": float(losses.mean()), "loss_difference": float(apart.max())}
     return {**said, "warnings": _suspicions(model, said, (apart > tolerance * (1 + losses)).sum())}
 
 

@@ -35,11 +35,6 @@ ABOUT = (
 )  # what shards of one audit share
 
 
-def folder_name(fingerprint: str, shard: tuple[int, int] | None) -> str:
-    """The folder of unfinished work, another one for each shard."""
-    return f"{fingerprint}-{shard[0]}-of-{shard[1]}" if shard else fingerprint
-
-
 def is_there(out: Path, fingerprint: str, shard: tuple[int, int]) -> bool:
     """Whether `out` holds this very shard, complete; said if so."""
     there = results.summary_in(out, SUMMARY)

@@ -111,13 +111,12 @@ def what_was_tested(summary: Mapping[str, Any]) -> list[dict]:
         if not found:
             continue
         row = max(found, key=lambda row: row["rate"])
-        same = [
-            other for other in rates_tested(summary, measure, "non_members") if setting_of(other) == setting_of(row)
-        ]
+        others = rates_tested(summary, measure, "non_members")
+        chance = next((other["rate"] for other in others if setting_of(other) == setting_of(row)), None)
         sampling = f", {row['sampling']} sampling" if measure == "discoverable" else ""
         bounds = {"upper": _upper(row), "least": 1 - 0.05 ** (1 / row["total"])}
         found = {name: row[name] for name in ("count", "total", "rate")} | bounds
-        rows.append({"kind": kind, "what": what + sampling, **found, "chance": same[0]["rate"] if same else None})
+        rows.append({"kind": kind, "what": what + sampling, **found, "chance": chance})
     caught = [row for row in summary["membership"] if row.get("fpr") == 0.01 and not row["note"]]
     if caught:
         best = max(caught, key=lambda row: row["high"])

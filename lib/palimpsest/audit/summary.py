@@ -192,8 +192,8 @@ def _warnings(summary: Mapping[str, Any], short: Mapping[str, int]) -> list[str]
         out.append(
             "There are no non-members, so no rate has a control: text that any model would complete counts too."
         )
-    for group in (row["group"] for row in summary["rates"] if row["measure"] == "persons" and row["model"] == "model"):
-        if unnamed := summary["data"][group].get("unnamed"):
+    for group, facts in summary["data"].items():
+        if unnamed := facts.get("unnamed"):
             out.append(f"{group.replace('_', '-')}: {unnamed} rows name nobody; each counts as a person of its own.")
     none = dict.fromkeys(r["group"] for r in summary["rates"] if r["measure"] == "left-truncated" and not r["total"])
     out += [f"{group.replace('_', '-')}: no record is long enough for the left-truncated design." for group in none]
