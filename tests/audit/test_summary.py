@@ -39,6 +39,18 @@ def test_left_truncated_targets_are_the_same_for_every_k(place, tmp_path):
         audited(place / "tuned", tmp_path / "t.jsonl", left_truncated=[93], **out)
 
 
+def test_a_span_is_looked_for_where_the_text_is_long_enough_for_one(place, tmp_path):
+    examples = encode(
+        records_of(place / "members.jsonl", tmp_path), load_tokenizer(place / "tuned"), inputs.AS_IT_STANDS
+    )
+    lengths = [len(e.response_ids) for e in examples]
+    window = min(lengths)  # of which the end is one: the shortest text has a token less
+    out = {"out": tmp_path / "out", "window": window, "approximate": False}
+    found = audited(place / "tuned", place / "members.jsonl", **out)
+    totals = {end: rate_of(found, "verbatim span", end_token=end)["total"] for end in ("required", "not required")}
+    assert totals == {"required": 24, "not required": sum(n > window for n in lengths)} and totals["not required"] < 24
+
+
 def test_excess_pairs_rates_of_the_same_setting():
     base = {"model": "model", "measure": "verbatim", "k": 0, "m": 8}
     rows = [

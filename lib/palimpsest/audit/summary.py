@@ -96,8 +96,9 @@ def rates(path: Path, group: str, summary: Mapping[str, Any]) -> list[dict]:
             yield "verbatim", {"k": k, "m": m, "end_token": end}, read(name)
         if model != "model":
             return
-        long = column(path, group, "length") >= window
         for end, mark in ends.items():
+            without = column(path, group, "closing") if mark else 0
+            long = column(path, group, "length") - without >= window
             spans = column(path, group, f"longest_span{mark}")[long]
             yield "verbatim span", {"m": window, "end_token": end}, spans >= window
         for name, (end, mark) in product(("", *settings["sampling"]), ends.items()):
