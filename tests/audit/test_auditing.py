@@ -195,8 +195,8 @@ def test_an_audit_killed_by_the_system_scores_no_finished_piece_again(place, tmp
     there = {i for path in finished for i in pd.read_parquet(path)["id"]}
     assert len(there) == 4 * len(finished) < 24
 
-    scored, table = [], scoring._Pass.table
-    monkeypatch.setattr(scoring._Pass, "table", lambda run, rows: scored.extend(rows) or table(run, rows))
+    scored, table = [], scoring._table
+    monkeypatch.setattr(scoring, "_table", lambda net, rows, *how: scored.extend(rows) or table(net, rows, *how))
     in_pieces(monkeypatch, 4)
     summary = audited(model, members, out, non_members=others, approximate=False, lowercase=False)
     assert len(scored) == 48 - len(there) and there.isdisjoint(e.id for e in scored)

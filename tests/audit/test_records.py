@@ -121,7 +121,7 @@ def test_no_more_than_a_piece_of_records_is_held(place, tmp_path, monkeypatch):
 
     held = []
     in_pieces(monkeypatch, 6)
-    monkeypatch.setattr(scoring._Pass, "table", counted(scoring._Pass.table))
+    monkeypatch.setattr(scoring, "_table", counted(scoring._table))
     monkeypatch.setattr(auditing, "near_misses", counted(auditing.near_misses))
     before = examples_alive()
     audited(place / "tuned", write(tmp_path / "many.jsonl", people(60, 4)), tmp_path / "out")

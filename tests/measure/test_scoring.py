@@ -28,7 +28,7 @@ from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
 from palimpsest.measure import scoring as engine
 from palimpsest.measure.forward import choose_mode
-from palimpsest.measure.score_file import ROUNDED, read_metadata
+from palimpsest.measure.score_file import ROUNDED
 from palimpsest.measure.scoring import flatten, score, score_to_parquet
 from palimpsest.measure.token_stats import sampling_steps, signals
 
@@ -303,62 +303,53 @@ def test_models_that_are_not_causal():
 # ---------------------------------------------------------------- files
 
 
-def test_a_file_equals_the_table_in_memory_and_says_what_it_is(tmp_path):
+def test_a_file_equals_the_table_in_memory(tmp_path):
     model, examples = untrained("llama"), texts(25)
-    path = score_to_parquet(model, iter(examples), tmp_path / "s.parquet", shard_rows=10, metadata={"data": "abc"})
+    path = score_to_parquet(model, examples, tmp_path / "s.parquet", part=10)
     same(pd.read_parquet(path), score(model, examples))
-    about = read_metadata(path)
-    assert about["dtype"] == "float32" and about["data"] == "abc" and len(about["weights"]) == 64
-    assert pq.ParquetFile(path).num_row_groups == 3
     assert [p.name for p in tmp_path.iterdir()] == ["s.parquet"]
 
 
-def count_scored(monkeypatch) -> list[int]:
-    rows, real = [], engine._Pass.table
-    monkeypatch.setattr(engine._Pass, "table", lambda self, shard: rows.append(len(shard)) or real(self, shard))
+def count_scored(monkeypatch, most: int = 1000) -> list[int]:
+    """How many records are scored at a time; after `most` of them the run is killed."""
+    rows, real = [], engine._table
+
+    def counted(model, examples, *how):
+        if sum(rows) >= most:
+            raise KeyboardInterrupt
+        rows.append(len(examples))
+        return real(model, examples, *how)
+
+    monkeypatch.setattr(engine, "_table", counted)
     return rows
 
 
-def killed_after(examples, count):
-    yield from examples[:count]
-    raise KeyboardInterrupt
-
-
-def test_a_killed_run_resumes_without_scoring_a_finished_shard_again(tmp_path, monkeypatch):
-    model, examples, path = untrained("gpt2"), texts(25), tmp_path / "s.parquet"
-    rows = count_scored(monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        score_to_parquet(model, killed_after(examples, 15), path, shard_rows=5)
-    assert rows == [5, 5, 5] and not path.exists()
-    score_to_parquet(model, iter(examples), path, shard_rows=5)
-    assert rows == [5] * 5
-    score_to_parquet(model, iter(examples), path, shard_rows=5)  # all there
-    assert rows == [5] * 5
-    same(pd.read_parquet(path), score(model, examples))
-
-
-def test_new_records_are_scored_and_old_ones_kept(tmp_path, monkeypatch):
-    model, examples, path = untrained("gpt2"), texts(15), tmp_path / "s.parquet"
-    score_to_parquet(model, examples, path, shard_rows=5)
-    rows, changed = count_scored(monkeypatch), examples[:5] + texts(5, seed=3) + examples[10:] + texts(2, seed=4)
-    score_to_parquet(model, changed, path, shard_rows=5)
+def test_a_killed_run_resumes_without_scoring_a_finished_part_again(tmp_path, monkeypatch):
+    model, examples, path = untrained("gpt2"), texts(22), tmp_path / "s.parquet"
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        count_scored(killed, 15)
+        score_to_parquet(model, examples, path, part=5)
+    assert not path.exists()
+    wanted, rows = score(model, examples), count_scored(monkeypatch)
+    score_to_parquet(model, examples, path, part=5)
     assert rows == [5, 2]
-    same(pd.read_parquet(path), score(model, changed))
+    same(pd.read_parquet(path), wanted)
 
 
-def test_shards_of_another_model_or_setting_are_not_mixed_in(tmp_path, monkeypatch):
+@pytest.mark.parametrize("other", ["model", "setting", "records"])
+def test_parts_of_something_else_are_not_mixed_in(other, tmp_path, monkeypatch):
     examples, path = texts(10), tmp_path / "s.parquet"
-    with pytest.raises(KeyboardInterrupt):
-        score_to_parquet(untrained("gpt2"), killed_after(examples, 5), path, shard_rows=5)
-    rows, rule = count_scored(monkeypatch), {"k": {"top_k": 2}}
-    for model, sampling in ((untrained("gpt2", seed=1), None), (untrained("gpt2"), rule), (untrained("gpt2"), None)):
-        with pytest.raises(KeyboardInterrupt):
-            score_to_parquet(model, killed_after(examples, 5), path, shard_rows=5, sampling=sampling)
-    assert rows == [5, 5]  # the last one goes on with the shard of the first
-    for model in (untrained("gpt2", seed=1), untrained("gpt2")):
-        score_to_parquet(model, examples, path, shard_rows=5)  # a finished file of another model is simply replaced
-        same(pd.read_parquet(path), score(model, examples))
-    assert [p.name for p in tmp_path.iterdir()] == ["s.parquet"]
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        count_scored(killed, 5)
+        score_to_parquet(untrained("gpt2"), examples, path, part=5)
+    model = untrained("gpt2", seed=int(other == "model"))
+    sampling = {"k": {"top_k": 2}} if other == "setting" else None
+    examples = [*examples[1:], examples[0]] if other == "records" else examples
+    wanted, rows = score(model, examples, sampling=sampling), count_scored(monkeypatch)
+    for _ in range(2):  # a finished file is replaced
+        score_to_parquet(model, examples, path, part=5, sampling=sampling)
+        same(pd.read_parquet(path), wanted)
+    assert rows == [5] * 4 and [p.name for p in tmp_path.iterdir()] == ["s.parquet"]
 
 
 def test_no_records_give_an_empty_file_with_all_columns(tmp_path):
@@ -368,21 +359,17 @@ def test_no_records_give_an_empty_file_with_all_columns(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
-    path = tmp_path / "s.parquet"
-    real = pq.ParquetWriter.write_table
+    path, real = tmp_path / "s.parquet", pq.write_table
 
-    def full(self, *args, **kwargs):
-        if path.with_name("s.parquet.unfinished").exists():
+    def full(table, where, **options):
+        if where == tmp_path / "s.parquet.part":
             raise OSError(28, "No space left on device")
-        real(self, *args, **kwargs)
+        real(table, where, **options)
 
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
-    with pytest.raises(InputError, match="No space left"):
-        score_to_parquet(untrained("gpt2"), texts(10), path, shard_rows=5)
-    assert not path.exists() and len(list((tmp_path / "s.parquet.parts").iterdir())) == 2
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be written"):
-        score_to_parquet(untrained("gpt2"), texts(1), tmp_path / "file" / "s.parquet")
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        score_to_parquet(untrained("gpt2"), texts(10), path, part=5)
+    assert not path.exists() and len(list((tmp_path / "s.parquet.parts").rglob("*.parquet"))) == 2
 
 
 STREAM = """
@@ -391,7 +378,7 @@ from memorizers import untrained
 from palimpsest.data.examples import Example
 from palimpsest.measure.scoring import score_to_parquet
 model = untrained("gpt2", n_layer=1, n_embd=8, n_head=1)
-score_to_parquet(model, (Example(str(i), [1, 2 + i % 50, 3, 4], 1) for i in range(int(sys.argv[1]))), sys.argv[2])
+score_to_parquet(model, [Example(str(i), [1, 2 + i % 50, 3, 4], 1) for i in range(int(sys.argv[1]))], sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -54,7 +54,7 @@ def measure_model(run: Run, name: str) -> Path:
             rows, context = records[records["split"].isin(MEASURED)], models.context_length(model)
             sampling = {k: v.model_dump() for k, v in study.measure.sampling.items()}
             examples = examples_of(study, rows, tokenizer, context)
-            path = score_to_parquet(model, examples, folder / "records.parquet", sampling=sampling)
+            path = _scored(model, examples, folder / "records.parquet", sampling)
             test = rows[rows["split"] == "test"].head(study.measure.generate_test or len(rows))
             written, speed = generate_and_compare(
                 model, tokenizer, examples_of(study, test, tokenizer), list(test["response"])
@@ -63,15 +63,20 @@ def measure_model(run: Run, name: str) -> Path:
             compared = select(records)
             lower = examples_of(study, membership_inference.lowercased(compared), tokenizer)
             fitting = [e for e in lower if len(e.input_ids) <= context]
-            score_to_parquet(model, fitting, folder / "lowercase.parquet")
+            _scored(model, fitting, folder / "lowercase.parquet")
             table = pd.read_parquet(path, columns=["id", "hit"])
             _near_misses(study, model, tokenizer, compared, table).to_parquet(folder / "near_misses.parquet")
             _left_truncated(study, model, tokenizer, compared).to_parquet(folder / "left_truncated.parquet")
             others = under_other_names(rows)
             if len(others):
-                score_to_parquet(model, examples_of(study, others, tokenizer), folder / "other_names.parquet")
+                _scored(model, examples_of(study, others, tokenizer), folder / "other_names.parquet")
             facts |= {"precision": str(model.dtype).removeprefix("torch."), **speed}
     return folder
+
+
+def _scored(model, examples: list[Example], path: Path, sampling=None) -> Path:
+    """The score file of the examples; one that a killed run of this stage has finished is kept (`run_once`)."""
+    return path if path.exists() else score_to_parquet(model, examples, path, sampling=sampling)
 
 
 def under_other_names(records: pd.DataFrame) -> pd.DataFrame:

@@ -36,13 +36,11 @@ def run_batches(
     run: Callable[[list[int]], Result],
     tokens: Sequence[int],
     names: Sequence[str],
-    smaller: Callable[[int], None] = lambda budget: None,
 ) -> Iterator[tuple[list[int], Result]]:
     """Run batch after batch of row numbers; when memory runs out, halve that batch and all that follow, and go on.
 
     Args:
         tokens, names: of each row, how long it gets and what to call it.
-        smaller: told the new most tokens a batch, each time memory has run out.
 
     Yields:
         The rows of a batch and what `run` gave for them.
@@ -68,7 +66,6 @@ def run_batches(
                 )
             budget = len(rows) * longest // 2
             warnings.warn(f"out of memory: going on with at most {budget} tokens a batch", stacklevel=3)
-            smaller(budget)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             todo = [half for b in todo for half in (b[: len(b) // 2], b[len(b) // 2 :]) if half]

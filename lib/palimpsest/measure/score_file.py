@@ -1,13 +1,11 @@
-"""A score file: written shard by shard, whole or absent, resumable, and saying what it was made from.
+"""A score file: in few bytes, whole or absent, made part by part; and what scores depend on besides the records.
 
 Besides: records longer than the context, cut into `windows` to be scored, and any Parquet file read in pieces.
 """
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,17 +18,10 @@ import torch
 from pyarrow.dataset import dataset
 
 from palimpsest.data.examples import Example
-from palimpsest.errors import InputError
-from palimpsest.study.files import whole
+from palimpsest.study.files import whole, write_parquet
 
-METADATA = b"palimpsest"  # key in the Parquet schema
 ROWS, BYTES = 50_000, 1 << 26  # of a row group of many pieces
 ROUNDED = ("margin", "mean_logprob", "std_logprob")  # kept to 16 binary digits
-
-
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What a score file says about itself: model, hash of its weights, dtype, device, versions, sampling settings."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA, b"{}"))
 
 
 def describe(model: Any, sampling: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -55,65 +46,6 @@ def describe(model: Any, sampling: Mapping[str, Mapping[str, float]]) -> dict[st
         "sampling": {name: dict(setting) for name, setting in sampling.items()},
         **{package: version(package) for package in ("palimpsest", "torch", "transformers")},
     }
-
-
-def examples_digest(examples: Sequence[Example]) -> str:
-    """A hash of ids, prompt lengths and tokens."""
-    rows = "".join(f"{e.id} {e.prompt_length} {e.input_ids}\n" for e in examples)
-    return hashlib.sha256(rows.encode()).hexdigest()
-
-
-class ScoreFile:
-    """The file at `path`, its finished shards in `<path>.parts`, and the shards of a former version of the file.
-
-    A shard bears the name of what it was made from, so that one of another model, setting or record is never taken for it.
-
-    Args:
-        path: the Parquet file to be.
-        about: what the scores depend on besides the records (see `describe`).
-    """
-
-    def __init__(self, path: str | Path, about: dict[str, Any]):
-        self.path, self.about, self.digests = Path(path), about, []
-        self.parts = self.path.with_name(self.path.name + ".parts")
-        with self._disk():
-            former = read_metadata(self.path) if self.path.exists() else {}
-            self.parts.mkdir(parents=True, exist_ok=True)
-            if about.items() <= former.items():
-                for digest, table in zip(former.get("shards", []), row_groups(self.path), strict=True):
-                    _write([table], self._part(digest), about)
-
-    def has(self, digest: str) -> bool:
-        """Whether the shard of these examples (`examples_digest`) is already there."""
-        return self._part(digest).exists()
-
-    def add(self, digest: str, table: pa.Table | None = None) -> None:
-        """Note the next shard, and write it if it is a new one."""
-        if table is not None:
-            with self._disk():
-                _write([table], self._part(digest), self.about)
-        self.digests.append(digest)
-
-    def finish(self, metadata: Mapping[str, Any]) -> None:
-        """Put the shards together at `path`, one row group each, and remove the parts."""
-        tables = (pq.read_table(self._part(digest)) for digest in self.digests)
-        with self._disk():
-            _write(tables, self.path, {**metadata, **self.about, "shards": self.digests})
-            shutil.rmtree(self.parts)
-
-    def _part(self, digest: str) -> Path:
-        made_from = json.dumps([self.about, digest], sort_keys=True)
-        return self.parts / f"{hashlib.sha256(made_from.encode()).hexdigest()}.parquet"
-
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"{self.path} can't be written: {error}. Shards scored so far are kept in {self.parts}: free space or repair"
-                " the permission, and run the same again."
-            ) from error
 
 
 def smaller(table: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
@@ -150,15 +82,17 @@ def write_scores(table: pd.DataFrame, path: Path) -> None:
         pq.write_table(small, draft, **options)
 
 
-def _write(tables: Iterable[pa.Table], path: Path, metadata: dict[str, Any]) -> None:
-    """Write `tables` as the row groups of `path`, which appears only when complete."""
-    unfinished, writer = path.with_name(path.name + ".unfinished"), None
-    for table in tables:
-        table, options = smaller(table.replace_schema_metadata({METADATA: json.dumps(metadata)}))
-        writer = writer or pq.ParquetWriter(unfinished, table.schema, **options)
-        writer.write_table(table, row_group_size=max(1, len(table)))
-    writer.close()
-    unfinished.replace(path)
+def in_parts(folder: Path, rows: int, size: int, make: Callable[[slice], pd.DataFrame]) -> pd.DataFrame:
+    """What `make` gives for one `size` of the rows after another, put end to end.
+
+    Each part is kept in `folder`, and one that is there already is read instead: whoever is killed goes on where it was. The
+    folder's name must say what the parts are made from; the caller removes it.
+    """
+    for number, start in enumerate(range(0, max(1, rows), size)):
+        path = folder / f"{number:06d}.parquet"
+        if not path.exists():
+            write_parquet(make(slice(start, start + size)), path)
+    return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))], ignore_index=True)
 
 
 # ---------------------------------------------------------------- records longer than the context

@@ -7,11 +7,7 @@ log p under p, for Min-K%++), and `logprob_<name>` for each sampling setting ask
 """
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from tqdm import tqdm
 
 from palimpsest.data.examples import Example, by_length, cut_at
 from palimpsest.errors import InputError
@@ -33,68 +28,61 @@ from palimpsest.measure.forward import (
 )
 from palimpsest.measure.memory import run_batches
 from palimpsest.measure.models import switch_length
-from palimpsest.measure.score_file import ScoreFile, describe, examples_digest
+from palimpsest.measure.score_file import describe, in_parts, write_scores
 from palimpsest.measure.token_stats import Sampling, sampling_steps, signals
+from palimpsest.study import fingerprint
+from palimpsest.study.files import remove
 
 # Models that have been scored before, and how (`choose_mode`): four short forward passes less each time.
 _MODES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-@dataclass
-class _Pass:
-    """A model being scored: its settings, and what was found out on the way (`mode`, a smaller `token_budget`)."""
+@torch.no_grad()
+def _table(model: Any, examples: Sequence[Example], sampling: Sampling, token_budget: int | None) -> pa.Table:
+    """The score table of `examples`, in their order, of a model in evaluation mode."""
+    if model not in _MODES:
+        check_causal(model)
+    check_examples(model, examples)
+    mode = _MODES.get(model) or choose_mode(model, examples)
+    if any(len(e.input_ids) > 1 for e in examples):  # else there was nothing to try it on
+        _MODES[model] = mode
+    whole, switch = examples, switch_length(model)
+    if switch:  # a token is predicted as when text is decoded: by what was read before it, long or not
+        examples = [part for e in examples for part in cut_at(e, switch + 1)]
+    budget = 1 if mode == "alone" else token_budget or fitting_token_budget(model, mode)
+    batches = by_length(list(examples), budget, switch and switch + 1)
+    lengths, names = [len(e.input_ids) for e in examples], [f"record {e.id}" for e in examples]
+    order, parts = [], [_no_columns(sampling)]
 
-    model: Any
-    sampling: Sampling
-    token_budget: int | None
-    bar: tqdm
-    mode: str = ""
+    def run(rows: list[int]) -> dict[str, np.ndarray]:
+        return _batch(model, [examples[i] for i in rows], sampling, mode)
 
-    @torch.no_grad()
-    def table(self, examples: Sequence[Example]) -> pa.Table:
-        """The score table of `examples`, in their order."""
-        check_examples(self.model, examples)
-        if not self.mode:
-            self.mode = _MODES.get(self.model) or choose_mode(self.model, examples)
-            if any(len(e.input_ids) > 1 for e in examples):  # else there was nothing to try it on
-                _MODES[self.model] = self.mode
-            self.token_budget = self.token_budget or fitting_token_budget(self.model, self.mode)
-        whole, switch = examples, switch_length(self.model)
-        if switch:  # a token is predicted as when text is decoded: by what was read before it, long or not
-            examples = [part for e in examples for part in cut_at(e, switch + 1)]
-        budget = 1 if self.mode == "alone" else self.token_budget
-        batches = by_length(list(examples), budget, switch and switch + 1)
-        lengths, names = [len(e.input_ids) for e in examples], [f"record {e.id}" for e in examples]
-        order, parts = [], [_no_columns(self.sampling)]
-        shrink = partial(setattr, self, "token_budget")  # later shards are cut into small batches at once
-        for rows, part in run_batches(
-            batches, lambda r: self._batch([examples[i] for i in r]), lengths, names, shrink
-        ):
-            order += rows
-            parts.append(part)
-            self.bar.update(len(rows))
-        return _assemble(
-            whole, examples, order, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for rows, part in run_batches(batches, run, lengths, names):
+        order += rows
+        parts.append(part)
+    return _assemble(
+        whole, examples, order, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    )
+
+
+def _batch(model: Any, examples: Sequence[Example], sampling: Sampling, mode: str) -> dict[str, np.ndarray]:
+    """The list columns of one batch, flat, in the order of `examples`."""
+    inputs, at, target = labelled_inputs(model, examples)
+    parts, start = [], 0
+    for logits in labelled_logits(model, inputs, at, mode) if len(target) else ():
+        parts.append(signals(logits, target[start : start + len(logits)].to(logits.device), sampling))
+        start += len(logits)
+    if not parts:
+        return _no_columns(sampling)
+    columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+    broken = np.isnan(columns["logprob"]) | np.isnan(columns["std_logprob"])
+    if broken.any():
+        record = examples[int(at[int(broken.argmax())]) // inputs["input_ids"].shape[1]].id
+        raise InputError(
+            f"the model gives NaN for record {record} ({int(broken.sum())} of {len(broken)} tokens in its batch); wanted"
+            f" finite logits. Its weights are damaged or {model.dtype} is too narrow for them: try float32."
         )
-
-    def _batch(self, examples: Sequence[Example]) -> dict[str, np.ndarray]:
-        """The list columns of one batch, flat, in the order of `examples`."""
-        inputs, at, target = labelled_inputs(self.model, examples)
-        parts, start = [], 0
-        for logits in labelled_logits(self.model, inputs, at, self.mode) if len(target) else ():
-            parts.append(signals(logits, target[start : start + len(logits)].to(logits.device), self.sampling))
-            start += len(logits)
-        if not parts:
-            return _no_columns(self.sampling)
-        columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-        broken = np.isnan(columns["logprob"]) | np.isnan(columns["std_logprob"])
-        if broken.any():
-            record = examples[int(at[int(broken.argmax())]) // inputs["input_ids"].shape[1]].id
-            raise InputError(
-                f"the model gives NaN for record {record} ({int(broken.sum())} of {len(broken)} tokens in its batch); wanted"
-                f" finite logits. Its weights are damaged or {self.model.dtype} is too narrow for them: try float32."
-            )
-        return columns
+    return columns
 
 
 def _no_columns(sampling: Sampling) -> dict[str, np.ndarray]:
@@ -122,29 +110,12 @@ def _assemble(
     return pa.table(columns)
 
 
-@contextmanager
-def _scoring(
-    model: Any, sampling: Mapping | None, token_budget: int | None, progress: bool, total: int | None
-) -> Iterator[_Pass]:
-    """A `_Pass` over a checked model in evaluation mode; the mode it was in is put back at the end."""
-    steps, training = sampling_steps(sampling or {}), model.training
-    model.eval()
-    try:
-        if model not in _MODES:
-            check_causal(model)
-        with tqdm(total=total, unit=" records", desc="scoring", disable=not progress) as bar:
-            yield _Pass(model, steps, token_budget, bar)
-    finally:
-        model.train(training)
-
-
 def score(
     model: Any,
     examples: Sequence[Example],
     *,
     token_budget: int | None = None,
     sampling: Mapping[str, Mapping[str, float]] | None = None,
-    progress: bool = False,
 ) -> pd.DataFrame:
     """Score `examples` with a causal language model, in memory, in one forward pass.
 
@@ -163,42 +134,38 @@ def score(
     Raises:
         InputError: a model that is not causal or gives NaN; a record that is too long or tokenized for another model.
     """
-    with _scoring(model, sampling, token_budget, progress, len(examples)) as run:
-        return run.table(examples).to_pandas()
+    steps, training = sampling_steps(sampling or {}), model.training
+    model.eval()
+    try:
+        return _table(model, examples, steps, token_budget).to_pandas()
+    finally:
+        model.train(training)
 
 
 def score_to_parquet(
     model: Any,
-    examples: Iterable[Example],
+    examples: Sequence[Example],
     path: str | Path,
     *,
-    shard_rows: int = 2_000,
-    token_budget: int | None = None,
     sampling: Mapping[str, Mapping[str, float]] | None = None,
-    progress: bool = False,
-    metadata: Mapping[str, Any] | None = None,
+    part: int = 2_000,
 ) -> Path:
-    """As `score`, in constant memory: `examples` is read `shard_rows` at a time, and the table goes to the Parquet file `path`.
+    """As `score`, into the Parquet file `path`, which is whole or absent (`score_file.write_scores`).
 
-    Finished shards wait in the folder `<path>.parts` and are merged when all are there, so `path` is always whole. Called
-    again after a kill, with the same model and settings, shards whose records are the same are not scored again; this also
-    holds for the shards of a `path` already written. `read_metadata(path)` says what was scored how; `metadata` adds to it.
+    Finished parts, of `part` records each, wait in `<path>.parts` in a folder named by a hash of model, settings and records. So
+    the same call after a kill goes on with the first part that is missing, and nothing of another model is mixed in.
 
     Raises:
-        InputError: as `score`; also unfinished shards of another model or other settings, and a path that can't be written.
+        InputError: as `score`.
     """
-    file = ScoreFile(path, describe(model, sampling or {}))
-    source, total = iter(examples), len(examples) if isinstance(examples, Sequence) else None
-    with _scoring(model, sampling, token_budget, progress, total) as run:
-        while (shard := list(islice(source, shard_rows))) or not file.digests:  # of no records: one empty shard
-            digest = examples_digest(shard)
-            if file.has(digest):
-                run.bar.update(len(shard))
-                file.add(digest)
-            else:
-                file.add(digest, run.table(shard))
-    file.finish(metadata or {})
-    return file.path
+    path = Path(path)
+    parts = path.with_name(path.name + ".parts")
+    records = [[e.id, e.prompt_length, e.input_ids] for e in examples]
+    folder = parts / fingerprint([describe(model, sampling or {}), records])
+    table = in_parts(folder, len(examples), part, lambda rows: score(model, examples[rows], sampling=sampling))
+    write_scores(table, path)
+    remove(parts)
+    return path
 
 
 def flatten(scores: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:

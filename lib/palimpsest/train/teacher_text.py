@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from palimpsest.data.examples import Example, ends_of
 from palimpsest.measure.generation import generate
 from palimpsest.measure.models import context_length
+from palimpsest.measure.score_file import in_parts
 from palimpsest.study import fingerprint
 from palimpsest.study.files import remove, write_parquet
 from palimpsest.study.sections import TeacherText
@@ -40,12 +41,9 @@ def write_teacher_text(
     """
     prompts = [e.input_ids[: e.prompt_length] for e in examples]
     parts = folder / f"parts-{fingerprint([made_from, how, seed, part, prompts])}"
-    parts.mkdir(parents=True, exist_ok=True)
-    for number, at in enumerate(range(0, len(prompts), part)):
-        path = parts / f"{number:06d}.parquet"
-        if path.exists():
-            continue
-        some = prompts[at : at + part]
+
+    def write(rows: slice) -> pd.DataFrame:
+        some = prompts[rows]
         texts = generate(
             model,
             tokenizer,
@@ -54,11 +52,12 @@ def write_teacher_text(
             num_beams=how.beams if how.decode == "beam" else 1,
             do_sample=how.decode == "sample",
             temperature=how.temperature,
-            seed=seed * 1_000_003 + number,
+            seed=seed * 1_000_003 + rows.start // part,
             ends=ends_of(examples, tokenizer.eos_token_id),
         )
-        write_parquet(pd.DataFrame({"teacher_tokens": texts}), path)
-    written = pd.concat([pd.read_parquet(p) for p in sorted(parts.glob("*.parquet"))], ignore_index=True)
+        return pd.DataFrame({"teacher_tokens": texts})
+
+    written = in_parts(parts, len(prompts), part, write)
     tokens = [[int(t) for t in text] for text in written["teacher_tokens"]]
     rows = rows.assign(
         teacher_tokens=tokens,
