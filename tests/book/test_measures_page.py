@@ -20,7 +20,7 @@ OTHERS = {
     "near_verbatim": {"continuations", "first_miss", "in_rouge_script"},
     "prediction": {"Prediction", "avoided", "features", "two_way_divergence"},
     "privacy_audit": set(),
-    "shadow_attacks": {"confidence_logit", "rates_by_target"},
+    "shadow_attacks": {"confidence_logit"},
     "watched": {"Watched"},
 }
 

@@ -47,9 +47,8 @@ def _added(base: PreTrainedModel, found: Checkpoint) -> PreTrainedModel:
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
     own = (prefix, "modules_to_save", "trainable_tokens")
     known = dict(model.named_parameters(remove_duplicate=False))
-    filled = {
-        id(value) for key, value in known.items() if key not in set(result.missing_keys)
-    }  # a tied one by its twin
+    # A tied one by its twin.
+    filled = {id(value) for key, value in known.items() if key not in set(result.missing_keys)}
     missing = [k for k in result.missing_keys if any(part in k for part in own) and id(known.get(k)) not in filled]
     foreign = [key for key in result.unexpected_keys if prefix in key]  # embeddings may be there under two names
     if missing or foreign:

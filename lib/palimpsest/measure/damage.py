@@ -63,8 +63,7 @@ def check_file(path: Path) -> None:
     if path.suffix == ".json":
         read_json(path)
     elif path.suffix == ".safetensors":
-        header, size, wanted = _header(path), path.stat().st_size, 0
-        wanted = header.pop("")
+        size, wanted = path.stat().st_size, _size_by_header(path)
         if size != wanted:
             raise CannotLoadError(
                 f"{path} has {size:,} bytes; its header asks for {wanted:,}: it was cut short, copy or download it again"
@@ -73,14 +72,14 @@ def check_file(path: Path) -> None:
         raise CannotLoadError(f"{path} is no GGUF file (it begins with {start[:4]!r}): download it again")
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """The tensors that a safetensors file names, and under "" the bytes it should have."""
+def _size_by_header(path: Path) -> int:
+    """The bytes that a safetensors file should have, by the tensors that it names."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
             header = json.loads(file.read(min(length, path.stat().st_size)))
             header.pop("__metadata__", None)
-            return {**header, "": 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)}
+            return 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
         except (ValueError, TypeError, KeyError, AttributeError):
             raise CannotLoadError(
                 f"{path} ({path.stat().st_size:,} bytes) is no whole safetensors file, its header can't be read: copy or "

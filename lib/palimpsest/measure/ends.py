@@ -17,9 +17,8 @@ def end_tokens(model, tokenizer, template: str | None = None, given: str | None 
     found: list[tuple[int, str]] = []
     if given is not None:
         ids = tokenizer(given, add_special_tokens=False)["input_ids"]
-        if (
-            len(ids) != 1 or tokenizer.decode(ids).strip() != given.strip()
-        ):  # an unknown text may be one "unknown" token
+        # An unknown text may be one "unknown" token.
+        if len(ids) != 1 or tokenizer.decode(ids).strip() != given.strip():
             raise InputError(
                 f"the end token {given!r} is {len(ids)} token(s) of this tokenizer ({tokenizer.convert_ids_to_tokens(ids)}); wanted "
                 "one, such as <|im_end|>, as the tokenizer writes it"

@@ -171,9 +171,8 @@ def strength(scores: pd.DataFrame) -> pd.Series:
     NaN for a record without response tokens. Indexed by id.
     """
     hits, starts = flatten(scores, "hit")
-    needed = reduce_records(
-        np.maximum, np.where(hits.astype(bool), 0, _places(starts) + 1), starts
-    )  # after the last miss
+    after_miss = np.where(hits.astype(bool), 0, _places(starts) + 1)
+    needed = reduce_records(np.maximum, after_miss, starts)
     lengths = np.diff(starts)
     share = np.divide(needed, lengths, out=np.full(len(scores), np.nan), where=lengths > 0)
     return pd.Series(1 - share, index=_ids(scores))

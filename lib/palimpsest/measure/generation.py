@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.errors import InputError
+from palimpsest.measure.forward import plain_model
 from palimpsest.measure.memory import free_memory, run_batches
 from palimpsest.measure.models import context_length, switch_length
 
@@ -32,7 +32,6 @@ def generate(
     seed: int = 0,
     token_budget: int | None = None,
     ends: Collection[int] | None = None,
-    progress: bool = False,
 ) -> list[list[int]]:
     """Write one text per prompt: with the most likely token at every step, by beam search, or sampled from the whole vocabulary.
 
@@ -47,7 +46,6 @@ def generate(
         token_budget: most tokens (rows x (prompt + continuation), padding included) held in one batch; None: what fits in
             half of the free memory. Halved when memory runs out.
         ends: tokens that end a text; None: the tokenizer's end-of-text.
-        progress: show a bar over prompts.
 
     Returns:
         One list of new token ids per prompt, in the given order, cut after the first end token (kept).
@@ -83,7 +81,6 @@ def generate(
     alike = _alike(prompts, limits, switch_length(model))
     batches = [rows for group in alike for rows in _batches(prompts, limits, budget, context_length(model), group)]
     with (
-        tqdm(total=len(prompts), desc="decode", unit="record", disable=not progress) as bar,
         torch.random.fork_rng([model.device] if model.device.type == "cuda" else [], enabled=do_sample),
         decoding(model),
     ):
@@ -92,7 +89,6 @@ def generate(
         for rows, texts in run_batches(batches, run, totals, names):
             for i, text in zip(rows, texts, strict=True):
                 out[i] = text
-            bar.update(len(rows))
     return out
 
 
@@ -126,7 +122,7 @@ def _token_by_token(model, prompts, limits: list[int], *, ends: set[int], pick: 
     """
     ids, mask = _pad_left(prompts, model.device)
     places = (mask.cumsum(-1) - 1).clamp(min=0)  # positions count real tokens, whatever the padding
-    accepted = inspect.signature(type(getattr(model, "get_base_model", lambda: model)()).forward).parameters
+    accepted = inspect.signature(type(plain_model(model)).forward).parameters
     extra = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
     rows, texts, cache = list(range(len(prompts))), [[] for _ in prompts], None
     switch = switch_length(model)

@@ -42,10 +42,8 @@ def block_influence(model: PreTrainedModel, examples: Sequence[Example]) -> np.n
     sums, real = torch.zeros(len(layers), dtype=torch.float64), None
 
     def look(module, args, inputs, output, place):
-        before, after = (
-            (args[0] if args else inputs["hidden_states"]),
-            (output[0] if isinstance(output, tuple) else output),
-        )
+        before = args[0] if args else inputs["hidden_states"]
+        after = output[0] if isinstance(output, tuple) else output
         cosine = torch.cosine_similarity(before[real].float(), after[real].float(), dim=-1)
         sums[place] += (1 - cosine).sum().item()
 

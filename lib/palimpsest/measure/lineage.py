@@ -18,15 +18,13 @@ from palimpsest.measure.statistics import (
     bootstrap,
     bootstrap_means,
     compare_verdicts,
-    paired_bootstrap,
     rate,
     rate_of,
 )
 from palimpsest.study import Arm
 
-EXACT = (
-    50  # records of a kind up to which a rank test is exact; beyond, its normal approximation is as good and faster
-)
+# Records of a kind up to which a rank test is exact; beyond, its normal approximation is as good and faster.
+EXACT = 50
 SETS = {  # name -> whether teacher, student and baseline recite the record
     "inherited": (True, True, False),
     "easy": (True, True, True),
@@ -134,7 +132,7 @@ def compare(origins: pd.DataFrame, other: str = "baseline") -> pd.DataFrame:
     rows = []
     for (size, method), part in _by(origins, "size", "method"):
         student, held = (part.pivot(index="seed", columns="id", values=c).to_numpy(bool) for c in ("student", other))
-        paired = paired_bootstrap(student, held)
+        paired = bootstrap(student.astype(float) - held)
         p = [compare_verdicts(a, b)["p"] for a, b in zip(student, held, strict=True)]
         rows.append(
             {

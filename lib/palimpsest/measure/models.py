@@ -62,9 +62,7 @@ def load_tokenizer(
     found = find_checkpoint(name, revision)
     if found.base and not has_tokenizer(found):
         found = found.base
-    if found.gguf and has_tokenizer(
-        found
-    ):  # a tokenizer saved beside it is the original, the one inside a translation
+    if found.gguf and has_tokenizer(found):  # the one saved beside it is the original, the one inside a translation
         found = replace(found, gguf=None)
     if found.folder and not found.gguf and not has_tokenizer(found):
         raise CannotLoadError(

@@ -29,7 +29,6 @@ def continuations(
     *,
     token_budget: int | None = None,
     ends: Collection[int] | None = None,
-    progress: bool = False,
 ) -> list[list[int]]:
     """The greedy continuation of every prompt, as long as the response at most: what decoding from the prompt gives.
 
@@ -61,7 +60,7 @@ def continuations(
             rows.append(i)
             prefixes.append(example.input_ids[: example.prompt_length + known])
             limits.append(len(response) - known)
-    written = generate(model, tokenizer, prefixes, limits, token_budget=token_budget, ends=ends, progress=progress)
+    written = generate(model, tokenizer, prefixes, limits, token_budget=token_budget, ends=ends)
     for i, tokens in zip(rows, written, strict=True):
         texts[i] = texts[i] + tokens
     return texts
@@ -75,7 +74,6 @@ def near_misses(
     *,
     token_budget: int | None = None,
     ends: Collection[int] | None = None,
-    progress: bool = False,
 ) -> pd.DataFrame:
     """Approximate memorization of every example under greedy decoding.
 
@@ -88,8 +86,7 @@ def near_misses(
     columns = ["id", "first_miss", "continuation", *SIMILARITIES]
     if not examples:  # a tokenizer takes no empty batch
         return pd.DataFrame({name: [] for name in columns})
-    options = {"token_budget": token_budget, "ends": ends, "progress": progress}
-    texts = continuations(model, tokenizer, examples, scores, **options)
+    texts = continuations(model, tokenizer, examples, scores, token_budget=token_budget, ends=ends)
     written = tokenizer.batch_decode(texts, skip_special_tokens=True)
     wanted = tokenizer.batch_decode([e.response_ids for e in examples], skip_special_tokens=True)
     hits = dict(zip(scores["id"], scores["hit"], strict=True))

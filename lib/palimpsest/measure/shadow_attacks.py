@@ -114,15 +114,6 @@ def rmia(signal: np.ndarray, inside: np.ndarray, population: np.ndarray) -> np.n
     return scores
 
 
-def rates_by_target(scores: np.ndarray, inside: np.ndarray) -> pd.DataFrame:
-    """The rows of `membership_inference.rated` for every target model, its number in `target`: pair methods on these."""
-    scores, inside = _same_shape(scores, inside)
-    rows = []
-    for target, (values, seen) in enumerate(zip(scores, inside, strict=True)):
-        rows += [{"target": target, **row} for row in rated("", values[seen], values[~seen])]
-    return pd.DataFrame(rows).drop(columns="attack")
-
-
 def shadow_rates(scores: np.ndarray, inside: np.ndarray) -> pd.DataFrame:
     """How well shadow scores tell members from non-members, each target model with a threshold of its own, on average.
 
@@ -140,8 +131,9 @@ def shadow_rates(scores: np.ndarray, inside: np.ndarray) -> pd.DataFrame:
         InputError: shapes that differ.
     """
     scores, inside = _same_shape(scores, inside)
-    rows, left_out, single = [], int(np.isnan(scores).all(0).sum()), rates_by_target(scores, inside)
-    for (measure, fpr), targets in single.groupby(["measure", "fpr"], sort=False, dropna=False):
+    rows, left_out = [], int(np.isnan(scores).all(0).sum())
+    single = [row for s, seen in zip(scores, inside, strict=True) for row in rated("", s[seen], s[~seen])]
+    for (measure, fpr), targets in pd.DataFrame(single).groupby(["measure", "fpr"], sort=False, dropna=False):
         group = targets[targets["note"] == ""]
         row = {"measure": measure, "fpr": fpr, **dict.fromkeys(("rate", "count", "total", "low", "high"), np.nan)}
         row |= {"models": len(group), **targets[["members", "non_members"]].min().to_dict(), "left_out": left_out}

@@ -6,8 +6,10 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata, t
-from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
+from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+RESAMPLES = 2000  # of a bootstrap
 
 
 def rate(verdicts: Sequence[bool]) -> dict[str, float]:
@@ -62,11 +64,14 @@ def newcombe(count: int, total: int, other_count: int, other_total: int) -> tupl
     return tuple(map(float, found))
 
 
-def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
-    """Exact McNemar test of two models' verdicts on the same records.
+def compare_verdicts(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
+    """Two models' verdicts on the same records: the one comparison of two models, exact however small the counts.
 
     Returns:
-        `p` (two-sided, 1 if they never differ), `only_one` and `only_other` (records on which just that model says True).
+        dict[str, float]: `one`, `other` (rates), `difference` (one minus other) with `low`, `high` (95 %: Newcombe's for pairs,
+        method 10 of Statistics in Medicine 17, 1998, which needs no large counts), `p` (exact McNemar test, two-sided; 1 if they
+        never differ), `only_one` and `only_other` (records on which just that model says True), `total`; of no record the rates
+        are NaN.
 
     Raises:
         ValueError: different numbers of records.
@@ -76,27 +81,13 @@ def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
         raise ValueError(
             f"{len(a)} and {len(b)} verdicts; wanted one of each model for the same records, in the same order"
         )
-    table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
-    return {"p": float(_mcnemar(table, exact=True).pvalue), "only_one": table[0][1], "only_other": table[1][0]}
-
-
-def compare_verdicts(one: Sequence[bool], other: Sequence[bool]) -> dict[str, float]:
-    """Two models' verdicts on the same records: the one comparison of two models, exact however small the counts.
-
-    Returns:
-        dict[str, float]: `one`, `other` (rates), `difference` (one minus other) with `low`, `high` (95 %: Newcombe's for pairs,
-        method 10 of Statistics in Medicine 17, 1998, which needs no large counts), `only_one`, `only_other`, `p` (`mcnemar`),
-        `total`; of no record the rates are NaN.
-
-    Raises:
-        ValueError: different numbers of records.
-    """
-    found, a, b = mcnemar(one, other), np.asarray(one, dtype=bool), np.asarray(other, dtype=bool)
-    n, one_not, other_not = len(a), found["only_one"], found["only_other"]
+    n, both, x, y = len(a), int((a & b).sum()), int(a.sum()), int(b.sum())
+    one_not, other_not, neither = x - both, y - both, n - x - y + both
+    test = mcnemar([[both, one_not], [other_not, neither]], exact=True)
+    found = {"p": float(test.pvalue), "only_one": one_not, "only_other": other_not}
     if not n:
         return {**dict.fromkeys(("one", "other", "difference", "low", "high"), np.nan), **found, "total": 0}
-    both, x, y = int((a & b).sum()), int(a.sum()), int(b.sum())
-    agreement = both * (n - both - one_not - other_not) - one_not * other_not
+    agreement = both * neither - one_not * other_not
     agreement = max(agreement - n / 2, 0) if agreement > 0 else agreement
     spread = np.sqrt(float(x) * (n - x) * y * (n - y))
     phi, p, q = (agreement / spread if spread else 0.0), x / n, y / n
@@ -119,47 +110,34 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return out
 
 
-def bootstrap_means(
-    values: np.ndarray, *, clusters: Sequence | None = None, resamples: int = 2000, seed: int = 0
-) -> np.ndarray:
-    """Means `[resamples]` of `values` `[seeds, units]` over seeds drawn with replacement and, within each draw, records.
+def bootstrap_means(values: np.ndarray) -> np.ndarray:
+    """Means `[RESAMPLES]` of `values` `[seeds, records]` over seeds drawn with replacement and, within each draw, records.
 
-    All seeds of a resample share its draw of records, as they were scored on the same ones. The same `seed`, shape and
-    clusters give the same draws, so differences between two calls are paired. With one seed, records alone are resampled.
-
-    Args:
-        clusters: the record that each unit (a secret, say) belongs to, drawn as a whole; None: every unit is a record.
+    All seeds of a resample share its draw of records, as they were scored on the same ones. The same shape gives the same draws,
+    so differences between two calls are paired. With one seed, records alone are resampled.
     """
     values = np.atleast_2d(np.asarray(values, dtype=float))
-    home = np.arange(values.shape[1]) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    seeds, times = _draws(len(values), home.max() + 1, resamples, seed)
-    times = times[:, home].astype(float)
-    sums = np.take_along_axis(times @ values.T, seeds, 1)
-    return sums.mean(1) / times.sum(1)
+    seeds, times = _draws(*values.shape)
+    # Summed in this order, the published tables come out to the last digit.
+    sums = np.take_along_axis(np.asarray(times, dtype=float, order="F") @ values.T, seeds, 1)
+    return sums.mean(1) / values.shape[1]
 
 
 @lru_cache(maxsize=8)  # hundreds of rates of a study are over the same number of records
-def _draws(seeds: int, records: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Seeds drawn `[resamples, seeds]`, and how often each record is `[resamples, records]`."""
-    rng = np.random.default_rng(seed)
-    drawn, times = np.empty((resamples, seeds), int), np.empty((resamples, records), np.int16)
-    for i in range(resamples):
+def _draws(seeds: int, records: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds drawn `[RESAMPLES, seeds]`, and how often each record is `[RESAMPLES, records]`."""
+    rng = np.random.default_rng(0)
+    drawn, times = np.empty((RESAMPLES, seeds), int), np.empty((RESAMPLES, records), np.int16)
+    for i in range(RESAMPLES):
         drawn[i] = rng.integers(seeds, size=seeds)
         times[i] = np.bincount(rng.integers(records, size=records), minlength=records)
     return drawn, times
 
 
-def bootstrap(values: np.ndarray, **options) -> dict[str, float]:
-    """Mean of `values` `[seeds, units]` or `[units]` with the 95 % percentile interval of `bootstrap_means`, and its options."""
-    low, high = np.quantile(bootstrap_means(values, **options), [0.025, 0.975])
+def bootstrap(values: np.ndarray) -> dict[str, float]:
+    """Mean of `values` `[seeds, records]` or `[records]` with the 95 % percentile interval of `bootstrap_means`."""
+    low, high = np.quantile(bootstrap_means(values), [0.025, 0.975])
     return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
-
-
-def paired_bootstrap(one: np.ndarray, other: np.ndarray, **options) -> dict[str, float]:
-    """Mean of `one` minus `other`, both `[seeds, units]` or `[units]` on the same records, with its 95 % interval."""
-    if np.shape(one) != np.shape(other):
-        raise ValueError(f"shapes {np.shape(one)} and {np.shape(other)}; wanted the same seeds and records for both")
-    return bootstrap(np.asarray(one, dtype=float) - np.asarray(other, dtype=float), **options)
 
 
 def auc(positives: Sequence[float], negatives: Sequence[float], few: bool = False) -> dict[str, float]:
