@@ -24,8 +24,8 @@ ROWS, BYTES = 50_000, 1 << 26  # of a row group of many pieces
 ROUNDED = ("margin", "mean_logprob", "std_logprob")  # kept to 16 binary digits
 
 
-def describe(model: Any, sampling: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """What scores depend on besides the records. `weights` is a sha256 over the configuration and every number in it."""
+def weights_digest(model: Any) -> str:
+    """A sha256 over a model's configuration and every number in it."""
     config = {
         k: v for k, v in model.config.to_diff_dict().items() if k not in ("_name_or_path", "transformers_version")
     }
@@ -36,10 +36,15 @@ def describe(model: Any, sampling: Mapping[str, Mapping[str, float]]) -> dict[st
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         if not value.is_meta:  # a weight that accelerate keeps on disk is known by its name only
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def describe(model: Any, sampling: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """What scores depend on besides the records; `weights` is a `weights_digest`."""
     return {
         "model": Path(model.config._name_or_path).name,
         "class": type(model).__name__,
-        "weights": digest.hexdigest(),
+        "weights": weights_digest(model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "attention": model.config._attn_implementation,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from palimpsest.measure.speed import add_product, product
 from palimpsest.study.methods import Objective
@@ -157,14 +158,14 @@ def _cross_entropy(log_p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _forward_kl(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     q = log_q.exp()
-    loss = _dot(q, log_q.sub_(log_p)).sum()
+    loss = vecdot(q, log_q.sub_(log_p)).sum()
     return loss, log_p.exp_().sub_(q)
 
 
 def _reverse_kl(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     ratio = log_q.neg_().add_(log_p)
     p = log_p.exp_()
-    kl = _dot(p, ratio)
+    kl = vecdot(p, ratio)
     return kl.sum(), ratio.sub_(kl[:, None]).mul_(p)
 
 
@@ -172,14 +173,10 @@ def _jensen_shannon(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
     p, q = log_p.exp(), log_q.exp()
     # Where both underflow the logarithm is wrong, and multiplied by zero.
     log_m = torch.add(p, q).mul_(0.5).clamp_min_(torch.finfo(torch.float32).tiny).log_()
-    kl_q = _dot(q, log_q.sub_(log_m))
+    kl_q = vecdot(q, log_q.sub_(log_m))
     ratio = log_p.sub_(log_m)
-    kl_p = _dot(p, ratio)
+    kl_p = vecdot(p, ratio)
     return 0.5 * (kl_p + kl_q).sum(), ratio.sub_(kl_p[:, None]).mul_(p).mul_(0.5)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b)
 
 
 _DIVERGENCES = {"forward_kl": _forward_kl, "reverse_kl": _reverse_kl, "jensen_shannon": _jensen_shannon}

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainerState, get_scheduler
 from palimpsest.data.examples import IGNORED, Example, collate
 from palimpsest.errors import InputError
 from palimpsest.measure.speed import as_built
+from palimpsest.study.files import whole
 from palimpsest.study.sections import Training, check_private_settings
 from palimpsest.train.trainer import highest_rate
 from palimpsest.train.trajectory import Trajectory
@@ -160,7 +161,6 @@ def _step(private, optimizer, batch: list[Example], stand_in: Example, pad_id: i
 
 def _keep(folder: Path, state, model, *parts) -> None:
     """A checkpoint that is whole or absent."""
-    folder.mkdir(parents=True, exist_ok=True)
     kept = {
         "step": state.global_step,
         "epoch": state.epoch,
@@ -168,8 +168,8 @@ def _keep(folder: Path, state, model, *parts) -> None:
         "model": model.state_dict(),
     }
     kept["parts"] = [p.get_state() if isinstance(p, torch.Generator) else p.state_dict() for p in parts]
-    torch.save(kept, folder / "private.unfinished")
-    (folder / "private.unfinished").replace(folder / "private.pt")
+    with whole(folder / "private.pt") as draft:
+        torch.save(kept, draft)
 
 
 def _resume(folder: Path, state, model, *parts) -> None:

@@ -6,8 +6,6 @@ layer turns them back into the exact distribution over the whole vocabulary, so 
 """
 
 import fcntl
-import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -22,6 +20,8 @@ from transformers import PreTrainedModel
 from palimpsest.data.examples import Example, by_length, collate
 from palimpsest.errors import InputError
 from palimpsest.measure.forward import labelled, labelled_states
+from palimpsest.measure.score_file import weights_digest
+from palimpsest.study import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def open_cache(
         if (first.input_ids, first.prompt_length, first.untrained) != (e.input_ids, e.prompt_length, e.untrained):
             raise InputError(f"Record {e.id} occurs with two different tokenizations; ids must name one text each.")
     records = [[e.id, e.prompt_length, e.input_ids, e.untrained] for e in unique.values()]
-    folder = Path(cache_dir) / _digest(json.dumps([hash_model(teacher), records]).encode())[:16]
+    folder = Path(cache_dir) / fingerprint([weights_digest(teacher), records])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system even if this process is killed
@@ -108,17 +108,3 @@ def _write(folder: Path, teacher: PreTrainedModel, examples: list[Example], toke
             save_file(entries, draft / f"{number:06d}.safetensors")
             bar.update(len(chosen))
     draft.replace(folder)
-
-
-def hash_model(model: PreTrainedModel) -> str:
-    """Digest of a model's configuration and weights (names, shapes, dtypes and bytes)."""
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
-    digest = hashlib.blake2b(json.dumps(config, sort_keys=True, default=str).encode(), digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
