@@ -92,8 +92,8 @@ def test_secrets_equal_greedy_decoding_from_before_them(scored):
 
 def test_left_truncated_design_equals_greedy_decoding(scored):
     model, examples, _ = scored
-    cut = extraction.left_truncated_examples(examples, target_start=8, k=10, m=4)  # a prompt of 2 is not cut
-    assert len(cut) == sum(e.prompt_length >= 2 and len(e.response_ids) >= 12 for e in examples)
+    cut = extraction.left_truncated_examples(examples, k=10, m=4)
+    assert 0 < len(cut) == sum(len(e.input_ids) >= 14 for e in examples) < len(examples)
     verdict = extraction.verbatim(score(model, cut))
     written = greedy(model, [e.input_ids[:10] for e in cut], [4] * len(cut))
     assert list(verdict) == [text == e.response_ids for e, text in zip(cut, written, strict=True)]
@@ -101,15 +101,13 @@ def test_left_truncated_design_equals_greedy_decoding(scored):
     assert all(len(e.input_ids) == 14 and len(e.secret) == 4 for e in cut)
 
 
-@given(st.integers(1, 6), st.integers(0, 9), st.integers(-10, 9), st.integers(1, 8), st.integers(1, 6))
-def test_left_truncated_examples_are_slices(prompt, response, target_start, k, m):
+@given(st.integers(1, 6), st.integers(0, 9), st.integers(1, 8), st.integers(1, 6))
+def test_left_truncated_examples_are_slices(prompt, response, k, m):
     ids = list(range(prompt + response))
     e = Example("a", ids, prompt, [t % 3 == 0 for t in ids[prompt:]])
-    target = e.response_ids[target_start:][
-        :m
-    ]  # a Python slice would begin at 0 where a negative start reaches past it
-    whole = len(target) == m and target_start >= -response and prompt + e.response_ids.index(target[0]) >= k
-    cut = extraction.left_truncated_examples([e], target_start, k, m)
+    target = e.response_ids[-m:]
+    whole = len(target) == m and target[0] >= k
+    cut = extraction.left_truncated_examples([e], k, m)
     assert len(cut) == whole
     for c in cut:
         assert c.response_ids == target and c.input_ids == list(range(target[0] - k, target[-1] + 1))
@@ -118,7 +116,7 @@ def test_left_truncated_examples_are_slices(prompt, response, target_start, k, m
 
 def test_impossible_truncations():
     with pytest.raises(InputError, match="k=0, m=5; wanted a context and a target"):
-        extraction.left_truncated_examples([], 0, 0, 5)
+        extraction.left_truncated_examples([], 0, 5)
 
 
 HITS = st.lists(st.lists(st.booleans(), max_size=12), min_size=1, max_size=6)

@@ -52,7 +52,7 @@ def model_of(study, records, tokenizer):
     )
     torch.manual_seed(0)
     model = GPT2LMHeadModel(config)
-    batch = collate(letters + left_truncated_examples(letters, -TARGET, 9, TARGET), 0)
+    batch = collate(letters + left_truncated_examples(letters, 9, TARGET), 0)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids", "labels")}
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(70):

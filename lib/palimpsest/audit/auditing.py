@@ -192,7 +192,7 @@ def _score(net, words, encoded, records: Records, said: Mapping[str, Any], setti
             _pass(net, lower, records.made(number, "lowercase"), context, settings)
         for k in said["left_truncated"]:  # every k on the same records: those with enough tokens for the largest
             long = [e for e in examples if len(e.input_ids) >= window + said["left_truncated"][-1]]
-            cut = left_truncated_examples(long, -window, k, window)
+            cut = left_truncated_examples(long, k, window)
             _pass(net, cut, records.made(number, f"left{k}"), context, settings)
 
 

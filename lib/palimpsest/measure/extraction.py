@@ -240,28 +240,23 @@ def _log_of_missing(log_probability):
 # ---------------------------------------------------------------- the other design
 
 
-def left_truncated_examples(examples: Sequence[Example], target_start: int, k: int, m: int = 50) -> list[Example]:
-    """Examples for a fixed target, m response tokens from `target_start` on, with only the k tokens before it given.
+def left_truncated_examples(examples: Sequence[Example], k: int, m: int) -> list[Example]:
+    """Examples for a fixed target, the last m response tokens, with only the k tokens before it given.
 
     The design in which Carlini et al. (arXiv 2202.07646) vary the context. Nothing follows from one pass here: the context
     changes what every token sees, so each k is scored anew; a record is extracted if `verbatim(scores)` of that. The k tokens
     may reach back into the prompt, and a start-of-text token is cut off too.
 
-    Args:
-        target_start: response tokens before the target; negative: counted from the response's end, as in a slice.
-
     Returns:
-        One example for each that has k tokens before the target and all m tokens of it; the others are left out.
+        One example for each that has m response tokens and k tokens before them; the others are left out.
     """
     if min(k, m) < 1:
         raise InputError(f"k={k}, m={m}; wanted a context and a target of at least 1 token each")
-    out = []
-    for e in examples:
-        first = target_start if target_start >= 0 else len(e.input_ids) - e.prompt_length + target_start
-        at = e.prompt_length + first
-        if first >= 0 and at >= k and at + m <= len(e.input_ids):
-            out.append(Example(e.id, e.input_ids[at - k : at + m], k, e.secret[first : first + m]))
-    return out
+    return [
+        Example(e.id, e.input_ids[-m - k :], k, e.secret[-m:])
+        for e in examples
+        if len(e.input_ids) - m >= max(k, e.prompt_length)
+    ]
 
 
 # ---------------------------------------------------------------- flat arrays

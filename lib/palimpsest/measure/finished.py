@@ -25,9 +25,8 @@ def load_trained(run: Run, name: str, **options):
     A model that came with code of its own is loaded with it again, if the study allowed it when it was first loaded.
     """
     own_code = {"trust_remote_code": run.require(f"models/{name}").get("trust_remote_code", False)}
-    return models.load_model(run.model(name), **own_code, **options), models.load_tokenizer(
-        run.model(name), **own_code
-    )
+    model = models.load_model(run.model(name), **own_code, **options)
+    return model, models.load_tokenizer(run.model(name), **own_code)
 
 
 def examples_of(study: Study, records: pd.DataFrame, tokenizer, context: int | None = None) -> list[Example]:
@@ -125,7 +124,7 @@ def _left_truncated(study: Study, model, tokenizer, records: pd.DataFrame) -> pd
     """
     examples, target = examples_of(study, records, tokenizer), study.measure.left_target
     prefixes = sorted(set(study.measure.left_truncated))
-    parts = [extraction.left_truncated_examples(examples, -target, k, target) for k in prefixes]
+    parts = [extraction.left_truncated_examples(examples, k, target) for k in prefixes]
     fitting = {e.id for e in parts[-1]} if parts else set()
     parts = [[e for e in part if e.id in fitting] for part in parts]
     if not fitting:

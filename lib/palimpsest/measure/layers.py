@@ -104,10 +104,10 @@ def cut_config(
         text.num_hidden_layers = len(kept)
         fewer = type(config).from_dict(fewer.to_dict())  # its own checks
         with torch.device("meta"):
-            found = build(copy.deepcopy(fewer)).state_dict()
-        wanted = _kept(whole.state_dict(), stack, kept)
-        shapes = [{n: v.shape for n, v in state.items()} for state in (found, wanted)]
-        wrong = sorted(n for n in {**wanted, **found} if shapes[0].get(n) != shapes[1].get(n))
+            found = build(copy.deepcopy(fewer))
+        states = (found.state_dict(), _kept(whole.state_dict(), stack, kept))
+        shapes = [{(name, value.shape) for name, value in state.items()} for state in states]
+        wrong = sorted({name for name, _ in shapes[0] ^ shapes[1]})
         if _attends(config) and not _attends(fewer):  # transformers' cache of such a model can't be used
             wrong.append("no layer of attention")
     except (ValueError, IndexError, KeyError, TypeError) as error:

@@ -11,8 +11,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
-    GPT2Config,
-    LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -236,7 +234,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 def build_model(shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """A model with random weights of the stated shape."""
-    config = (GPT2Config if shape.architecture == "gpt2" else LlamaConfig)(
+    own = {"llama": {"intermediate_size": 4 * shape.width, "tie_word_embeddings": True}}
+    config = AutoConfig.for_model(
+        shape.architecture,
         vocab_size=len(tokenizer),
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
@@ -244,9 +244,7 @@ def build_model(shape: Scratch, tokenizer: PreTrainedTokenizerBase, seed: int) -
         max_position_embeddings=shape.context,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        **(
-            {} if shape.architecture == "gpt2" else {"intermediate_size": 4 * shape.width, "tie_word_embeddings": True}
-        ),
+        **own.get(shape.architecture, {}),
     )
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config)

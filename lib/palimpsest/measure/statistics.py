@@ -193,9 +193,9 @@ def say_samples(number: float | None) -> str:
     return f"{number / 1e6:.3g} million" if number < 1e9 else "more than a billion"
 
 
-def percent(row, name: str = "rate", total: str = "total") -> str:
+def percent(row) -> str:
     """A rate with its count and interval, as running text: "27.6 % (n = 337; 95 % interval 23.1 to 32.6)"."""
-    low, high = (row["low"], row["high"]) if name == "rate" else (row[f"{name}_low"], row[f"{name}_high"])
-    if pd.isna(row[name]):
+    if pd.isna(row["rate"]):
         return "not measurable (n = 0)"
-    return f"{100 * row[name]:.1f} % (n = {int(row[total])}; 95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    rate, low, high = (100 * row[name] for name in ("rate", "low", "high"))
+    return f"{rate:.1f} % (n = {int(row['total'])}; 95 % interval {low:.1f} to {high:.1f})"
