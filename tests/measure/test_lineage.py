@@ -96,16 +96,16 @@ def test_ratio_over_nothing_is_not_a_number():
     assert nothing["ratio"] == nothing["ratio_low"] == 0 and 0.05 < nothing["ratio_high"] < 0.12
 
 
-def known(canaries, twins, name="m", form="code"):
+def known(canaries, twins, form="code"):
     gain = np.concatenate([canaries, twins])
     kind = ["canary"] * len(canaries) + ["twin"] * len(twins)
-    return pd.DataFrame({"model": name, "kind": kind, "form": form, "gain": gain, "recited": gain > 8})
+    return pd.DataFrame({"kind": kind, "form": form, "gain": gain, "recited": gain > 8})
 
 
 def test_transferred_is_the_exact_rank_test():
     rng = np.random.default_rng(1)
     canaries, twins = rng.normal(1, 1, 6), rng.normal(0, 1, 40)
-    found = lineage.transferred(known(canaries, twins)).iloc[0]
+    found = lineage.transferred(known(canaries, twins))
     wanted = mannwhitneyu(canaries, twins, alternative="greater", method="exact")
     assert found["p"] == pytest.approx(wanted.pvalue) and (found["canaries"], found["twins"]) == (6, 40)
     assert found["auc"] == pytest.approx(wanted.statistic / 240) and found["low"] < found["auc"] < found["high"]
@@ -114,31 +114,30 @@ def test_transferred_is_the_exact_rank_test():
 def test_of_many_records_the_rank_test_s_normal_approximation_is_as_good():
     rng = np.random.default_rng(2)
     canaries, twins = rng.normal(0.3, 1, lineage.EXACT + 10), rng.normal(0, 1, 80)
-    found = lineage.transferred(known(canaries, twins)).iloc[0]
+    found = lineage.transferred(known(canaries, twins))
     assert found["p"] == pytest.approx(
         mannwhitneyu(canaries, twins, alternative="greater", method="exact").pvalue, rel=0.03
     )
 
 
 def test_transferred_extremes():
-    found = lineage.transferred(
-        pd.concat([known([9.0, 8.0, 7.0], range(6), "knows"), known([-1.0, -2.0, -3.0], range(6), "blank")])
-    ).set_index("model")
-    assert found.loc["knows", "auc"] == 1 and found.loc["blank", "auc"] == 0
-    assert found.loc["knows", "p"] < 0.02 and found.loc["blank", "p"] > 0.9
-    assert found.loc["knows", "recited"] == 1 and found.loc["knows", "low"] < 0.5  # three canaries prove little
+    knows = lineage.transferred(known([9.0, 8.0, 7.0], range(6)))
+    blank = lineage.transferred(known([-1.0, -2.0, -3.0], range(6)))
+    assert knows["auc"] == 1 and blank["auc"] == 0
+    assert knows["p"] < 0.02 and blank["p"] > 0.9
+    assert knows["recited"] == 1 and knows["low"] < 0.5  # three canaries prove little
 
 
 def test_forms_of_different_height_are_compared_within_themselves():
     low, high = known([0.1, 0.2], [0.0, -0.1, 0.05], form="code"), known([50.1], [50.0, 49.9, 50.05], form="name")
-    assert lineage.transferred(pd.concat([low, high])).iloc[0]["auc"] == 1
+    assert lineage.transferred(pd.concat([low, high]))["auc"] == 1
 
 
 def test_few_canaries_from_chance_rarely_look_known():
     """The interval must not lie above one half much more often than in one of forty draws, as DeLong's own would."""
     rng = np.random.default_rng(0)
-    drawn = pd.concat([known(rng.normal(size=6), rng.normal(size=60), str(i)) for i in range(300)])
-    assert (lineage.transferred(drawn)["low"] > 0.5).mean() < 0.045
+    low = [lineage.transferred(known(rng.normal(size=6), rng.normal(size=60)))["low"] for _ in range(300)]
+    assert np.mean(np.array(low) > 0.5) < 0.045
 
 
 # ---------------------------------------------------------------- prediction
@@ -171,7 +170,11 @@ def test_two_way_divergence_of_certain_tokens_is_finite():
 
 def inputs(n=300, seed=0):
     rng = np.random.default_rng(seed)
-    return pd.DataFrame(rng.normal(size=(n, 4)), columns=list(prediction.FEATURES), index=[f"r{i}" for i in range(n)])
+    return pd.DataFrame(
+        rng.normal(size=(n, 4)),
+        columns=["zlib_bytes", "teacher_loss", "baseline_loss", "divergence"],
+        index=[f"r{i}" for i in range(n)],
+    )
 
 
 def test_a_plain_dependence_is_found_and_its_feature_named():

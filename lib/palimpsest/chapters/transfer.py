@@ -86,7 +86,7 @@ def _transferred(gained: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         if part is not None and (part["split"] == "teacher_only").any():
             part = part[part["split"].isin(["teacher_only", "twin", "non_member"])]
             side = part["split"].eq("teacher_only").map({True: "canary", False: "twin"})
-            found = lineage.transferred(part.assign(kind=side, model="")).drop(columns="model")
+            found = pd.DataFrame([lineage.transferred(part.assign(kind=side))])
             rows.append(found.assign(kind=kind).rename(columns={"canaries": "records", "twins": "controls"}))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 

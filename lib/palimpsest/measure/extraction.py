@@ -56,7 +56,7 @@ def verbatim(
     """
     start, end, eligible = _window(scores, given, tokens, full_window)
     misses = _cumulative_misses(scores)
-    return pd.Series(misses[end] == misses[start], index=_ids(scores), dtype="boolean").where(eligible, pd.NA)
+    return pd.Series(misses[end] == misses[start], index=scores["id"], dtype="boolean").where(eligible, pd.NA)
 
 
 def verbatim_target(scores: pd.DataFrame, target: str, window: int = 50) -> pd.Series:
@@ -161,7 +161,7 @@ def longest_span(scores: pd.DataFrame) -> pd.DataFrame:
     last = np.flatnonzero(run == np.repeat(tokens, np.diff(starts)))
     first = np.append(last, 0)[np.searchsorted(last, starts[:-1])]
     start = np.where(tokens > 0, first - starts[:-1] - tokens + 1, -1)
-    return pd.DataFrame({"tokens": tokens, "start": start}, index=_ids(scores))
+    return pd.DataFrame({"tokens": tokens, "start": start}, index=scores["id"])
 
 
 def strength(scores: pd.DataFrame) -> pd.Series:
@@ -175,7 +175,7 @@ def strength(scores: pd.DataFrame) -> pd.Series:
     needed = reduce_records(np.maximum, after_miss, starts)
     lengths = np.diff(starts)
     share = np.divide(needed, lengths, out=np.full(len(scores), np.nan), where=lengths > 0)
-    return pd.Series(1 - share, index=_ids(scores))
+    return pd.Series(1 - share, index=scores["id"])
 
 
 def near_ties(
@@ -187,7 +187,7 @@ def near_ties(
     """
     start, end, eligible = _window(scores, given, tokens)
     close = np.concatenate([[0], np.cumsum(flatten(scores, "margin")[0] < tolerance)])
-    return pd.Series(close[end] - close[start], index=_ids(scores), dtype="Int64").where(eligible, pd.NA)
+    return pd.Series(close[end] - close[start], index=scores["id"], dtype="Int64").where(eligible, pd.NA)
 
 
 # ---------------------------------------------------------------- sampled instead of greedy
@@ -207,7 +207,7 @@ def log_probability(
     ends = np.stack([start, np.where(eligible, end, start)], 1).ravel()  # every second stretch is a target
     values = flatten(scores, column)[0].astype(np.float64)
     sums = reduce_records(np.add, values, np.append(ends, len(values)))[::2]
-    return pd.Series(np.where(eligible, sums, np.nan), index=_ids(scores))
+    return pd.Series(np.where(eligible, sums, np.nan), index=scores["id"])
 
 
 def probability_in(log_probability: pd.Series | np.ndarray, n: float) -> pd.Series | np.ndarray:
@@ -260,10 +260,6 @@ def left_truncated_examples(examples: Sequence[Example], k: int, m: int) -> list
 
 
 # ---------------------------------------------------------------- flat arrays
-
-
-def _ids(scores: pd.DataFrame) -> pd.Index:
-    return pd.Index(scores["id"], name="id")
 
 
 def _places(starts: np.ndarray) -> np.ndarray:

@@ -159,37 +159,33 @@ def ratio(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     return {"ratio": float(value), "ratio_low": float(low), "ratio_high": float(high)}
 
 
-def transferred(known: pd.DataFrame) -> pd.DataFrame:
-    """What models know of the canaries that only the teacher was fine-tuned on.
+def transferred(known: pd.DataFrame) -> dict[str, float]:
+    """What a model knows of the canaries that only the teacher was fine-tuned on.
 
     A model that never met them has learned no more about a canary than about any of its unseen twins, so it gains more on the
     canary half of the time; anything above came through the teacher.
 
     Args:
-        known: one row per `model` and planted secret: `kind` ("canary" or "twin"), `form` (secrets compared with each other),
-            `gain` (log-probability over that before fine-tuning, nats: what the model started with drops out), `recited`.
+        known: one row per planted secret: `kind` ("canary" or "twin"), `form` (secrets compared with each other), `gain`
+            (log-probability over that before fine-tuning, nats: what the model started with drops out), `recited`.
 
     Returns:
-        pd.DataFrame: Per model: `canaries`, `twins`, how many canaries are `recited`; `auc` (share of canary-twin pairs in which
-        more is gained on the canary) with `low`, `high` (95 %: DeLong's error with Student's t, as canaries are few), and `p`, the
+        dict[str, float]: `canaries`, `twins`, how many canaries are `recited`; `auc` (share of canary-twin pairs in which more is
+        gained on the canary) with `low`, `high` (95 %: DeLong's error with Student's t, as canaries are few), and `p`, the
         one-sided Mann-Whitney probability of such ranks under a model that learned nothing (exact up to `EXACT` of the fewer
         kind). NaN with fewer than two canaries.
     """
-    twins = known[known["kind"] == "twin"].groupby(["model", "form"])["gain"].median()  # makes forms comparable
-    median = twins.reindex(pd.MultiIndex.from_frame(known[["model", "form"]])).to_numpy()
-    rows = []
-    for (name,), part in _by(known.assign(gain=known["gain"] - median), "model"):
-        canary = part["kind"] == "canary"
-        first, second = part.loc[canary, "gain"].to_numpy(), part.loc[~canary, "gain"].to_numpy()
-        row = {"model": name, "canaries": len(first), "twins": len(second)}
-        row |= {"recited": int(part["recited"][canary].sum()), **dict.fromkeys(("auc", "low", "high", "p"), np.nan)}
-        if min(len(first), len(second)) > 1:
-            found = auc(first, second, few=True)
-            row["auc"], row["low"], row["high"] = (found[key] for key in ("rate", "low", "high"))
-            how = "exact" if min(len(first), len(second)) <= EXACT else "asymptotic"
-            row["p"] = mannwhitneyu(first, second, alternative="greater", method=how).pvalue
-        rows.append(row)
-    return pd.DataFrame(rows)
+    canary = known["kind"] == "canary"
+    median = known[~canary].groupby("form")["gain"].median()  # makes forms comparable
+    gain = known["gain"] - known["form"].map(median)
+    first, second = gain[canary].to_numpy(), gain[~canary].to_numpy()
+    row = {"canaries": len(first), "twins": len(second), "recited": int(known["recited"][canary].sum())}
+    if min(len(first), len(second)) < 2:
+        return row | dict.fromkeys(("auc", "low", "high", "p"), np.nan)
+    found = auc(first, second, few=True)
+    how = "exact" if min(len(first), len(second)) <= EXACT else "asymptotic"
+    p = mannwhitneyu(first, second, alternative="greater", method=how).pvalue
+    return row | {"auc": found["rate"], "low": found["low"], "high": found["high"], "p": p}
 
 
 def _by(frame: pd.DataFrame, *columns: str):

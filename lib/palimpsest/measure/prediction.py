@@ -16,19 +16,16 @@ from sklearn.preprocessing import StandardScaler
 
 from palimpsest.measure.statistics import auc, rate_of
 
-FEATURES = {
-    "zlib_bytes": "size after zlib, bytes",
-    "teacher_loss": "teacher's log-perplexity, nats per token",
-    "baseline_loss": "baseline's log-perplexity, nats per token",
-    "divergence": "KL(teacher || baseline), lower bound, nats per token",
-}
 FOLDS = 5
 POINTS = 200  # of a curve of savings
 UNMEASURABLE = "not measurable: {} of {} records memorized by the student; {} of each kind are needed for {} folds"
 
 
 def features(records: pd.DataFrame, teacher: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `FEATURES`, indexed by record id. Nothing in them comes from a distilled student.
+    """What a prediction is made from, indexed by record id. Nothing in it comes from a distilled student.
+
+    `zlib_bytes` (size after zlib), `teacher_loss` and `baseline_loss` (log-perplexity) and `divergence` (a lower bound of
+    KL(teacher || baseline)), all but the first in nats per token.
 
     The divergence is that between two-way distributions, the true token against all others, averaged over the response. By
     the data-processing inequality it can't exceed the divergence over the whole vocabulary, and score tables suffice for it.
