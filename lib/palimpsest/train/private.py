@@ -25,6 +25,8 @@ from palimpsest.study.sections import Training, check_private_settings
 from palimpsest.train.trainer import highest_rate
 from palimpsest.train.trajectory import Trajectory
 
+RESUMED = ("global_step", "epoch", "num_input_tokens_seen")  # of the trainer's state
+
 # An embedding has no input that needs a gradient; Opacus's hook on it works all the same.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
@@ -161,12 +163,7 @@ def _step(private, optimizer, batch: list[Example], stand_in: Example, pad_id: i
 
 def _keep(folder: Path, state, model, *parts) -> None:
     """A checkpoint that is whole or absent."""
-    kept = {
-        "step": state.global_step,
-        "epoch": state.epoch,
-        "tokens": state.num_input_tokens_seen,
-        "model": model.state_dict(),
-    }
+    kept = {"state": {name: getattr(state, name) for name in RESUMED}, "model": model.state_dict()}
     kept["parts"] = [p.get_state() if isinstance(p, torch.Generator) else p.state_dict() for p in parts]
     with whole(folder / "private.pt") as draft:
         torch.save(kept, draft)
@@ -176,7 +173,7 @@ def _resume(folder: Path, state, model, *parts) -> None:
     if not (folder / "private.pt").exists():
         return
     kept = torch.load(folder / "private.pt", map_location="cpu", weights_only=True)
-    state.global_step, state.epoch, state.num_input_tokens_seen = (kept[k] for k in ("step", "epoch", "tokens"))
+    vars(state).update(kept["state"])
     model.load_state_dict(kept["model"])
     for part, saved in zip(parts, kept["parts"], strict=True):
         part.set_state(saved) if isinstance(part, torch.Generator) else part.load_state_dict(saved)
