@@ -204,3 +204,11 @@ def test_a_study_without_canaries_has_no_such_file(tmp_path):
     folder = finished.measure_model(run, "teacher")
     assert set(records["kind"]) == {"letter"} and (folder / "records.parquet").exists()
     assert not (folder / "other_names.parquet").exists()
+
+
+def test_what_a_killed_run_has_scored_is_not_scored_again(measured, monkeypatch):
+    run = measured[1]
+    (run.scores("teacher") / "run.json").unlink()
+    monkeypatch.setattr(finished, "score_to_parquet", lambda *_, **__: pytest.fail("it was scored again"))
+    finished.measure_model(run, "teacher")
+    assert run.finished("scores/teacher")
