@@ -45,24 +45,21 @@ def assemble(run: Run, book_dir: Path, out_dir: Path) -> list[str]:
     shutil.copy(SCRIPT, out_dir / "_static")
     for name in ("notebooks", "runs", "tables"):
         (out_dir / name).mkdir(exist_ok=True)
-    for path in sorted((run.path / "notebooks").glob("*.ipynb")):
-        nb = checked(path)
+    executed = run.path / "notebooks"
+    arms = {executed / "runs" / f"{arm.name}.ipynb": arm for arm in run.study.arms()}
+    arms = {path: arm for path, arm in arms.items() if path.exists()}
+    for path in [*sorted(executed.glob("*.ipynb")), *arms]:
+        nb = as_page_of(arms[path], checked(path)) if path in arms else checked(path)
         fold_code(nb, all_of_it=path.stem == "00_intro")
         name_figures(nb)
-        offer_tables(nb, run, out_dir, Arm("teacher", "sft"), path.stem)
-        nbformat.write(nb, out_dir / "notebooks" / path.name)
-    arms = [arm for arm in run.study.arms() if (run.path / "notebooks" / "runs" / f"{arm.name}.ipynb").exists()]
-    for arm in arms:
-        nb = as_page_of(arm, checked(run.path / "notebooks" / "runs" / f"{arm.name}.ipynb"))
-        fold_code(nb)
-        name_figures(nb)
-        offer_tables(nb, run, out_dir, arm, arm.name)
-        nbformat.write(nb, out_dir / "runs" / f"{arm.name}.ipynb")
+        offer_tables(nb, run, out_dir, arms.get(path, Arm("teacher", "sft")), path.stem)
+        nbformat.write(nb, out_dir / path.parent.name / path.name)
     filled = {"glossary": (LISTED_HERE, tables_listed()), "reproducibility": (FACTS_HERE, facts_listed(run))}
     for page, (place, text) in filled.items():
         path = out_dir / f"{page}.md"
         path.write_text(path.read_text(encoding="utf-8").replace(place, text), encoding="utf-8")
-    toc = contents(yaml.safe_load((book_dir / "_toc.yml").read_text(encoding="utf-8")), out_dir, in_order(arms))
+    toc = yaml.safe_load((book_dir / "_toc.yml").read_text(encoding="utf-8"))
+    toc = contents(toc, out_dir, in_order(list(arms.values())))
     (out_dir / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return pages(toc)
 
@@ -125,14 +122,12 @@ def fold_code(nb: nbformat.NotebookNode, all_of_it: bool = False) -> None:
     for cell in nb.cells:
         if cell.cell_type == "code":
             tags = cell.metadata.get("tags", [])
-            sentences = cell.outputs and all("text/markdown" in o.get("data", {}) for o in cell.outputs)
-            plumbing = {*tags} & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source) or sentences
             if "hide-cell" in tags and cell.outputs and not all_of_it:
                 continue
-            plumbing = plumbing or not cell.outputs
-            cell.metadata["tags"] = [
-                *dict.fromkeys([*tags, "remove-input" if all_of_it or plumbing else "hide-input"])
-            ]
+            sentences = all("text/markdown" in o.get("data", {}) for o in cell.outputs)  # or nothing
+            plumbing = {*tags} & {"parameters", "injected-parameters"} or IMPORTS.match(cell.source) or sentences
+            folded = "remove-input" if all_of_it or plumbing else "hide-input"
+            cell.metadata["tags"] = [*dict.fromkeys([*tags, folded])]
 
 
 def name_figures(nb: nbformat.NotebookNode) -> None:

@@ -35,9 +35,9 @@ def check_study(run: Run, cores: int = 1) -> list[str]:
         InputError: a model does not fit, and every fault is listed; what the study logs to is not installed; or this machine has too
             little memory or disk.
     """
-    study, lines = run.study, []
+    study = run.study
     check_logging(study.train)
-    lines.append(f"study {study.name!r} is valid, {len(study.arms())} arms")
+    lines = [f"study {study.name!r} is valid, {len(study.arms())} arms"]
     if any(start.path for start in (study.models.teacher, *study.models.students.values())):
         from palimpsest.measure.compatibility import check_models  # transformers takes seconds to import
 
@@ -94,9 +94,8 @@ def disk_needed(run: Run, sizes: dict[str, int], cores: int) -> int:
     numbers = 0
     for name, part in {"": run, **run.parts()}.items():
         numbers += FP32 * (2 * sizes["teacher"] + sum(sizes[size] for size in part.study.models.students))
-        tried = {arm: rates_tried(part.study, arm) or [None] for arm in part.study.arms()}
         kept = 2 if part.study.measure.precision == "bf16" and name != "tuning" else FP32
-        numbers += kept * sum(sizes[arm.size] * len(rates) for arm, rates in tried.items())
+        numbers += kept * sum(sizes[arm.size] * (len(rates_tried(part.study, arm)) or 1) for arm in part.study.arms())
     return numbers + cores * TRAINING * FP32 * max(sizes.values())
 
 

@@ -28,9 +28,9 @@ from palimpsest.measure.layers import cut_config, evenly
 from palimpsest.measure.scoring import score
 from palimpsest.measure.speed import speed_up
 from palimpsest.study import METHODS, Arm, Run, Study
-from palimpsest.study.fingerprints import HEALED_BY
+from palimpsest.study.fingerprints import HEALED_BY, models_of
 from palimpsest.study.methods import Method
-from palimpsest.study.parts import is_tuning, rates_tried
+from palimpsest.study.parts import is_tuning
 from palimpsest.study.sections import Training
 from palimpsest.train.batches import completion_batch
 from palimpsest.train.losses import Divergence, summed_loss
@@ -102,9 +102,7 @@ def plan(run: Run) -> tuple[pd.DataFrame, int]:
         reads = _reads(part.study, draw_records(part.study)[0] if name.startswith("shadow") else records, tokenizer)
         for arm in part.study.everyone():
             peak = max(peak, _memory(part.study, arm, reads, speeds))
-            tuned = is_tuning(part.study) and arm.seed is not None
-            for _ in rates_tried(part.study, arm) if tuned else [None]:
-                rows.append([name, _stage(arm), *_costs(part.study, arm, reads, speeds)])
+            rows += [[name, _stage(arm), *_costs(part.study, arm, reads, speeds)]] * len(models_of(part.study, arm))
         if any(METHODS[arm.method].text == "teacher" for arm in part.study.arms()):
             writing = 2.0 * speeds["teacher"].parameters * reads.prompted
             rows.append([name, "teacher's text", 0.0, writing, STARTING + reads.prompted / speeds["teacher"].writing])
@@ -112,13 +110,7 @@ def plan(run: Run) -> tuple[pd.DataFrame, int]:
 
 
 def _stage(arm: Arm) -> str:
-    return (
-        f"base {arm.size}"
-        if arm.method == "none"
-        else arm.size
-        if arm.size == "teacher"
-        else f"{arm.size} {arm.method}"
-    )
+    return arm.name.replace("-", " ") if arm.seed is None else f"{arm.size} {arm.method}"
 
 
 def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
@@ -149,7 +141,7 @@ def _costs(study: Study, arm: Arm, reads: _Reads, speeds: dict[str, Speed]) -> t
     rule, settings, whose = _learning(study, arm)
     epoch = sum(reads.learned[whose])
     epochs = _epochs(settings, study) if settings else 0.0
-    learned = epoch * epochs if settings else 0
+    learned = epoch * epochs
     share = {"student": 1.0, "mixed": 0.5}.get(rule.text, 0.0)
     own = share * learned
     judged = own + (epoch if rule.needs_teacher and share < 1 and settings else 0)

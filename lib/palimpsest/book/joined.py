@@ -8,7 +8,6 @@ A replicate has its own records, teacher and random numbers and needs nothing of
 Tables that have rows for every replicate get theirs; those of the first replicate alone stay as they are.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pandas as pd
 
 from palimpsest import chapters
 from palimpsest.book.checks import folder_bytes
-from palimpsest.book.made import how_made, models_made
+from palimpsest.book.made import how_made, models_made, published_facts
 from palimpsest.book.partial import FIRST, finished_part
 from palimpsest.chapters.comparisons import claims_and_distances
 from palimpsest.errors import InputError
@@ -92,11 +91,11 @@ def _compare(out: Path) -> None:
 
 
 def _read_facts(out: Path) -> dict[str, Any]:
-    if not (out / "made.json").exists():
-        raise InputError(
-            f"nothing is published in {out}; wanted the tables of a first replicate: publish it without options"
-        )
-    return json.loads((out / "made.json").read_text())
+    if made := published_facts(out):
+        return made
+    raise InputError(
+        f"nothing is published in {out}; wanted the tables of a first replicate: publish it without options"
+    )
 
 
 def _published_facts(run: Run, out: Path) -> dict[str, Any]:

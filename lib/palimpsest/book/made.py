@@ -1,13 +1,14 @@
 """By what a run was made: commits, versions, machines, times and models, from the `run.json` of its finished stages."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palimpsest.data.markup import markdown_table
 from palimpsest.study import Run
-from palimpsest.study.fingerprints import tuned_name
-from palimpsest.study.parts import parts_of, rates_tried
+from palimpsest.study.fingerprints import models_of
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,21 @@ def models_made(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
     found, tuned = [], []
     for name, part in {"": run, **run.parts()}.items():
-        arms = part.study.everyone()
-        names = [arm.name for arm in arms if arm.seed is None or name != "tuning"]
-        if name == "tuning":
-            names += [tuned_name(arm, rate) for arm in part.study.arms() for rate in rates_tried(part.study, arm)]
-        (tuned if name == "tuning" else found).extend(part.require(f"models/{model}") for model in names)
+        models = [model for arm in part.study.everyone() for model in models_of(part.study, arm)]
+        (tuned if name == "tuning" else found).extend(part.require(f"models/{model}") for model in models)
     return found, tuned
+
+
+def published_facts(folder: Path) -> dict[str, Any]:
+    """The `made.json` of a published folder (`published.facts_of`); empty where nothing is published yet."""
+    file = folder / "made.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def facts_listed(run: Run) -> str:
     """What the page on reproducibility says of this run, as a table in Markdown."""
     study, made = run.study, how_made(run)
-    parts = parts_of(study)
-    kinds = {"tuning": "tuning" in parts, "shadow models": any(name.startswith("shadow") for name in parts)}
+    kinds = {"tuning": study.tuning, "shadow models": study.shadows}
     clean = "all files as committed" if not any(c.endswith("-dirty") for c in made.commits) else "**files differed**"
     rows = {
         "study": f"`{study.name}`, {study.title}",

@@ -3,10 +3,10 @@
 No model is made again for it: a model's fingerprint does not depend on which others a study has.
 """
 
+from palimpsest.book.progress import stages_of
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, Arm, Run
-from palimpsest.study.fingerprints import tuned_name
-from palimpsest.study.parts import is_tuning, rates_tried
+from palimpsest.study.fingerprints import models_of
 
 FIRST = "first replicate"  # what the run itself is called among its parts
 
@@ -86,6 +86,4 @@ def _leading(done: list[set[Arm]], wanted: list[Arm]) -> int:
 
 
 def _is_finished(part: Run, arm: Arm) -> bool:
-    if is_tuning(part.study) and arm.seed is not None:
-        return all(part.finished(f"models/{tuned_name(arm, rate)}") for rate in rates_tried(part.study, arm))
-    return bool(part.finished(f"models/{arm.name}") and part.finished(f"scores/{arm.name}"))
+    return all(part.finished(stage) for model in models_of(part.study, arm) for stage in stages_of(part, model))

@@ -3,8 +3,7 @@
 from statistics import mean
 
 from palimpsest.study import Run
-from palimpsest.study.fingerprints import tuned_name
-from palimpsest.study.parts import is_tuning, rates_tried
+from palimpsest.study.fingerprints import models_of
 
 STARTING = 12.0  # seconds until a stage has imported what it needs
 
@@ -21,7 +20,7 @@ def say_progress(run: Run, cores: int) -> str:
         sort = "" if name.startswith("replicate") else name.rstrip("0123456789")
         for arm in part.study.everyone():
             keys = [(sort, arm.size, arm.method), (sort, arm.method), (sort, arm.role)]
-            for model in _models(part, arm):
+            for model in models_of(part.study, arm):
                 seconds = _seconds(part, model)
                 if seconds is None:
                     waiting.append(keys)
@@ -40,14 +39,12 @@ def say_progress(run: Run, cores: int) -> str:
     return f"progress: {done} of {done + len(each)} models are done" + (f"; {left} left" if each else "")
 
 
-def _models(part: Run, arm) -> list[str]:
-    if is_tuning(part.study) and arm.seed is not None:
-        return [tuned_name(arm, rate) for rate in rates_tried(part.study, arm)]
-    return [arm.name]
-
-
 def _seconds(part: Run, model: str) -> float | None:
     """What training and measuring a model took; None until both are done."""
-    stages = [stage for stage in (f"models/{model}", f"scores/{model}") if stage in part.fingerprints]
-    facts = [part.finished(stage) for stage in stages]
+    facts = [part.finished(stage) for stage in stages_of(part, model)]
     return sum(f["seconds"] for f in facts) if all(facts) else None
+
+
+def stages_of(part: Run, model: str) -> list[str]:
+    """The stages that make and measure a model; one of the tuning's grid is only made."""
+    return [stage for stage in (f"models/{model}", f"scores/{model}") if stage in part.fingerprints]

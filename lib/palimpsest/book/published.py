@@ -12,7 +12,6 @@ trajectories, after the way of comparing was changed (both: `joined`).
 """
 
 import argparse
-import json
 import re
 import shutil
 import sys
@@ -23,7 +22,7 @@ import pandas as pd
 
 from palimpsest.book.checks import folder_bytes
 from palimpsest.book.joined import compare_again, join
-from palimpsest.book.made import how_made, models_made
+from palimpsest.book.made import how_made, models_made, published_facts
 from palimpsest.book.partial import finished_part
 from palimpsest.book.stages import write_tables
 from palimpsest.chapters.claims import NONE_YET
@@ -76,13 +75,12 @@ def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = No
             made by clean commits, all models by one; those of the tuning, whose choices that one holds, may be of earlier ones, and an
             unfinished run may name several.
     """
-    tables_commit = run.require("tables")["commit"]
-    facts, tuned = models_made(run)
-    commits, tuning_commits = (sorted({f["commit"] for f in found}) for found in (facts, tuned))
-    every = (*commits, *tuning_commits, tables_commit)
-    if (len(commits) > 1 and not missing) or changed_code(every):
+    made = facts_of(run, missing)
+    commits = made["commit"].split(", ")
+    models, tables = commits + made["tuning_commits"], made["tables_commit"]
+    if (len(commits) > 1 and not missing) or changed_code([*models, tables]):
         raise InputError(
-            f"the run's models were made by {', '.join(commits + tuning_commits)}, its tables by {tables_commit}; wanted one commit without local "
+            f"the run's models were made by {', '.join(models)}, its tables by {tables}; wanted one commit without local "
             "changes, so that anyone can make them again: run the study in a clean clone"
         )
     out = locate(out)
@@ -91,7 +89,7 @@ def publish(run: Run, out: str | Path, missing: dict[str, list[str]] | None = No
         (out / f"{name}.csv").unlink(missing_ok=True)
         if len(read_table(run.tables / f"{name}.csv")):
             shutil.copyfile(run.tables / f"{name}.csv", out / f"{name}.csv")
-    write_json(out / "made.json", facts_of(run, missing))
+    write_json(out / "made.json", made)
     return out
 
 
@@ -141,10 +139,10 @@ def choose(run: Run, folder: str | Path) -> tuple[Tables, str]:
     The run's own if it has several replicates or nothing is published in `folder`, else the published ones.
     """
     tables, folder, study = load_tables(run), locate(folder), run.study
-    if study.replicates > 1 or not (folder / "made.json").exists():
+    made = published_facts(folder)
+    if study.replicates > 1 or not made:
         count = f"{study.replicates} replicate{'s' * (study.replicates > 1)}"
         return tables, f"Shown is this study, *{study.title}*: {count}."
-    made = json.loads((folder / "made.json").read_text())
     return Kept(folder), (
         f"This study has one replicate. What is said of methods comes from the published tables of `{made['study']}`: "
         f"{made['replicates']} replicates, {made['models']} models, commit `{made['commit']}`."
@@ -161,13 +159,7 @@ def tables_of(run: Run, folder: str | Path) -> Tables:
 def made_of(run: Run, folder: str | Path) -> dict[str, Any]:
     """The `facts_of` the tables that `tables_of` gives; empty where nothing is published yet."""
     folder = locate(folder)
-    if run.study.name == folder.name:
-        return facts_of(run)
-    return _kept_facts(folder)
-
-
-def _kept_facts(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "made.json").read_text()) if (folder / "made.json").exists() else {}
+    return facts_of(run) if run.study.name == folder.name else published_facts(folder)
 
 
 def published_answer(folder: str | Path = FOLDER) -> list[str]:
@@ -175,8 +167,8 @@ def published_answer(folder: str | Path = FOLDER) -> list[str]:
     tables = Tables(locate(folder))
     if not (tables.folder / "claims.csv").exists():
         return [NONE_YET]
-    unit, real = _kept_facts(tables.folder).get("unit", "secrets"), Kept(locate(REAL))
-    real = say_real(real.by_dose, unit, _kept_facts(real.folder).get("title", "nothing"))
+    unit, real = published_facts(tables.folder).get("unit", "secrets"), Kept(locate(REAL))
+    real = say_real(real.by_dose, unit, published_facts(real.folder).get("title", "nothing"))
     return in_markdown(tables.claims, tables.trajectories, tables.by_dose, unit, real)
 
 
@@ -201,7 +193,7 @@ def draw_answer(path: Path, folder: str | Path = FOLDER) -> None:
     """README's figure, that of the first page, as a picture: what students recite by copies in the training text."""
     tables = Tables(locate(folder))
     set_theme()
-    figure = plot_answer(tables.by_dose, _kept_facts(tables.folder).get("unit", "secrets"))
+    figure = plot_answer(tables.by_dose, published_facts(tables.folder).get("unit", "secrets"))
     figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
 
 

@@ -52,21 +52,18 @@ def encode(
     """
     if not len(records):
         return []  # a tokenizer refuses no texts at all
+    marked, none = "secrets" in records, [()] * len(records)  # offsets cost more than the tokens
     if "response" not in records:
-        marked = "secrets" in records  # offsets cost more than the tokens
         found = tokenizer(list(records["text"]), return_offsets_mapping=marked)
-        places = found["offset_mapping"] if marked else [()] * len(records)
-        spans = records["secrets"] if marked else [()] * len(records)
-        examples = [
-            _text(*row, tokenizer) for row in zip(records["id"], found["input_ids"], places, spans, strict=True)
-        ]
+        places, spans = found.get("offset_mapping", none), records.get("secrets", none)
+        rows = zip(records["id"], found["input_ids"], places, spans, strict=True)
+        examples = [_text(*row, tokenizer) for row in rows]
     else:
         texts = _texts(records, tokenizer, form)
-        marked = "secrets" in records  # offsets cost more than the tokens
         parts = (
             _joint(texts, tokenizer, layout.start) if layout.joint else _apart(texts, tokenizer, layout.start, marked)
         )
-        spans = _spans(records, texts) if marked else [[]] * len(texts)
+        spans = _spans(records, texts) if marked else none
         examples = [
             _example(name, part, own, tokenizer, layout.end)
             for name, part, own in zip(records["id"], parts, spans, strict=True)

@@ -77,10 +77,8 @@ def file_frames(path: Path, source, size: int) -> Iterator[pd.DataFrame]:
                 yield pd.DataFrame(part, dtype=object)
     except UnicodeDecodeError as error:
         raise InputError(f"{source} is not {error.encoding.upper()}: {_undecodable(path, error)}") from None
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise InputError(f"{source} can't be unpacked: {error}: fetch it again") from None
-    except OSError as error:
-        if error.errno is not None:  # pyarrow's and bz2's own have none
+    except (EOFError, lzma.LZMAError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's; those of unpacking have none
             raise
         raise InputError(f"{source} can't be unpacked: {error}: fetch it again") from None
     except InputError:
@@ -230,18 +228,13 @@ def _csv_frames(path: Path, source, size: int) -> Iterator[pd.DataFrame]:
     csv.field_size_limit(2**31 - 1)  # a document in one field
     with _text(path, source) as file:
         head = file.readline()
-    declared = head.strip().strip('"').lower()
-    declared = declared[4:5] or "\t" if declared[:4] == "sep=" else ""  # Excel's first line
-    with _text(path, source) as file:
-        if declared:
-            head = (file.readline(), file.readline())[1]
+        declared = head.strip().strip('"').lower()
+        declared = declared[4:5] or "\t" if declared[:4] == "sep=" else ""  # Excel's first line
+        head = file.readline() if declared else head
         fields = {mark: len(next(csv.reader([head], delimiter=mark), [])) for mark in SEPARATORS}
         first = "\t" if ".tsv" in path.name.lower() else ","
         separator = declared or max(SEPARATORS, key=lambda mark: (fields[mark], mark == first))
-    with _text(path, source) as file:
-        if declared:
-            file.readline()
-        reader = csv.reader(file, delimiter=separator, strict=True)
+        reader = csv.reader(chain([head], file), delimiter=separator, strict=True)
         try:
             names = [name.strip() or f"column {number}" for number, name in enumerate(next(reader, []), 1)]
             _refuse_twice(names, source)

@@ -2,6 +2,7 @@
 
 import html
 import unicodedata
+from bisect import bisect_left
 
 BOUNDS = (5, 10, 20, 50, 100, 200, 500, 1000)  # upper ends of the length classes, in characters
 BLOCK = "\u2587"
@@ -11,12 +12,10 @@ def length_class(length: int) -> str:
     """Name the class a length in characters falls in, such as `6-10`; an exact length would narrow down a secret."""
     if length <= 0:
         return "0"
-    low = 1
-    for high in BOUNDS:
-        if length <= high:
-            return f"{low}-{high}"
-        low = high + 1
-    return f"over {BOUNDS[-1]}"
+    if length > BOUNDS[-1]:
+        return f"over {BOUNDS[-1]}"
+    place = bisect_left(BOUNDS, length)
+    return f"{(0, *BOUNDS)[place] + 1}-{BOUNDS[place]}"
 
 
 def mask(text: str, first: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from palimpsest.errors import InputError, type_of
 
 TEXTS = ("instruction", "context", "response")
 NAMED = 5  # records named in a message
+HALF = "half of a surrogate pair, which is no character,"
 
 
 @dataclass
@@ -43,9 +44,7 @@ class Seen:
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns of text that its records have."""
-        return (
-            ("text",) if "text" in self.columns else ("messages", "response") if "messages" in self.columns else TEXTS
-        )
+        return texts_of(self.columns)
 
     @property
     def skipped(self) -> int:
@@ -73,6 +72,11 @@ class Seen:
 
     def _told(self, found: str, places: Sequence[str]) -> str:
         return f"{found} in {len(places)} of {self.total} records (record {first_of(places)})"
+
+
+def texts_of(columns: Collection[str]) -> tuple[str, ...]:
+    """The columns of text that records with these columns have."""
+    return next(texts for texts in (TEXTS, ("messages", "response"), ("text",)) if texts[0] in columns)
 
 
 def first_of(places: Sequence) -> str:
@@ -116,10 +120,8 @@ def read_frames(
     keep = {ours: theirs for ours, theirs in (keep or {}).items() if theirs in names}
     if not told_apart:
         columns = {ours: theirs for ours, theirs in columns.items() if ours not in ("system", "history")}
-    seen, frames = (
-        Seen(columns, passed_over(names, columns), kept=keep),
-        sources.chunks(source, limit, revision=revision),
-    )
+    seen = Seen(columns, passed_over(names, columns), kept=keep)
+    frames = sources.chunks(source, limit, revision=revision)
     first = next(frames)
     if "instruction" in columns and (
         {"system", "history"} & set(columns)
@@ -155,14 +157,9 @@ def _texts(frame: pd.DataFrame, seen: Seen, last_only: bool) -> pd.DataFrame:
             if isinstance(value, str) and (value.isascii() or _encodes(value)):
                 continue
             values[i] = ""
-            if isinstance(value, str):
-                _note(
-                    seen.wrong,
-                    f"half of a surrogate pair, which is no character, as {_name(ours, theirs)}",
-                    frame.index[i] + 1,
-                )
-            elif not _is_missing(value):
-                _note(seen.wrong, f"{type_of(value)} as {_name(ours, theirs)}", frame.index[i] + 1)
+            if not _is_missing(value):
+                found = HALF if isinstance(value, str) else type_of(value)
+                _note(seen.wrong, f"{found} as {_name(ours, theirs)}", frame.index[i] + 1)
             elif ours != "context" and good[i]:
                 good[i] = False
                 _note(seen.left_out, f"no {_name(ours, theirs)} ({type_of(value)})", frame.index[i] + 1)
@@ -196,7 +193,7 @@ def _conversations(frame: pd.DataFrame, seen: Seen, last_only: bool) -> pd.DataF
             elif all(t["role"] == "system" for t in before):
                 _note(seen.left_out, "an assistant turn with no user's before it", place)
             elif not all(_encodes(text) for text in (response, *(t["content"] for t in before))):
-                _note(seen.wrong, "half of a surrogate pair, which is no character,", place)
+                _note(seen.wrong, HALF, place)
             else:
                 made.append((row, json.dumps(before, ensure_ascii=False), response))
     return pd.DataFrame(made, columns=["row", "messages", "response"])

@@ -13,7 +13,7 @@ import pandas as pd
 
 from palimpsest.data.chat import Chat
 from palimpsest.data.columns import GUESSES
-from palimpsest.data.reading import TEXTS, read_frames
+from palimpsest.data.reading import read_frames, texts_of
 from palimpsest.errors import InputError
 
 SPLITS = ("public", "private", "member", "teacher_only", "non_member", "validation", "test", "twin")
@@ -185,8 +185,7 @@ def prompt_texts(records: pd.DataFrame) -> pd.Series:
 
 def record_ids(frame: pd.DataFrame) -> list[str]:
     """A stable id per record: the first 16 hex digits of SHA-256 over its text."""
-    names = next(names for names in (TEXTS, ("messages", "response"), ("text",)) if names[0] in frame)
-    joined = ("\x1f".join(row) for row in frame[list(names)].itertuples(index=False))
+    joined = ("\x1f".join(row) for row in frame[list(texts_of(frame))].itertuples(index=False))
     return [sha256(text.encode()).hexdigest()[:16] for text in joined]
 
 

@@ -148,11 +148,10 @@ class Study(Section):
         Raises:
             InputError: the study has none; a near name is suggested.
         """
-        found = next((arm for arm in self.everyone() if arm.name == name), None)
-        if found is None:
-            names = [arm.name for arm in self.everyone()]
-            raise InputError(f"study {self.name} has no model {name!r}{near(name, names)}; it has {', '.join(names)}")
-        return found
+        arms = {arm.name: arm for arm in self.everyone()}
+        if name not in arms:
+            raise InputError(f"study {self.name} has no model {name!r}{near(name, arms)}; it has {', '.join(arms)}")
+        return arms[name]
 
     def training(self, size: str, method: str) -> Training:
         """The `student` section with the changes of this size, the method's row, `by_method` and `by_arm` on top."""
@@ -279,13 +278,9 @@ def _merge(base: dict, changes: dict) -> dict:
 def _explain(error: dict) -> str:
     place = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = [name for section in _sections() for name in section.model_fields]
+        known = [name for section in Section.__subclasses__() for name in section.model_fields]
         return f"unknown key {place!r}{near(error['loc'][-1], known)}"
     if error["type"] == "missing":
         return f"{place} is missing"
     found = "" if isinstance(error["input"], dict) or not place else f" (found {error['input']!r})"
     return f"{place + ': ' if place else ''}{error['msg'].removeprefix('Value error, ')}{found}"
-
-
-def _sections() -> list[type[Section]]:
-    return Section.__subclasses__()

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from palimpsest.study.file import Arm, Study
 from palimpsest.study.files import file_digest, files_of, locate
 from palimpsest.study.methods import METHODS, Method
-from palimpsest.study.parts import parts_of, rates_tried
+from palimpsest.study.parts import is_tuning, parts_of, rates_tried
 from palimpsest.study.sections import Start, Training
 
 LARGE = 1 << 26  # bytes; of a larger file in a model's folder, size and time of change stand for its content
@@ -141,6 +141,13 @@ def tuned_name(arm: Arm, rate: float) -> str:
     return f"{arm.name}-lr{rate:g}"
 
 
+def models_of(study: Study, arm: Arm) -> list[str]:
+    """What is trained for an arm: a model of its name, or of a student in the tuning one at each learning rate."""
+    if is_tuning(study) and arm.seed is not None:
+        return [tuned_name(arm, rate) for rate in rates_tried(study, arm)]
+    return [arm.name]
+
+
 def _data(study: Study) -> dict[str, Any]:
     """The section `data`, without keys of `SINCE` that are not given."""
     return {name: value for name, value in study.data.model_dump().items() if value is not None or name not in SINCE}
@@ -162,23 +169,19 @@ def _shortest_context(study: Study) -> list[Any]:
 
 
 def _configuration(start: Start) -> list[Any]:
-    file = _here(start.path) and _here(start.path) / "config.json"
-    return [start.path, start.revision, _file(file) if file and file.is_file() else None]
+    file = locate(start.path) / "config.json"
+    return [start.path, start.revision, _file(file) if file.is_file() else None]
 
 
 def _content(source: str | None) -> Any:
     """What a local file, folder or pattern of files holds; None for a hub id, which its name and revision stand for."""
     if not source:
         return None
-    path = _here(source)
-    if path and path.is_file():
+    path = locate(source)
+    if path.is_file():
         return _file(path)
     held = [[name, _file(file)] for name, file in files_of(source)]
-    return held if path else held or None
-
-
-def _here(source: str | None) -> Path | None:
-    return locate(source) if source and locate(source).exists() else None
+    return held if path.exists() else held or None
 
 
 def _file(path: Path) -> str:

@@ -6,11 +6,8 @@ Each part is a study of its own, with other random numbers and other records, an
 from palimpsest.study.file import Arm, Study
 from palimpsest.study.methods import METHODS
 
-NOT_SHOWN = {
-    "sampling": {},
-    "left_truncated": [],
-    "approximate": 0,
-}  # of these the chapters show the first replicate alone
+# Of these the chapters show the first replicate alone.
+NOT_SHOWN = {"sampling": {}, "left_truncated": [], "approximate": 0}
 
 
 def parts_of(study: Study) -> dict[str, Study]:
@@ -24,7 +21,8 @@ def parts_of(study: Study) -> dict[str, Study]:
     }
     if study.tuning:
         parts["tuning"] = study.model_copy(update={**alone, "replicate": study.replicates, "tuning": study.tuning})
-    return parts | {f"shadow{i}": _shadow(study, i) for i in range(study.shadows.models if study.shadows else 0)}
+    shadows = range(study.shadows.models if study.shadows else 0)
+    return parts | {f"shadow{i}": study.model_copy(update={**alone, **_shadow(study, i)}) for i in shadows}
 
 
 def _still(study: Study, replicate: int) -> dict:
@@ -51,22 +49,18 @@ def rates_tried(study: Study, arm: Arm) -> list[float]:
     return study.tuning.learning_rates
 
 
-def _shadow(study: Study, number: int) -> Study:
-    """One size and few methods on random parts of one pool of letters, each standing once in the training text."""
+def _shadow(study: Study, number: int) -> dict:
+    """What a shadow model changes: one size and few methods on random parts of one pool of letters, each standing once in the text."""
     how = study.shadows
     letters = {"members": how.members, "halves": True, "non_members": how.non_members, "validation": 0}
     letters |= {"limit": 2 * how.members + how.non_members, "canaries": {}, "coins": 0, "twins": 0}
     path = {"trajectory_every": 1e6, "trajectory_early": [], "trajectory_prompts": 0}
-    changes = {
-        "replicates": 1,
+    return {
         "replicate": number + 1,
         "seeds": study.seeds[:1],
         "data": study.data.model_copy(update=letters),
         "models": study.models.model_copy(update={"students": {how.size: study.models.students[how.size]}}),
         "methods": how.methods,
         "methods_by_size": {},
-        "tuning": None,
-        "shadows": None,
         "measure": study.measure.model_copy(update={**NOT_SHOWN, **path}),
     }
-    return study.model_copy(update=changes)

@@ -14,6 +14,7 @@ from palimpsest.study.files import whole
 from palimpsest.study.runs import Run
 
 _TYPES = {"str": "string", "float": "float64", "int": "Int64", "bool": "boolean"}
+_READ = {"str": str, "float": float, "bool": bool}  # whole numbers are found, or are floats where one is missing
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:
@@ -52,10 +53,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: the columns {', '.join(sorted(odd))} are missing or unknown; write the tables again"
         )
-    texts = {name: str for name, kind in kinds.items() if kind == "str"}
-    numbers = {name: float for name, kind in kinds.items() if kind == "float"}
-    flags = {name: bool for name, kind in kinds.items() if kind == "bool"}
-    return table.astype({**texts, **numbers, **flags})
+    return table.astype({name: _READ[kind] for name, kind in kinds.items() if kind in _READ})
 
 
 class Tables:
