@@ -171,8 +171,6 @@ def about(arm: Arm) -> dict:
 def describe_model(run: Run, arm: Arm, model, began: str) -> dict:
     """Facts for `run.json` of a model just made: `start`, what it began from; `trust_remote_code`; `parameters`; `bytes` in memory."""
     start = run.study.start(arm.size)
-    own_code = (
-        run.study.models.teacher if start.keep else start
-    ).trust_remote_code  # a cut model is of the teacher's kind
+    kind = run.study.models.teacher if start.keep else start  # a cut model is of the teacher's kind
     size = {"parameters": models.parameter_count(model), "bytes": model.get_memory_footprint()}
-    return {"start": began, "trust_remote_code": own_code, **size}
+    return {"start": began, "trust_remote_code": kind.trust_remote_code, **size}

@@ -158,9 +158,8 @@ def _read_off(path: str, revision: str | None, trust_remote_code: bool) -> int |
     from palimpsest.measure import models
 
     try:
-        if not (
-            locate(path).exists() or path.startswith("package:")
-        ):  # nobody waits here for a hub that can't be reached
+        if not (locate(path).exists() or path.startswith("package:")):
+            # nobody waits here for a hub that can't be reached
             fetched = try_to_load_from_cache(path, "config.json", revision=revision)
             path = str(Path(fetched).parent) if isinstance(fetched, str) else ""
         return models.count_parameters(models.load_config(path, trust_remote_code)) if path else None

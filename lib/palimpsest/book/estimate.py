@@ -117,16 +117,15 @@ def _reads(study: Study, records: pd.DataFrame, tokenizer) -> _Reads:
     examples = examples_of(study, records, tokenizer)
     tokens = pd.Series([len(e.input_ids) for e in examples], index=records.index)
     answers = pd.Series([len(e.response_ids) for e in examples], index=records.index)
-    by_id = tokens.set_axis(records["id"]).groupby(level=0).first()
+    by_id = tokens.set_axis(records["id"])
     learned = {role: by_id.loc[training_rows(records, role)["id"]] for role in ("teacher", "student")}
     learned["public"] = tokens[records["split"] == "public"]
     asked = ("validation",) if is_tuning(study) else WATCHED
     validation = int((records["split"] == "validation").sum())
     mean = answers.mean()
-    each = answers.set_axis(records["id"]).groupby(level=0).first()
     return _Reads(
         learned={whose: sorted(found.tolist(), reverse=True) for whose, found in learned.items()},
-        answers=int(each.loc[learned["student"].index].sum()),
+        answers=int(answers.set_axis(records["id"]).loc[learned["student"].index].sum()),
         prompted=int(answers[records["split"] == "member"].sum()),
         watched=int(tokens[records["split"].isin(asked)].sum()),
         measured=int(tokens[records["split"].isin(MEASURED)].sum()),
@@ -234,9 +233,9 @@ def _step(model, optimizer, examples: list[Example], settings: Training) -> None
 
 
 def _loss(model, examples: list[Example], settings: Training) -> torch.Tensor:
-    precision = models.detect_precision() if settings.precision == "auto" else settings.precision
+    narrow = models.torch_dtype(settings.precision) == torch.bfloat16
     batch = completion_batch(examples, pad_id=0)
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=narrow):
         states = labelled_states(model.train(), batch["parts"])
         return summed_loss(Divergence(), states, *output_layer(model), batch["targets"])
 

@@ -103,7 +103,6 @@ def run_stage(given: argparse.Namespace) -> None:
         print(say_progress(run, given.cores))
         return
     from palimpsest.book import assembly, bases, stages
-    from palimpsest.book.carry_out import carry_out
 
     if given.kind == "data":
         bases.prepare_data(run)
@@ -112,7 +111,7 @@ def run_stage(given: argparse.Namespace) -> None:
     elif given.kind == "teacher-text":
         stages.prepare_teacher_text(run)
     elif given.kind == "part":
-        carry_out(run, given.part, given.what)
+        stages.carry_out(run, given.part, given.what)
     elif given.kind == "tables":
         stages.write_tables(run)
     elif given.kind == "describe":

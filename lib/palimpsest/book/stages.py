@@ -21,7 +21,7 @@ from palimpsest.measure.finished import examples_of, load_scores, load_trained, 
 from palimpsest.measure.watched import Watched
 from palimpsest.study import METHODS, Arm, Run, run_once, write_table
 from palimpsest.study.fingerprints import read_first, tuned_name, warm_name
-from palimpsest.study.parts import is_tuning
+from palimpsest.study.parts import is_tuning, rates_tried
 from palimpsest.train import teacher_text
 
 WATCHED = ("member", "teacher_only", "non_member", "validation", "twin")
@@ -111,6 +111,20 @@ def train_student(run: Run, arm: Arm, rate: float | None = None) -> Path:
     if rate is None:
         measure_model(run, name)
     return run.model(name)
+
+
+def carry_out(run: Run, part: str, what: str) -> None:
+    """Train and measure the teacher of a part (`what` is "teacher"), or then all its students of a size, in one process.
+
+    Args:
+        part: a name of `Run.parts`: another replicate, the tuning or a shadow model.
+    """
+    within = run.parts()[part]
+    if what == "teacher":
+        train_teacher(within)
+    for arm in (arm for arm in within.study.arms() if arm.size == what):
+        for rate in rates_tried(within.study, arm) if is_tuning(within.study) else [None]:
+            train_student(within, arm, rate)
 
 
 def left_out(run: Run, arm: Arm) -> tuple[set[str], str]:

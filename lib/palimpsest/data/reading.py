@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -37,8 +38,8 @@ class Seen:
     columns: dict[str, str]
     notes: list[str]
     total: int = 0
-    left_out: dict[str, list[str]] = field(default_factory=dict)
-    wrong: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list] = field(default_factory=lambda: defaultdict(list))
+    wrong: dict[str, list] = field(default_factory=lambda: defaultdict(list))
     kept: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -159,17 +160,17 @@ def _texts(frame: pd.DataFrame, seen: Seen, last_only: bool) -> pd.DataFrame:
             values[i] = ""
             if not _is_missing(value):
                 found = HALF if isinstance(value, str) else type_of(value)
-                _note(seen.wrong, f"{found} as {_name(ours, theirs)}", frame.index[i] + 1)
+                seen.wrong[f"{found} as {_name(ours, theirs)}"].append(frame.index[i] + 1)
             elif ours != "context" and good[i]:
                 good[i] = False
-                _note(seen.left_out, f"no {_name(ours, theirs)} ({type_of(value)})", frame.index[i] + 1)
+                seen.left_out[f"no {_name(ours, theirs)} ({type_of(value)})"].append(frame.index[i] + 1)
         out[ours] = values
     for i in np.flatnonzero(good):
         # A prompt may stand in the context alone.
         ours = next((n for n in seen.texts if n != "context" and not out[n][i].strip()), None)
         if ours and not (ours == "instruction" and out["context"][i].strip()):
             good[i] = False
-            _note(seen.left_out, f"an empty {_name(ours, seen.columns[ours])}", frame.index[i] + 1)
+            seen.left_out[f"an empty {_name(ours, seen.columns[ours])}"].append(frame.index[i] + 1)
     return pd.DataFrame(out)[good]
 
 
@@ -177,29 +178,26 @@ def _conversations(frame: pd.DataFrame, seen: Seen, last_only: bool) -> pd.DataF
     made = []
     for row, values in zip(frame.index + 1, frame.to_dict("records"), strict=True):
         try:
-            found = list(_responses({ours: values[theirs] for ours, theirs in seen.columns.items()}, seen, last_only))
+            found = _responses({ours: values[theirs] for ours, theirs in seen.columns.items()}, seen, last_only)
         except UnreadableTurn as error:
             seen.total += 1
-            _note(seen.left_out if error.usual else seen.wrong, str(error), row)
+            (seen.left_out if error.usual else seen.wrong)[str(error)].append(row)
             continue
-        if not found:
-            seen.total += 1
-            _note(seen.left_out, "no assistant turn to be measured", row)
         for turn, before, response in found:
             seen.total += 1
             place = f"{row} turn {turn + 1}"
             if not response.strip():
-                _note(seen.left_out, "an empty assistant turn", place)
+                seen.left_out["an empty assistant turn"].append(place)
             elif all(t["role"] == "system" for t in before):
-                _note(seen.left_out, "an assistant turn with no user's before it", place)
+                seen.left_out["an assistant turn with no user's before it"].append(place)
             elif not all(_encodes(text) for text in (response, *(t["content"] for t in before))):
-                _note(seen.wrong, HALF, place)
+                seen.wrong[HALF].append(place)
             else:
                 made.append((row, json.dumps(before, ensure_ascii=False), response))
     return pd.DataFrame(made, columns=["row", "messages", "response"])
 
 
-def _responses(values: Mapping[str, Any], seen: Seen, last_only: bool) -> Iterator[tuple]:
+def _responses(values: Mapping[str, Any], seen: Seen, last_only: bool) -> list[tuple]:
     """The responses of one row of a source, as `conversations.responses` gives them."""
     for ours in ("messages", "response"):
         if ours in values and _is_missing(values[ours]):
@@ -221,7 +219,9 @@ def _responses(values: Mapping[str, Any], seen: Seen, last_only: bool) -> Iterat
         turns = read_turns(values["messages"], "")
     system = None if turns and turns[0]["role"] == "system" else values.get("system")
     earlier = earlier_turns(system, values.get("history"))
-    yield from responses(earlier + turns, first and first + len(earlier), last_only)
+    if found := list(responses(earlier + turns, first and first + len(earlier), last_only)):
+        return found
+    raise UnreadableTurn("no assistant turn to be measured")
 
 
 def _is_turns(value: Any) -> bool:
@@ -244,7 +244,3 @@ def _encodes(text: str) -> bool:
 
 def _name(ours: str, theirs: str) -> str:
     return theirs if theirs.lower() == ours else f"{theirs} ({ours})"
-
-
-def _note(where: dict[str, list], found: str, place) -> None:
-    where.setdefault(found, []).append(place)

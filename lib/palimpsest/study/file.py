@@ -38,9 +38,8 @@ class Study(Section):
     title: str
     synthetic: bool = False  # invented data: the book may show it unmasked
     show_secrets: bool = False
-    replicates: int = Field(
-        default=1, gt=0
-    )  # everything random drawn anew: records, canaries, base, teacher, students
+    # everything random drawn anew: records, canaries, base, teacher, students
+    replicates: int = Field(default=1, gt=0)
     replicate: int = Field(default=0, ge=0)  # which of them this is; `Study.parts` sets it
     seeds: list[int] = Field(default=[0], min_length=1)  # of the students of one replicate
     data: Data
@@ -202,15 +201,8 @@ class Arm:
 
     def columns(self) -> dict[str, Any]:
         """Who a table's row is about: `model, label, size, method, role, seed` (NaN without one)."""
-        seed = float("nan") if self.seed is None else self.seed
-        return {
-            "model": self.name,
-            "label": self.label,
-            "size": self.size,
-            "method": self.method,
-            "role": self.role,
-            "seed": seed,
-        }
+        who = {name: getattr(self, name) for name in ("label", "size", "method", "role")}
+        return {"model": self.name, **who, "seed": float("nan") if self.seed is None else self.seed}
 
 
 def check_methods(methods: list[str]) -> None:

@@ -26,9 +26,8 @@ LARGE = 1 << 26  # bytes; of a larger file in a model's folder, size and time of
 OF_DIVERGENCE = {"temperature", "cross_entropy_weight"}
 OF_SAMPLES = {"sampling_temperature", "max_new_tokens", "rollout_steps"}
 OF_GOLDFISH = {"goldfish_drop", "goldfish_context"}
-HEALED_BY = (
-    "fkl"  # the method that heals a cut model: of all that compare with a teacher on given text, the best quality
-)
+# The method that heals a cut model: of all that compare with a teacher on given text, the best quality.
+HEALED_BY = "fkl"
 SINCE = {"min_response_tokens"}  # keys younger than finished runs, which must not go stale where nobody gives one
 START = {"warm_start_epochs"}  # known by the stage that is begun from
 OF_TABLES = ("study", "data", "measure", "chapters")  # the rooms whose code the tables are made by
@@ -45,13 +44,8 @@ def fingerprint(value: Any) -> str:
 def code_of(rooms: tuple[str, ...]) -> str:
     """What the library's modules in these rooms say, as 16 hex digits."""
     library = Path(__file__).parents[1]
-    return fingerprint(
-        [
-            [p.relative_to(library).as_posix(), file_digest(p)]
-            for room in rooms
-            for p in sorted((library / room).rglob("*.py"))
-        ]
-    )
+    files = [path for room in rooms for path in sorted((library / room).rglob("*.py"))]
+    return fingerprint([[path.relative_to(library).as_posix(), file_digest(path)] for path in files])
 
 
 def fingerprints(study: Study) -> dict[str, str]:
@@ -97,9 +91,7 @@ def fingerprints(study: Study) -> dict[str, str]:
         parents += ["models/teacher"] if rule.needs_teacher or rule.leave_out else []
         parents += ["teacher_text"] if rule.text == "teacher" else []
         parents += [f"scores/{a.name}" for a in read_first(arm)]
-        row = {
-            k: v for k, v in vars(rule).items() if k not in ("label", "settings")
-        }  # settings are among the training's
+        row = {k: v for k, v in vars(rule).items() if k not in ("label", "settings")}  # these are the training's
         stage(f"models/{arm.name}", row, relevant(settings, rule), watched, study.seed(arm.seed), after=tuple(parents))
         stage(f"scores/{arm.name}", measuring, after=(f"models/{arm.name}",))
         for rate in rates_tried(study, arm):

@@ -21,30 +21,24 @@ class Data(Section):
     revision: str | None = None  # of a hub id: branch, tag or commit
     columns: dict[str, str] = {}  # our column name -> the file's
     annotations: list[Literal["split", "kind", "secrets", "copies"]] = []  # columns with our meaning
-    template: str | dict[str, str] = (
-        "alpaca"  # chat (the tokenizer's own), alpaca, plain, or {with_context: ..., without_context: ...}
-    )
-    members: (
-        PositiveInt | dict[PositiveInt, PositiveInt]
-    )  # how many; or how many by copies in the training text: {1: 90, 16: 10}
-    halves: bool = (
-        False  # as many again that the teacher alone is fine-tuned on: split `teacher_only`, beside `member`
-    )
+    # chat (the tokenizer's own), alpaca, plain, or {with_context: ..., without_context: ...}
+    template: str | dict[str, str] = "alpaca"
+    # how many; or how many by copies in the training text: {1: 90, 16: 10}
+    members: PositiveInt | dict[PositiveInt, PositiveInt]
+    # as many again that the teacher alone is fine-tuned on: split `teacher_only`, beside `member`
+    halves: bool = False
     non_members: int = Field(gt=0)
     validation: int = Field(default=0, ge=0)  # to stop, match, calibrate and tune on; 0: the non-members serve
     test: int = Field(gt=0)
     public: int = Field(default=0, ge=0)  # text for models trained from scratch
-    canaries: dict[
-        PositiveInt, PositiveInt
-    ] = {}  # copies -> how many of the source's canaries have them, in each half
+    # copies -> how many of the source's canaries have them, in each half
+    canaries: dict[PositiveInt, PositiveInt] = {}
     coins: int = Field(default=0, ge=0)  # more canaries, each a member (once) or a twin by the toss of a fair coin
     twins: int = Field(default=0, ge=0)  # further ones that no model sees
-    limit: int | None = Field(
-        default=None, gt=0
-    )  # deal halves and non-members from the first so many letters, others from those after
-    min_response_tokens: int | None = Field(
-        default=None, gt=0
-    )  # leave out letters with a shorter response, in tokens of the study's tokenizer
+    # deal halves and non-members from the first so many letters, others from those after
+    limit: int | None = Field(default=None, gt=0)
+    # leave out letters with a shorter response, in tokens of the study's tokenizer
+    min_response_tokens: int | None = Field(default=None, gt=0)
     max_prompt_tokens: int | None = None
     max_tokens: int | None = None
     too_long: Literal["refuse", "drop", "cut"] = "refuse"  # cut shortens the response from the right
