@@ -95,9 +95,8 @@ def train_base(run: Run, size: str) -> Path:
         if facts is not None:
             tokenizer = models.load_tokenizer(run.data / "tokenizer")
             if start.scratch:
-                settings = study.pretraining(size)
                 model = models.build_model(start.scratch, tokenizer, seed).to(models.default_device())
-                facts |= _learn_public(run, model, tokenizer, settings, folder)
+                facts |= _learn_public(run, model, tokenizer, study.pretraining(size), folder)
             elif start.keep:
                 model, learned = _cut(run, start.keep, tokenizer, folder)
                 facts |= learned

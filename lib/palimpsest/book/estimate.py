@@ -71,11 +71,11 @@ def estimate(run: Run, cores: int | None = None, gpu_flops: float | None = None)
     table, peak = plan(run)
     lines = [f"estimate for {cores} core(s), each stage on one of them; good to a factor of two"]
     for part, rows in table.groupby("part", sort=False):
-        stages = rows.groupby("stage", sort=False)[["training_flops", "measuring_flops", "seconds"]].sum()
+        stages = rows.groupby("stage", sort=False)[COLUMNS[2:]].sum()
         shown = stages if not part else stages.sum().to_frame("all of it").T
         lines += [f"  {part}" if part else "  first replicate"]
         lines += [f"    {name}: {_said_stage(row)}" for name, row in shown.iterrows()]
-    total = table[["training_flops", "measuring_flops", "seconds"]].sum()
+    total = table[COLUMNS[2:]].sum()
     wall = max(total["seconds"] / cores, table.groupby("part")["seconds"].max().max())
     lines.append(f"  total: {_said_stage(total)} on one core, {wall / 3600:.1f} hours on {cores}")
     if gpu_flops:

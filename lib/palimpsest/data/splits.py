@@ -43,10 +43,8 @@ def read_study_records(study: Study) -> pd.DataFrame:
             f"{data.source}: {int(twice.sum())} record(s) occur twice, first {records['id'][twice.idxmax()]}"
         )
     records = records[~twice].reset_index(drop=True)
-    defaults = {"kind": "letter", "split": "private"}
+    defaults = {"kind": "letter", "split": "private", "secrets": [[] for _ in range(len(records))]}
     records = records.assign(**{k: v for k, v in defaults.items() if k not in records})
-    if "secrets" not in records:
-        records["secrets"] = [[] for _ in range(len(records))]
     records.attrs["dropped"] = {"empty": records.attrs["empty"], "duplicates": int(twice.sum())}
     return records
 
