@@ -134,18 +134,14 @@ def memory_free() -> int | None:
 
 
 def model_sizes(run: Run) -> dict[str, int | None]:
-    """Parameters of every size; of one with layers left out those of the whole, at most."""
-    study, teacher = run.study, model_parameters(run, "teacher")
-    sizes = {
-        name: teacher if start.keep else model_parameters(run, name) for name, start in study.models.students.items()
-    }
-    return {"teacher": teacher, **sizes}
+    """Parameters of every size, as `model_parameters` counts them."""
+    return {size: model_parameters(run, size) for size in ("teacher", *run.study.models.students)}
 
 
 def model_parameters(run: Run, size: str) -> int | None:
-    """Parameters of a model that is not cut from another: computed for one trained from scratch, read off the configuration of one that
-    is here; None of a hub id that was not fetched yet, or where only the model's own code knows."""
-    start = run.study.start(size)
+    """Parameters of a model: computed for one trained from scratch, read off the configuration of one that is here; of one cut from the
+    teacher those of the whole, at most. None of a hub id that was not fetched yet, or where only the model's own code knows."""
+    start = run.study.start("teacher" if run.study.start(size).keep else size)
     if start.scratch:
         return scratch_parameters(start.scratch, run.study.tokenizer.vocabulary or 0)
     return _read_off(start.path, start.revision, start.trust_remote_code)

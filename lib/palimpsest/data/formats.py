@@ -131,7 +131,7 @@ def _json_rows(path: Path, source) -> Iterator[dict]:
         if not first:
             return
         try:
-            row = _loads(first)
+            row = _DECODER.decode(first)
         except json.JSONDecodeError as error:
             if first.lstrip()[0] not in "[{" or first.lstrip()[0] == "{" and first.rstrip()[-1] == "}":
                 raise _broken(error, number, source) from None
@@ -144,7 +144,7 @@ def _json_rows(path: Path, source) -> Iterator[dict]:
             yield _row(row, f"line {number}", source)
             for number, line in chain([second] if second else [], lines):
                 try:
-                    yield _row(_loads(line), f"line {number}", source)
+                    yield _row(_DECODER.decode(line), f"line {number}", source)
                 except json.JSONDecodeError as error:
                     raise _broken(error, number, source, cut=not line.endswith(("\n", "\r"))) from None
             return
@@ -207,7 +207,6 @@ def _once(pairs: list[tuple]) -> dict:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_once)
-_loads = _DECODER.decode
 
 
 def _broken(error: json.JSONDecodeError, line: int, source, cut: bool = False) -> InputError:

@@ -124,12 +124,8 @@ def read_frames(
     seen = Seen(columns, passed_over(names, columns), kept=keep)
     frames = sources.chunks(source, limit, revision=revision)
     first = next(frames)
-    if "instruction" in columns and (
-        {"system", "history"} & set(columns)
-        or any(
-            _is_turns(value) for ours in ("instruction", "response") for value in first.get(columns[ours], [])[:NAMED]
-        )
-    ):
+    shown = [value for ours in ("instruction", "response") for value in first.get(columns.get(ours), [])[:NAMED]]
+    if "instruction" in columns and ({"system", "history"} & set(columns) or any(map(_is_turns, shown))):
         seen.columns = columns = {"messages": columns.pop("instruction"), **columns}
         if "context" in columns and _is_turns(next(iter(first[columns["messages"]]))):
             seen.notes.append(f"{columns.pop('context')} is not used: the prompts are turns")

@@ -40,7 +40,7 @@ class Study(Section):
     show_secrets: bool = False
     # everything random drawn anew: records, canaries, base, teacher, students
     replicates: int = Field(default=1, gt=0)
-    replicate: int = Field(default=0, ge=0)  # which of them this is; `Study.parts` sets it
+    replicate: int = Field(default=0, ge=0)  # which of them this is; `parts.parts_of` sets it
     seeds: list[int] = Field(default=[0], min_length=1)  # of the students of one replicate
     data: Data
     tokenizer: Tokenizer = Tokenizer()
