@@ -130,6 +130,12 @@ def test_too_little_disk_is_said_and_what_the_run_holds_already_counts(tmp_path,
     assert not run.path.exists()
 
 
+def test_a_method_that_the_tuning_leaves_out_takes_no_disk_there(tmp_path):
+    run = tiny(tmp_path, "sft, fkl", "tuning: {learning_rates: [1.0e-3, 2.0e-3], leave_out: [fkl]}\n")
+    bases, students, tried = 2 * 10 + 1, 2, 2  # of the teacher's size two, of the student's one
+    assert checks.disk_needed(run, {"teacher": 10, "small": 1}, 0) == 4 * (2 * bases + students + tried)
+
+
 def test_a_study_that_is_finished_asks_for_nothing(tmp_path, monkeypatch):
     run = large(tiny(tmp_path, "sft"))
     machine(monkeypatch, tmp_path, memory=GB, disk=GB)

@@ -12,10 +12,10 @@ from palimpsest.study.sections import Data
 STUDIES = sorted((root() / "studies").glob("*.yaml"))
 
 
-def write(tmp_path, **changes):
+def write(tmp_path, changes=(), **more):
     tree = yaml.safe_load((root() / "studies" / "smoke.yaml").read_text())
-    for key, value in changes.items():
-        place, *rest = key.split("__")
+    for key, value in {**dict(changes), **more}.items():
+        place, *rest = key.split("__") if isinstance(key, str) else [key]
         if rest:
             tree[place][rest[0]] = value
         else:
@@ -99,11 +99,12 @@ def test_paper_keeps_the_published_hyperparameters():
         ({"name": "../escape"}, "name: String should match pattern"),
         ({"student__accumulation": 3}, "batch_size 16 must be a multiple of accumulation 3"),
         ({"pretrain": None}, "models from scratch need a `pretrain` section"),
+        ({7: "seven"}, "Keys should be strings"),
     ],
 )
 def test_faults_are_named(tmp_path, changes, message):
     with pytest.raises(InputError) as error:
-        load_study(write(tmp_path, **changes))
+        load_study(write(tmp_path, changes))
     assert message in str(error.value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from palimpsest.errors import InputError
 from palimpsest.study import Run
 from palimpsest.study.files import locate
-from palimpsest.study.parts import rates_tried
+from palimpsest.study.fingerprints import models_of
 from palimpsest.study.sections import Scratch, check_logging
 
 FP32 = 4  # bytes of a number
@@ -95,7 +95,7 @@ def disk_needed(run: Run, sizes: dict[str, int], cores: int) -> int:
     for name, part in {"": run, **run.parts()}.items():
         numbers += FP32 * (2 * sizes["teacher"] + sum(sizes[size] for size in part.study.models.students))
         kept = 2 if part.study.measure.precision == "bf16" and name != "tuning" else FP32
-        numbers += kept * sum(sizes[arm.size] * (len(rates_tried(part.study, arm)) or 1) for arm in part.study.arms())
+        numbers += kept * sum(sizes[arm.size] * len(models_of(part.study, arm)) for arm in part.study.arms())
     return numbers + cores * TRAINING * FP32 * max(sizes.values())
 
 

@@ -229,7 +229,7 @@ def load_study(path: str | Path) -> Study:
     """
     tree = _read(locate(path), [])
     try:
-        study = Study(**tree)
+        study = Study.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(e) for e in error.errors()]
         raise InputError(
