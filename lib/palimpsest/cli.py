@@ -81,7 +81,8 @@ def run_check(args: argparse.Namespace) -> int:
 
 def machine_remedy(error: Exception) -> str | None:
     """What to do about too little memory or a package that is not installed; None for any other error."""
-    if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+    text_alone = type(error) is RuntimeError and "can't allocate memory" in str(error)  # PyTorch's, on a processor
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or text_alone:
         return "not enough memory: give a smaller --batch-tokens, or --dtype bf16; finished parts are not redone"
     package = (getattr(error, "name", None) or "").split(".")[0]
     if not isinstance(error, ModuleNotFoundError) or package in ("", "palimpsest"):

@@ -136,6 +136,12 @@ def test_a_method_that_the_tuning_leaves_out_takes_no_disk_there(tmp_path):
     assert checks.disk_needed(run, {"teacher": 10, "small": 1}, 0) == 4 * (2 * bases + students + tried)
 
 
+def test_a_student_that_others_begin_from_takes_disk(tmp_path):
+    cold, warm = (tiny(tmp_path, f"sft, {method}") for method in ("fkl", "rkl_student_warm"))
+    one, other = (checks.disk_needed(run, {"teacher": 10, "small": 1}, 0) for run in (cold, warm))
+    assert other - one == 4  # bytes a weight
+
+
 def test_a_study_that_is_finished_asks_for_nothing(tmp_path, monkeypatch):
     run = large(tiny(tmp_path, "sft"))
     machine(monkeypatch, tmp_path, memory=GB, disk=GB)

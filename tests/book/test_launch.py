@@ -1,5 +1,7 @@
 """Executing a notebook: unknown parameters are refused, and a failed one stays readable and costs nothing else."""
 
+import errno
+
 import nbformat
 import pytest
 
@@ -61,3 +63,12 @@ def test_bad_input_in_a_plain_stage_is_one_line(tmp_path, capsys):
         == 2
     )
     assert "no study file" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_traceback_and_says_what_to_do(tmp_path, capsys, monkeypatch):
+    def full(given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(launch, "run_stage", full)
+    assert launch.main(["data", "--study", "any.yaml", "--run-dir", str(tmp_path)]) == 2
+    assert "No space left on device" in (said := capsys.readouterr().err) and "give the same command again" in said

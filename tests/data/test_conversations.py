@@ -90,6 +90,10 @@ def test_a_system_prompt_and_a_history_come_before():
     for system, history, message in (
         (7, None, "a number as system"),
         (None, [["a"]], "a history that is no list of pairs"),
+        (None, [1, 2], "a history that is no list of pairs"),
+        (None, "what was said before", "a text as history"),
+        (None, '"what was said before"', "a text as history"),
+        (None, {"user": "a"}, "an object as history"),
     ):
         with pytest.raises(UnreadableTurn, match=message):
             earlier_turns(system, history)

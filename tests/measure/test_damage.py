@@ -35,6 +35,7 @@ def test_json_that_is_none(tmp_path):
         (MemoryError(), "'m' does not fit in memory: MemoryError. Use --dtype bf16"),
         (torch.OutOfMemoryError("CUDA out of memory"), "does not fit in memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "does not fit in memory"),
+        (ValueError("no file called DefaultCPUAllocator: can't allocate memory"), "cannot load"),
         (ImportError("no module sentencepiece"), "needs a package that is not installed: no module sentencepiece"),
         (ValueError("set trust_remote_code=True"), "give --trust-remote-code"),
         (KeyError("x"), "cannot load 'm': KeyError: 'x' .neither a local folder"),

@@ -119,6 +119,9 @@ def test_missing_and_broken_files(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(InputError, match="not readable YAML"):
         load_study(tmp_path / "broken.yaml")
+    (tmp_path / "number.yaml").write_text("extends: 3")
+    with pytest.raises(InputError, match="extends is 3; wanted the path"):
+        load_study(tmp_path / "number.yaml")
     (tmp_path / "loop.yaml").write_text("extends: loop.yaml")
     with pytest.raises(InputError, match="extends itself"):
         load_study(tmp_path / "loop.yaml")

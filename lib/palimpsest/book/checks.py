@@ -96,6 +96,8 @@ def disk_needed(run: Run, sizes: dict[str, int], cores: int) -> int:
         numbers += FP32 * (2 * sizes["teacher"] + sum(sizes[size] for size in part.study.models.students))
         kept = 2 if part.study.measure.precision == "bf16" and name != "tuning" else FP32
         numbers += kept * sum(sizes[arm.size] * len(models_of(part.study, arm)) for arm in part.study.arms())
+        warm = (stage.split("-")[1] for stage in part.fingerprints if stage.startswith("models/warm-"))
+        numbers += FP32 * sum(sizes[size] for size in warm)
     return numbers + cores * TRAINING * FP32 * max(sizes.values())
 
 

@@ -89,6 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno is None:  # not the system's
+            raise
+        remedy = "what is finished is kept: make room or allow it, then give the same command again"
+        print(f"error: {error}\n{remedy}", file=sys.stderr)
+        return 2
     except Exception as error:  # a cell may raise anything; the executed copy says where
         if given.kind != "notebook":
             raise

@@ -23,7 +23,7 @@ from palimpsest.chapters.attacks import ATTACKS
 from palimpsest.chapters.training import show_facts
 from palimpsest.data.markup import markdown_table
 from palimpsest.study import METHODS, Arm, Run, load_tables
-from palimpsest.study.files import locate, matching, whole
+from palimpsest.study.files import is_local, public_name, whole
 from palimpsest.study.methods import OBJECTIVES, TEXTS, mitigation
 from palimpsest.study.tables import Tables
 
@@ -167,10 +167,8 @@ def _origin(run: Run, arm: Arm, facts: dict[str, Any]) -> str:
 
 
 def _named(path: str, revision: str | None) -> str:
-    """A hub id whole; of what is here the last name alone, since where it lies is nobody's business."""
-    return f"`{path if _of_hub(path) else Path(path).name}`" + (f", revision {revision}" if revision else "")
+    return f"`{public_name(path)}`" + (f", revision {revision}" if revision else "")
 
 
 def _of_hub(path: str | None) -> bool:
-    """Whether a model or data set is an id of the hub: neither a file or folder nor a pattern of some."""
-    return bool(path) and not locate(path).exists() and not matching(path) and not Path(path).is_absolute()
+    return bool(path) and not is_local(path) and not path.startswith("package:")

@@ -19,7 +19,7 @@ from rocrate.rocrate import ROCrate
 
 from palimpsest.book.made import Made, how_made
 from palimpsest.study import Run
-from palimpsest.study.files import file_digest, files_of, locate, whole, write_json
+from palimpsest.study.files import file_digest, files_of, public_name, whole, write_json
 from palimpsest.study.tables import TABLES
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -141,7 +141,9 @@ def _data(crate: ROCrate, run: Run) -> Iterable[Entity]:
         why = "what the records were read from; not in this folder"
         yield _add(crate, f"#data/{name}", "CreativeWork", name=name, description=why, **_content(path))
     if not files:
-        yield _add(crate, "#data", "CreativeWork", name=source, **({"version": revision} if revision else {}))
+        yield _add(
+            crate, "#data", "CreativeWork", name=public_name(source), **({"version": revision} if revision else {})
+        )
 
 
 def _models(crate: ROCrate, run: Run) -> Iterable[Entity]:
@@ -149,9 +151,9 @@ def _models(crate: ROCrate, run: Run) -> Iterable[Entity]:
     for size in ("teacher", *run.study.models.students):
         start = run.study.start(size)
         if start.path:
-            name = Path(start.path).name if locate(start.path).exists() else start.path
+            about = {"name": public_name(start.path), "description": f"start of the {size}"}
             more = {"version": start.revision} if start.revision else {}
-            yield _add(crate, f"#model-{size}", "CreativeWork", name=name, description=f"start of the {size}", **more)
+            yield _add(crate, f"#model-{size}", "CreativeWork", **about, **more)
 
 
 def _results(crate: ROCrate, run: Run) -> Iterable[Entity]:

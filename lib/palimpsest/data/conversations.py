@@ -74,12 +74,27 @@ def earlier_turns(system: Any, history: Any) -> list[dict[str, str]]:
         turns.append({"role": "system", "content": system})
     elif not (system is None or system == "" or system != system):
         raise UnreadableTurn(f"{type_of(system)} as system prompt", usual=False)
-    history = history.tolist() if isinstance(history, np.ndarray) else history
-    for pair in history if isinstance(history, list) else []:
-        if len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+    for pair in _pairs(history):
+        pair = pair.tolist() if isinstance(pair, np.ndarray) else pair
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise UnreadableTurn("a history that is no list of pairs of texts", usual=False)
         turns += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), pair, strict=True)]
     return turns
+
+
+def _pairs(history: Any) -> list:
+    """A history as a list, also from JSON text, as a CSV has it; nothing that is filled is taken for none."""
+    history = history.tolist() if isinstance(history, np.ndarray) else history
+    if isinstance(history, str) and history.strip():
+        try:
+            history = json.loads(history)
+        except ValueError:
+            pass  # a text, refused below
+    if not _filled(history) or (isinstance(history, str) and not history.strip()):
+        return []
+    if not isinstance(history, list):
+        raise UnreadableTurn(f"{type_of(history)} as history, where a list of pairs of texts is wanted,", usual=False)
+    return history
 
 
 def responses(

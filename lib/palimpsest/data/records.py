@@ -112,7 +112,8 @@ def template(given: str | dict[str, str]) -> Template | Chat:
     try:
         return Template(**given)
     except TypeError:
-        raise InputError(f"a template needs with_context and without_context; found {', '.join(given)}") from None
+        found = ", ".join(map(str, given))
+        raise InputError(f"a template needs with_context and without_context; found {found}") from None
 
 
 def read_records(

@@ -5,9 +5,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from palimpsest.errors import InputError
+from palimpsest.measure.memory import is_out_of_memory
 from palimpsest.study.files import locate
 
 POINTER = b"version https://git-lfs"
@@ -25,7 +24,7 @@ def refusal(name: str, error: Exception, doing: str = "load") -> Exception:
     said = " ".join(str(error).split())[:600] or type(error).__name__
     if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno):
         return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in said:
+    if is_out_of_memory(error):
         return InputError(
             f"{name!r} does not fit in memory: {said}. Use --dtype bf16, another --device, or a machine with more memory"
         )

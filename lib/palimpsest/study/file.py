@@ -255,6 +255,8 @@ def _read(path: Path, seen: list[Path]) -> dict:
     if not isinstance(tree, dict):
         raise InputError(f"study {path}: wanted keys and values, found {type(tree).__name__}")
     parent = tree.pop("extends", None)
+    if not isinstance(parent, str | None):
+        raise InputError(f"study {path}: extends is {parent!r}; wanted the path of one other study file")
     return _merge(_read((path.parent / parent).resolve(), [*seen, path]), tree) if parent else tree
 
 

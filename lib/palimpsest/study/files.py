@@ -42,6 +42,18 @@ def files_of(source: str | Path) -> list[tuple[str, Path]]:
     return [(p.name, p) for p in ([here] if here.is_file() else matching(source))]
 
 
+def is_local(source: str) -> bool:
+    """Whether a model or data set is, or was, on this machine: no id of the hub, no `package:`."""
+    place = source.split(":")[0]
+    written_as_path = Path(place).is_absolute() or place.startswith((".", "~")) or len(Path(place).parts) > 2
+    return written_as_path or locate(source).exists() or bool(matching(source))
+
+
+def public_name(source: str) -> str:
+    """An id of the hub or a package as it is; of what is local the last name alone, since where it lies is nobody's business."""
+    return Path(source).name if is_local(source) else source
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal, read in pieces."""
     with path.open("rb") as file:
