@@ -183,7 +183,9 @@ def test_a_checkpoint_of_another_epsilon_gives_no_guarantee(tmp_path):
     stages.train_student(strict, arm)
     kept = strict.model(arm.name) / "checkpoints"
     kept.mkdir(exist_ok=True)
-    torch.save({"step": 10**6}, kept / "private.pt")  # what a killed run of the other epsilon would leave
+    torch.save(
+        {"state": {"global_step": 10**6}}, kept / "private.pt"
+    )  # what a killed run of the other epsilon would leave
     stages.train_student(loose, arm)
     facts = loose.facts(arm)
     assert facts["privacy"]["epsilon"] == pytest.approx(8, abs=0.05) and facts["steps"] < 10**6

@@ -80,6 +80,15 @@ def test_the_goldfish_mask_is_that_of_the_text_alone():
     assert any(any(e.untrained) for e in first)
 
 
+def test_a_private_checkpoint_of_an_earlier_version_is_begun_anew(tmp_path):
+    how = settings(privacy={"epsilon": 8.0, "delta": 1e-3, "clip": 1.0})
+    fresh = fine_tune(untrained("gpt2"), words(), texts(8), how, tmp_path / "fresh", method="sft_private")
+    (tmp_path / "old" / "checkpoints").mkdir(parents=True)
+    torch.save({"step": 1, "epoch": 1.0, "tokens": 9, "model": {}}, tmp_path / "old" / "checkpoints" / "private.pt")
+    found = fine_tune(untrained("gpt2"), words(), texts(8), how, tmp_path / "old", method="sft_private")
+    assert found["steps"] == fresh["steps"] and found["train_loss"] == fresh["train_loss"]
+
+
 @pytest.mark.parametrize("method", ["sft", "fkl", "gkd", "sft_goldfish", "sft_private"])
 def test_facts_say_what_was_done(method, tmp_path):
     how, examples = settings(warmup_steps=2, schedule="linear", learning_rate=4e-3), texts(8)

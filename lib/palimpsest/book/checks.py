@@ -7,7 +7,7 @@ from pathlib import Path
 from palimpsest.errors import InputError
 from palimpsest.study import Run
 from palimpsest.study.files import locate
-from palimpsest.study.fingerprints import models_of
+from palimpsest.study.fingerprints import models_of, warm_name
 from palimpsest.study.sections import Scratch, check_logging
 
 FP32 = 4  # bytes of a number
@@ -96,8 +96,9 @@ def disk_needed(run: Run, sizes: dict[str, int], cores: int) -> int:
         numbers += FP32 * (2 * sizes["teacher"] + sum(sizes[size] for size in part.study.models.students))
         kept = 2 if part.study.measure.precision == "bf16" and name != "tuning" else FP32
         numbers += kept * sum(sizes[arm.size] * len(models_of(part.study, arm)) for arm in part.study.arms())
-        warm = (stage.split("-")[1] for stage in part.fingerprints if stage.startswith("models/warm-"))
-        numbers += FP32 * sum(sizes[size] for size in warm)
+        begun = [(arm, part.study.training(arm.size, arm.method).warm_start_epochs) for arm in part.study.arms()]
+        warm = {warm_name(arm, epochs): arm.size for arm, epochs in begun if epochs}
+        numbers += FP32 * sum(sizes[size] for size in warm.values())
     return numbers + cores * TRAINING * FP32 * max(sizes.values())
 
 

@@ -51,10 +51,7 @@ def read_turns(value: Any, speaker: str = "user") -> list[dict[str, str]]:
     """
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            read = json.loads(value)
-        except ValueError:
-            read = None  # a text that begins like a list
+        read = _from_json(value)  # or a text that begins like a list
         value = read if isinstance(read, list) and all(isinstance(turn, dict) for turn in read) else value
     if isinstance(value, str) and speaker:
         return [{"role": speaker, "content": value}]
@@ -82,14 +79,19 @@ def earlier_turns(system: Any, history: Any) -> list[dict[str, str]]:
     return turns
 
 
+def _from_json(text: str) -> Any:
+    """What a text holds as JSON, or else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _pairs(history: Any) -> list:
     """A history as a list, also from JSON text, as a CSV has it; nothing that is filled is taken for none."""
     history = history.tolist() if isinstance(history, np.ndarray) else history
     if isinstance(history, str) and history.strip():
-        try:
-            history = json.loads(history)
-        except ValueError:
-            pass  # a text, refused below
+        history = _from_json(history)
     if not _filled(history) or (isinstance(history, str) and not history.strip()):
         return []
     if not isinstance(history, list):

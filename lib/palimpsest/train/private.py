@@ -173,6 +173,8 @@ def _resume(folder: Path, state, model, *parts) -> None:
     if not (folder / "private.pt").exists():
         return
     kept = torch.load(folder / "private.pt", map_location="cpu", weights_only=True)
+    if "state" not in kept:  # of an earlier version, which wrote it otherwise: begin anew
+        return
     vars(state).update(kept["state"])
     model.load_state_dict(kept["model"])
     for part, saved in zip(parts, kept["parts"], strict=True):
