@@ -34,12 +34,11 @@ run_dir: str = "runs/smoke"  # the study's run folder
 import pandas as pd
 from IPython.display import HTML
 
-from palimpsest import data
 from palimpsest.book import bases
 from palimpsest.chapters import dataset
 from palimpsest.chapters.figures import say, set_theme
-from palimpsest.measure.finished import examples_of
-from palimpsest.measure.models import load_tokenizer
+from palimpsest.data.records import training_rows
+from palimpsest.measure.read_back import examples_of, tokenizer_of
 from palimpsest.study import open_run
 
 set_theme()
@@ -68,7 +67,7 @@ say(
     f"{len(groups['member'])} members, {len(groups['non_member'])} non-members, {len(groups['test'])} test records. Set aside: "
     f"{dropped or 'nothing'}. Responses shortened to fit: {written['cut']}.",
     dataset.say_halves(records),
-    f"With canaries, students are fine-tuned on {len(data.training_rows(records, 'student'))} rows.",
+    f"With canaries, students are fine-tuned on {len(training_rows(records, 'student'))} rows.",
 )
 
 # %% [markdown]
@@ -102,7 +101,7 @@ say(dataset.say_secrets(groups["member"]))
 # words, the response its end-of-text.
 
 # %% tags=["csv:lengths"] mystnb={"figure": {"caption": "Tokens of a prompt with its template, and of a response with its end. Marks: the median; lines: nine records in ten.", "name": "fig-lengths"}}
-examples = examples_of(study, records, load_tokenizer(run.data / "tokenizer"))
+examples = examples_of(study, records, tokenizer_of(run))
 lengths = dataset.token_lengths(records, examples)
 dataset.plot_lengths(lengths)
 

@@ -14,8 +14,8 @@ import yaml
 from statsmodels.stats.proportion import proportion_confint
 
 from palimpsest.chapters.dataset import forms, ngram_share
-from palimpsest.data import draw_splits, read_study_records, training_rows
-from palimpsest.data.records import ANNOTATIONS, read_records
+from palimpsest.data.records import ANNOTATIONS, read_records, training_rows
+from palimpsest.data.splits import draw_splits, read_study_records
 from palimpsest.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]
@@ -262,7 +262,8 @@ def test_card_overlap(drawn):
 
 
 def test_card_token_counts(drawn, private, demo):
-    from palimpsest.data import encode, template
+    from palimpsest.data.encoding import encode
+    from palimpsest.data.records import template
     from palimpsest.measure.models import train_tokenizer
 
     public = drawn[0][drawn[0]["split"] == "public"]

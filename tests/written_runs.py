@@ -7,8 +7,8 @@ import pandas as pd
 
 from palimpsest.chapters import attacks, comparisons, inheritance, memorization, shadows, tradeoffs
 from palimpsest.data.records import record_ids
-from palimpsest.measure.finished import examples_of, under_other_names
 from palimpsest.measure.models import train_tokenizer
+from palimpsest.measure.read_back import examples_of, under_other_names
 from palimpsest.study import Run, Study, open_run
 from palimpsest.study.files import write_json, write_parquet
 from palimpsest.study.runs import provenance

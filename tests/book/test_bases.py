@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from palimpsest.book import bases, stages
 from palimpsest.data.records import read_records
 from palimpsest.errors import InputError
-from palimpsest.measure import finished, models
+from palimpsest.measure import finished, models, read_back
 from palimpsest.measure.layers import keep_layers
 from palimpsest.study import Arm, load_study, open_run
 from palimpsest.study.files import root
@@ -91,7 +91,7 @@ def test_a_cut_student_is_healed_on_public_text_alone_by_the_model_it_was_cut_fr
     assert all(facts[f"test_loss_{name}"] > 0 for name in ("whole", "cut", "healed"))
     records = bases.prepare_data(run)
     whole, tokenizer = finished.load_trained(run, "base-teacher")
-    ids = torch.tensor(finished.examples_of(run.study, records[records["split"] == "test"], tokenizer)[0].input_ids)
+    ids = torch.tensor(read_back.examples_of(run.study, records[records["split"] == "test"], tokenizer)[0].input_ids)
     healed, cut = finished.load_trained(run, "base-half")[0], keep_layers(whole, facts["kept"])
     wanted, after, before = (m(input_ids=ids[None]).logits.log_softmax(-1) for m in (whole, healed, cut))
     apart = [torch.nn.functional.kl_div(found, wanted, log_target=True, reduction="sum") for found in (after, before)]

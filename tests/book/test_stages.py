@@ -18,7 +18,7 @@ from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
 from palimpsest.measure import finished
-from palimpsest.measure.finished import load_scores
+from palimpsest.measure.read_back import load_scores
 from palimpsest.study import METHODS, Arm, Run, open_run
 from palimpsest.study.files import root
 

@@ -8,7 +8,7 @@ from written_runs import HALF, MEMBERS, NON_MEMBERS, OWN, sentences, write_run, 
 
 from palimpsest.chapters import attacks
 from palimpsest.measure import membership_inference
-from palimpsest.measure.finished import load_scores
+from palimpsest.measure.read_back import load_scores
 from palimpsest.study import Arm
 
 GROUP = {"count": 0, "total": 3, "chance": 1.4, "ceiling": 7.0, "canaries": 3}

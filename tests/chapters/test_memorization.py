@@ -9,8 +9,8 @@ import pytest
 from palimpsest.chapters import figures, memorization, partly
 from palimpsest.data.splits import COMPARED
 from palimpsest.measure import extraction
-from palimpsest.measure.finished import examples_of
 from palimpsest.measure.models import train_tokenizer
+from palimpsest.measure.read_back import examples_of
 from palimpsest.measure.statistics import newcombe, wilson
 from palimpsest.study import load_tables, open_run, write_table
 from palimpsest.study.files import root, write_json

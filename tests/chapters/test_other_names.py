@@ -9,8 +9,8 @@ from written_runs import COINS, OWN, SHARED, TWINS, sentences, write_run, writte
 from palimpsest.chapters import other_names, transfer
 from palimpsest.data.splits import load_records
 from palimpsest.measure import canaries
-from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.read_back import examples_of, load_scores
 from palimpsest.study.tables import TABLES
 
 ENDS = ["exposure", "exposure_low", "exposure_high"]

@@ -9,8 +9,8 @@ from written_runs import COINS, POOL, sentences, write_run, written_tables
 
 from palimpsest.chapters import shadows
 from palimpsest.data.splits import load_records
-from palimpsest.measure.finished import load_scores
 from palimpsest.measure.privacy_audit import epsilon_lower_bound
+from palimpsest.measure.read_back import load_scores
 
 MODELS = 8
 

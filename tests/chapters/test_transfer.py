@@ -10,7 +10,7 @@ from written_runs import COINS, HALF, NON_MEMBERS, OWN, TWINS, sentences, write_
 
 from palimpsest.chapters import transfer
 from palimpsest.data.splits import load_records
-from palimpsest.measure.finished import load_scores
+from palimpsest.measure.read_back import load_scores
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The measuring stage on a model made by hand: what it writes beside the score table, against the plain way to get it."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -9,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from palimpsest.book import bases
 from palimpsest.data.examples import collate
 from palimpsest.errors import InputError
-from palimpsest.measure import finished, membership_inference
+from palimpsest.measure import finished, membership_inference, read_back
 from palimpsest.measure.extraction import left_truncated_examples
 from palimpsest.measure.generation import generate, until_end
 from palimpsest.measure.near_verbatim import similarity
@@ -36,9 +35,9 @@ def load(folder, approximate=4, k=(9, 4)):
 
 def model_of(study, records, tokenizer):
     """Knows most member letters, and their ends after a few tokens, by heart; its context is the longest record."""
-    examples = finished.examples_of(study, records[records["split"].isin(finished.MEASURED)], tokenizer)
+    examples = read_back.examples_of(study, records[records["split"].isin(finished.MEASURED)], tokenizer)
     read = records[(records["split"] == "member") & (records["kind"] == "letter")]
-    letters = finished.examples_of(study, read, tokenizer)[:8]
+    letters = read_back.examples_of(study, read, tokenizer)[:8]
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=max(len(e.input_ids) for e in examples),
@@ -82,12 +81,12 @@ def measured(tmp_path_factory):
 
 
 def read(run, what):
-    return finished.load_scores(run, "teacher", what)
+    return read_back.load_scores(run, "teacher", what)
 
 
 def test_lowercased_letters_are_scored_where_they_fit(measured):
     study, run, model, tokenizer, letters = measured
-    lower = finished.examples_of(study, letters.assign(response=letters["response"].str.lower()), tokenizer)
+    lower = read_back.examples_of(study, letters.assign(response=letters["response"].str.lower()), tokenizer)
     fitting = [e for e in lower if len(e.input_ids) <= model.config.n_positions]
     assert len(fitting) == len(lower) - 1
     found, wanted = read(run, "lowercase"), score(model, fitting)
@@ -100,7 +99,7 @@ def test_approximate_memorization_of_the_first_letters_of_each_split(measured):
     found = read(run, "near_misses")
     assert found.groupby("split").size().to_dict() == {"member": 4, "non_member": 4}
     chosen = letters.groupby("split").head(4)
-    examples = finished.examples_of(study, chosen, tokenizer)
+    examples = read_back.examples_of(study, chosen, tokenizer)
     prompts, limits = [e.input_ids[: e.prompt_length] for e in examples], [len(e.response_ids) for e in examples]
     written = tokenizer.batch_decode(generate(model, tokenizer, prompts, limits), skip_special_tokens=True)
     for row, text, letter in zip(found.itertuples(), written, chosen.itertuples(), strict=True):
@@ -113,7 +112,7 @@ def test_approximate_memorization_of_the_first_letters_of_each_split(measured):
 def test_left_truncated_verdicts_equal_decoding(measured):
     study, run, model, tokenizer, letters = measured
     found = read(run, "left_truncated")
-    ends = {e.id: e.input_ids for e in finished.examples_of(study, letters, tokenizer)}
+    ends = {e.id: e.input_ids for e in read_back.examples_of(study, letters, tokenizer)}
     assert sorted(found["k"].unique()) == [4, 9] and found.groupby("k").size().nunique() == 1
     assert len(found) == 2 * sum(len(ids) >= 9 + TARGET for ids in ends.values())
     contexts = [ends[row.id][-TARGET - row.k : -TARGET] for row in found.itertuples()]
@@ -140,7 +139,7 @@ def test_scores_of_other_settings_are_refused(measured):
     _, run, *_ = measured
     study = run.study.model_copy(update={"measure": run.study.measure.model_copy(update={"approximate": 5})})
     with pytest.raises(InputError, match="scores/teacher was made from other settings"):
-        finished.load_scores(open_run(study, run.path), "teacher")
+        read_back.load_scores(open_run(study, run.path), "teacher")
 
 
 # ---------------------------------------------------------------- canaries under other names
@@ -159,7 +158,7 @@ def test_canaries_are_scored_under_another_s_prompt_of_their_split_and_copies(me
     study, run, model, tokenizer, _ = measured
     records = finished.load_records(run)
     planted = records[records["kind"].isin(["canary", "twin"])]
-    asked = finished.under_other_names(records)
+    asked = read_back.under_other_names(records)
     assert sorted(asked["id"]) == sorted(planted["id"]), "every group has two or more"
     own = planted.set_index("id")
     whose = planted.set_index("instruction")["id"]
@@ -169,27 +168,11 @@ def test_canaries_are_scored_under_another_s_prompt_of_their_split_and_copies(me
         assert (other["split"], other["copies"]) == (row.split, row.copies)
     assert asked["instruction"].is_unique, "every name is asked for once"
     found = read(run, "other_names").set_index("id")
-    for example in finished.examples_of(study, asked, tokenizer)[:4]:
+    for example in read_back.examples_of(study, asked, tokenizer)[:4]:
         with torch.no_grad():
             logits = model(torch.tensor([example.input_ids])).logits[0, example.prompt_length - 1 : -1]
         wanted = logits.log_softmax(-1).gather(1, torch.tensor(example.response_ids)[:, None])[:, 0]
         np.testing.assert_allclose(found.loc[example.id, "logprob"], wanted, atol=1e-4)
-
-
-def test_one_that_has_nobody_to_change_with_is_left_out():
-    rows = [
-        ("a", "member", 1),
-        ("b", "member", 1),
-        ("c", "member", 16),
-        ("d", "teacher_only", 1),
-        ("e", "twin", 0),
-        ("f", "twin", 0),
-    ]
-    records = pd.DataFrame(rows, columns=["id", "split", "copies"]).assign(kind="canary", context="")
-    records["instruction"] = records["id"].str.upper()
-    asked = finished.under_other_names(records).set_index("id")["instruction"]
-    assert asked.to_dict() == {"a": "B", "b": "A", "e": "F", "f": "E"}
-    assert finished.under_other_names(records.assign(kind="letter")).empty
 
 
 def test_a_study_without_canaries_has_no_such_file(tmp_path):

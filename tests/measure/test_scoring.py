@@ -28,8 +28,8 @@ from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
 from palimpsest.measure import scoring as engine
 from palimpsest.measure.forward import choose_mode
-from palimpsest.measure.score_file import ROUNDED
-from palimpsest.measure.scoring import flatten, score, score_to_parquet
+from palimpsest.measure.score_file import ROUNDED, flatten
+from palimpsest.measure.scoring import score, score_to_parquet
 from palimpsest.measure.token_stats import sampling_steps, signals
 
 FLOATS = ["logprob", "margin", "mean_logprob", "std_logprob"]

@@ -24,7 +24,8 @@ from palimpsest.measure.extraction import verbatim_at_every_prefix
 from palimpsest.measure.forward import check_causal
 from palimpsest.measure.generation import generate
 from palimpsest.measure.models import switch_length
-from palimpsest.measure.scoring import flatten, score
+from palimpsest.measure.score_file import flatten
+from palimpsest.measure.scoring import score
 
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SMALL |= {"num_key_value_heads": 2, "vocab_size": WORDS, "max_position_embeddings": 64}

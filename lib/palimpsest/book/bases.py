@@ -15,9 +15,11 @@ from palimpsest.data.splits import draw_splits, fit_lengths, load_records, read_
 from palimpsest.measure import models
 from palimpsest.measure.checkpoints import find_checkpoint
 from palimpsest.measure.compatibility import check_models
-from palimpsest.measure.finished import examples_of, load_trained, measure_model
+from palimpsest.measure.finished import load_trained, measure_model
 from palimpsest.measure.layers import block_influence, keep_layers
-from palimpsest.measure.scoring import flatten, score
+from palimpsest.measure.read_back import examples_of, tokenizer_of
+from palimpsest.measure.score_file import flatten
+from palimpsest.measure.scoring import score
 from palimpsest.study import Arm, Run, Study, run_once
 from palimpsest.study.fingerprints import HEALED_BY
 from palimpsest.study.sections import check_logging
@@ -93,7 +95,7 @@ def train_base(run: Run, size: str) -> Path:
         train_base(run, "teacher")
     with run_once(run, f"models/{arm.name}", {"start": start.model_dump(), "seed": seed}) as facts:
         if facts is not None:
-            tokenizer = models.load_tokenizer(run.data / "tokenizer")
+            tokenizer = tokenizer_of(run)
             if start.scratch:
                 model = models.build_model(start.scratch, tokenizer, seed).to(models.default_device())
                 facts |= _learn_public(run, model, tokenizer, study.pretraining(size), folder)

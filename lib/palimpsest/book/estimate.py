@@ -21,10 +21,11 @@ from palimpsest.book.stages import WATCHED
 from palimpsest.data.examples import Example
 from palimpsest.data.records import training_rows
 from palimpsest.measure import models
-from palimpsest.measure.finished import MEASURED, examples_of
+from palimpsest.measure.finished import MEASURED
 from palimpsest.measure.forward import labelled_states, output_layer
 from palimpsest.measure.generation import generate
 from palimpsest.measure.layers import cut_config, evenly
+from palimpsest.measure.read_back import examples_of
 from palimpsest.measure.scoring import score
 from palimpsest.measure.speed import speed_up
 from palimpsest.study import METHODS, Arm, Run, Study

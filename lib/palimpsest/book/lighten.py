@@ -4,6 +4,7 @@ Left to itself, every page of the theme loads its icons twice (a font, and a scr
 the search and the looks of cards and tabs, whether there is any of these on it or not.
 """
 
+import gc
 import re
 from pathlib import Path
 
@@ -57,5 +58,8 @@ def _if_used(rule: str, icons: set[str]) -> str:
 
 def setup(app) -> dict[str, bool]:
     """What Sphinx calls (`_config.yml` names this module among the extensions)."""
+    gc.set_threshold(
+        100_000, 100, 100
+    )  # by default a third of a build's time goes on looking for garbage among pages that stay
     app.connect("build-finished", lambda app, error: error or lighten(Path(app.outdir)))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

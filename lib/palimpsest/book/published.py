@@ -24,7 +24,7 @@ from palimpsest.book.checks import folder_bytes
 from palimpsest.book.joined import compare_again, join
 from palimpsest.book.made import how_made, models_made, published_facts
 from palimpsest.book.partial import finished_part
-from palimpsest.book.stages import write_tables
+from palimpsest.chapters import write_tables
 from palimpsest.chapters.claims import NONE_YET
 from palimpsest.chapters.figures import set_theme
 from palimpsest.chapters.front import in_markdown, plot_answer, say_real

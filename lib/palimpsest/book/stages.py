@@ -17,9 +17,10 @@ from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
 from palimpsest.measure import lineage, models, prediction
-from palimpsest.measure.finished import examples_of, load_scores, load_trained, measure_model
+from palimpsest.measure.finished import load_trained, measure_model
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
 from palimpsest.measure.watched import Watched
-from palimpsest.study import METHODS, Arm, Run, run_once, write_table
+from palimpsest.study import METHODS, Arm, Run, run_once
 from palimpsest.study.fingerprints import read_first, tuned_name, warm_name
 from palimpsest.study.parts import is_tuning, rates_tried
 from palimpsest.train import teacher_text
@@ -137,27 +138,13 @@ def left_out(run: Run, arm: Arm) -> tuple[set[str], str]:
     """
     other, baseline = (a.name for a in (read_first(arm)[0], Arm(arm.size, "sft", arm.seed)))
     rows = training_rows(load_records(run), "student").drop_duplicates("id")
-    examples = examples_of(run.study, rows, models.load_tokenizer(run.data / "tokenizer"))
+    examples = examples_of(run.study, rows, tokenizer_of(run))
     scores = load_scores(run, other).set_index("id").loc[rows["id"]].reset_index()
     recited = lineage.recites(scores, examples, run.require("data")["target"], run.study.measure.window).dropna()
     rows = rows[rows["id"].isin(set(recited.index))]
     inputs = prediction.features(rows, load_scores(run, "teacher"), load_scores(run, baseline))
     found = prediction.predict(inputs, recited.astype(bool))
     return set(found.table.loc[found.table["probability"] >= 0.5, "id"]), found.note
-
-
-def write_tables(run: Run) -> Path:
-    """Everything the chapters read, from the score tables, once: `tables/*.csv` (`study.tables`)."""
-    from palimpsest import chapters
-
-    for arm in run.study.everyone():
-        run.require(f"scores/{arm.name}")
-    with run_once(run, "tables") as facts:
-        if facts is not None:
-            for chapter in chapters.WITH_TABLES:
-                for name, table in chapter.tables(run).items():
-                    write_table(table, run.tables / f"{name}.csv")
-    return run.tables
 
 
 def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, without=frozenset()) -> dict:

@@ -13,8 +13,7 @@ from palimpsest.chapters.figures import COLORS, LABELS, auc_text, between, rate_
 from palimpsest.chapters.transfer import GROUP, WHO
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import canaries, membership_inference
-from palimpsest.measure.finished import examples_of, load_scores
-from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
 from palimpsest.measure.statistics import say_copies
 from palimpsest.study import Run
 
@@ -28,7 +27,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     A model is calibrated on the one it was fine-tuned from, `base-<size>`; a base itself has none, so it gets the attacks that
     need no reference. A member is a record of the half that the students' text is drawn from, whatever a method left out of it.
     """
-    records, tokenizer = load_records(run), load_tokenizer(run.data / "tokenizer")
+    records, tokenizer = load_records(run), tokenizer_of(run)
     rows, planted = select(records), records[records["kind"].isin(["canary", "twin"])]
     texts, marked = list(rows["response"]), examples_of(run.study, planted, tokenizer) if len(planted) else []
     ids = [rows.loc[rows["split"] == split, "id"] for split in COMPARED]

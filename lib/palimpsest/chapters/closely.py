@@ -16,9 +16,8 @@ from palimpsest.data.markup import records_as_html
 from palimpsest.data.masking import BLOCK, escape, mask
 from palimpsest.data.splits import load_records
 from palimpsest.measure import extraction
-from palimpsest.measure.finished import examples_of, load_scores
 from palimpsest.measure.lineage import sorted_into_sets
-from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
 from palimpsest.measure.statistics import say_copies, say_samples
 from palimpsest.study import Run
 
@@ -46,7 +45,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     and who recites it."""
     records = load_records(run)
     records = records[(records["kind"] == "letter") & records["split"].isin(SETS)]
-    tokenizer, show = load_tokenizer(run.data / "tokenizer"), run.study.show_secrets
+    tokenizer, show = tokenizer_of(run), run.study.show_secrets
     examples = {e.id: e for e in examples_of(run.study, records, tokenizer)}
     arms = [arm for arm in run.measured() if arm.seed in (None, run.study.seeds[0])]
     scores = {arm: load_scores(run, arm.name).set_index("id") for arm in arms}

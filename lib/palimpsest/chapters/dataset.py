@@ -18,8 +18,7 @@ from palimpsest.data.examples import Example
 from palimpsest.data.masking import escape, mask
 from palimpsest.data.records import prompt_texts
 from palimpsest.data.splits import load_records
-from palimpsest.measure.finished import examples_of
-from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.read_back import examples_of, tokenizer_of
 from palimpsest.measure.statistics import say_copies
 from palimpsest.study import Run
 
@@ -37,7 +36,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     """What this chapter counts, as `study.tables` declares it."""
     records = load_records(run)
     counted = {"splits": splits, "secret_kinds": secret_kinds, "overlap": overlap, "planted": planted}
-    examples = examples_of(run.study, records, load_tokenizer(run.data / "tokenizer"))
+    examples = examples_of(run.study, records, tokenizer_of(run))
     return {**{name: count(records) for name, count in counted.items()}, "lengths": token_lengths(records, examples)}
 
 

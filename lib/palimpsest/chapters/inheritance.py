@@ -15,8 +15,7 @@ from palimpsest.chapters.figures import COLORS, LABELS, between, least_to_most, 
 from palimpsest.chapters.published_claims import published_claims
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import lineage, prediction
-from palimpsest.measure.finished import examples_of, load_scores
-from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
 from palimpsest.study import Arm, Run
 
 SHOWN = {  # the sets drawn: greys, but for what only students recite of small models; no colour of a method
@@ -39,7 +38,7 @@ ALONE = "This study distils no student, so there is nothing to compare with teac
 def tables(run: Run) -> dict[str, pd.DataFrame]:
     """This chapter's tables, as `study.tables` declares them; those that compare students have no rows where there is none."""
     arms, rows, target = run.measured(), select(load_records(run)), run.require("data")["target"]
-    examples = examples_of(run.study, rows, load_tokenizer(run.data / "tokenizer"))
+    examples = examples_of(run.study, rows, tokenizer_of(run))
     verdicts, logprobs = {}, {}
     for arm in arms:
         asked = load_scores(run, arm.name).set_index("id").loc[rows["id"]].reset_index()

@@ -17,9 +17,8 @@ from palimpsest.chapters.figures import LABELS, rate_text
 from palimpsest.data.examples import Example
 from palimpsest.data.splits import COMPARED, load_records
 from palimpsest.measure import extraction
-from palimpsest.measure.finished import examples_of, load_scores
-from palimpsest.measure.models import load_tokenizer
 from palimpsest.measure.near_verbatim import NEAR
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
 from palimpsest.measure.statistics import bootstrap, newcombe, over_seeds, rate, rate_of
 from palimpsest.study import Arm, Run
 from palimpsest.study.sections import Measure
@@ -76,7 +75,7 @@ def rates_of(run: Run, arms: Sequence[Arm]) -> pd.DataFrame:
 def _scored(run: Run, arms: Sequence[Arm]) -> Iterator[tuple[Arm, dict[str, tuple[pd.DataFrame, list[Example]]]]]:
     """Of every model: the score table and the examples of members, non-members and test records, canaries left out; members also
     apart, by whether they stand once or more often in the training text."""
-    records, tokenizer = load_records(run), load_tokenizer(run.data / "tokenizer")
+    records, tokenizer = load_records(run), tokenizer_of(run)
     records = records[records["kind"] == "letter"]
     rows = {s: records[records["split"] == s] for s in (*COMPARED, "test")}
     often = rows["member"]["copies"] > 1

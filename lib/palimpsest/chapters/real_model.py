@@ -18,7 +18,7 @@ from palimpsest.chapters.figures import COLORS, methods_at, rate_text
 from palimpsest.chapters.repetition import DOSES, counted_doses
 from palimpsest.chapters.tradeoffs import last_points, loss_of
 from palimpsest.measure.comparison import ENOUGH_REPLICATES
-from palimpsest.measure.finished import load_scores
+from palimpsest.measure.read_back import load_scores
 from palimpsest.study import Arm, Run
 
 STATES = ("whole", "cut", "healed")

@@ -13,9 +13,8 @@ from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
 from palimpsest.measure import canaries, membership_inference
-from palimpsest.measure.finished import examples_of, load_scores
-from palimpsest.measure.models import load_tokenizer
 from palimpsest.measure.privacy_audit import one_run_audit
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
 from palimpsest.measure.shadow_attacks import FEWEST_POPULATION, MODELS_WANTED, lira, rmia, shadow_rates
 from palimpsest.study import Arm, Run
 from palimpsest.study.tables import TABLES
@@ -175,7 +174,7 @@ def _privacy_audit(run: Run) -> pd.DataFrame:
         tossed = records[records["coin"]]
         if tossed.empty:
             continue
-        examples, arms = examples_of(part.study, tossed, load_tokenizer(part.data / "tokenizer")), part.measured()
+        examples, arms = examples_of(part.study, tossed, tokenizer_of(part)), part.measured()
         promises = {arm: promise for arm in arms if (promise := part.facts(arm).get("privacy"))}
         trained = training_rows(records, "student")["id"].nunique()
         common = min((promise["delta"] for promise in promises.values()), default=0.1 / trained)

@@ -15,8 +15,7 @@ from palimpsest.chapters import figures
 from palimpsest.chapters.figures import COLORS
 from palimpsest.data.splits import load_records
 from palimpsest.measure import canaries, lineage, membership_inference
-from palimpsest.measure.finished import examples_of, load_scores, under_other_names
-from palimpsest.measure.models import load_tokenizer
+from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of, under_other_names
 from palimpsest.measure.statistics import auc, interval
 from palimpsest.study import Run
 
@@ -34,7 +33,7 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
 
 
 def _of_replicate(run: Run) -> dict[str, pd.DataFrame]:
-    records, tokenizer, data = load_records(run), load_tokenizer(run.data / "tokenizer"), run.require("data")
+    records, tokenizer, data = load_records(run), tokenizer_of(run), run.require("data")
     letters = records[(records["kind"] == "letter") & records["split"].isin(["teacher_only", "non_member"])]
     letters = (letters if (letters["split"] == "teacher_only").any() else letters.head(0)).assign(form="")
     planted = _with_twins(records)

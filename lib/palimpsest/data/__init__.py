@@ -14,10 +14,3 @@ Open first: `records`, then `splits`.
 To add a format: 1. a reader in `formats`, a generator of frames; 2. its ending in `KINDS`; 3. a test with a broken file, whose
 line or row is named; 4. a line in the how-to page.
 """
-
-from palimpsest.data.chat import render
-from palimpsest.data.encoding import Layout, encode
-from palimpsest.data.examples import Example, by_length, collate
-from palimpsest.data.masking import escape, mask
-from palimpsest.data.records import read_records, record_ids, template, training_rows
-from palimpsest.data.splits import COMPARED, draw_splits, fit_lengths, load_records, read_study_records, select

@@ -3,8 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-
-import torch
+from typing import Any
 
 IGNORED = -100  # the label PyTorch's losses skip
 
@@ -35,16 +34,17 @@ class Example:
         return self.input_ids[self.prompt_length :]
 
 
-def collate(examples: list[Example], pad_id: int) -> dict[str, torch.Tensor]:
+def collate(examples: list[Example], pad_id: int) -> dict[str, Any]:
     """Pad on the right and state every position.
 
     Masks come from lengths, not from token ids: with GPT-2's usual pad = end-of-text, an id comparison would also mask
     the real end-of-text. Positions are explicit because models with learned positions read them from the padding otherwise.
 
     Returns:
-        `input_ids`, `attention_mask`, `position_ids`, `labels` of shape `[batch, longest]`; `lengths` and
-        `prompt_lengths` of shape `[batch]`.
+        `input_ids`, `attention_mask`, `position_ids`, `labels`, tensors of shape `[batch, longest]`.
     """
+    import torch  # here alone: who reads records or draws a page needs none
+
     lengths = torch.tensor([len(e.input_ids) for e in examples])
     prompts = torch.tensor([e.prompt_length for e in examples])
     steps = torch.arange(int(lengths.max()))[None, :]
@@ -60,8 +60,6 @@ def collate(examples: list[Example], pad_id: int) -> dict[str, torch.Tensor]:
         "attention_mask": real.long(),
         "position_ids": torch.where(real, steps, 0),
         "labels": torch.where(labelled, ids, IGNORED),
-        "lengths": lengths,
-        "prompt_lengths": prompts,
     }
 
 

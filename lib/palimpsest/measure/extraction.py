@@ -15,7 +15,7 @@ import pandas as pd
 
 from palimpsest.data.examples import Example
 from palimpsest.errors import InputError
-from palimpsest.measure.scoring import flatten, reduce_records
+from palimpsest.measure.score_file import flatten, reduce_records
 from palimpsest.measure.statistics import wilson
 
 TARGETS = ("window", "whole", "next_window")

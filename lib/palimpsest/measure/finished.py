@@ -1,18 +1,17 @@
 """Measure one finished model of a study: one scoring pass over all its records, what that pass can't tell, and text for the
-test prompts; and read back what was written."""
+test prompts. `read_back` reads what is written here."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from palimpsest.data.encoding import encode
 from palimpsest.data.examples import Example
-from palimpsest.data.records import template
 from palimpsest.data.splits import COMPARED, load_records, select
 from palimpsest.measure import extraction, membership_inference, models
 from palimpsest.measure.near_verbatim import SIMILARITIES, near_misses
 from palimpsest.measure.quality import generate_and_compare
+from palimpsest.measure.read_back import examples_of, under_other_names
 from palimpsest.measure.scoring import score, score_to_parquet
 from palimpsest.study import Run, Study, run_once
 
@@ -27,11 +26,6 @@ def load_trained(run: Run, name: str, **options):
     own_code = {"trust_remote_code": run.require(f"models/{name}").get("trust_remote_code", False)}
     model = models.load_model(run.model(name), **own_code, **options)
     return model, models.load_tokenizer(run.model(name), **own_code)
-
-
-def examples_of(study: Study, records: pd.DataFrame, tokenizer, context: int | None = None) -> list[Example]:
-    """The study's prompts and responses as token lists."""
-    return encode(records, tokenizer, template(study.data.template), context)
 
 
 def measure_model(run: Run, name: str) -> Path:
@@ -76,22 +70,6 @@ def measure_model(run: Run, name: str) -> Path:
 def _scored(model, examples: list[Example], path: Path, sampling=None) -> Path:
     """The score file of the examples; one that a killed run of this stage has finished is kept (`run_once`)."""
     return path if path.exists() else score_to_parquet(model, examples, path, sampling=sampling)
-
-
-def under_other_names(records: pd.DataFrame) -> pd.DataFrame:
-    """Canaries and twins, each with the prompt of the next one of its split and copies: who is known by heart but not by name,
-    is as likely here. One that has nobody to change with is left out."""
-    planted = records[records["kind"].isin(["canary", "twin"])].sort_values("id")
-    parts = [part for _, part in planted.groupby(["split", "copies"]) if len(part) > 1]
-    prompt = [name for name in ("messages", "instruction", "context") if name in records]
-    asked = [part.assign(**{c: np.roll(part[c].to_numpy(), 1) for c in prompt}) for part in parts]
-    return pd.concat(asked, ignore_index=True) if asked else planted.head(0)
-
-
-def load_scores(run: Run, name: str, file: str = "records") -> pd.DataFrame:
-    """What measuring a model wrote: its score table, or `test`, `lowercase`, `near_misses`, `left_truncated`, `other_names`."""
-    run.require(f"scores/{name}")
-    return pd.read_parquet(run.scores(name) / f"{file}.parquet")
 
 
 def _near_misses(study: Study, model, tokenizer, records: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

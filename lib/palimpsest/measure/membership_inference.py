@@ -10,14 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_curve
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
 
 from palimpsest.errors import InputError
-from palimpsest.measure.scoring import flatten, reduce_records
+from palimpsest.measure.score_file import flatten, reduce_records
 from palimpsest.measure.statistics import auc, clopper_pearson
 
 LABELS = {
@@ -152,6 +147,8 @@ def membership(
 
 def operating_points(members: np.ndarray, non_members: np.ndarray) -> pd.DataFrame:
     """Every point of the ROC curve: columns `fpr`, `tpr`, `threshold` (a record is called a member from there up)."""
+    from sklearn.metrics import roc_curve
+
     labels = np.repeat([1, 0], [len(members), len(non_members)])
     false, true, threshold = roc_curve(labels, np.concatenate([members, non_members]), drop_intermediate=False)
     return pd.DataFrame({"fpr": false, "tpr": true, "threshold": threshold})
@@ -215,6 +212,11 @@ def blind_baseline(member_texts: Sequence[str], non_member_texts: Sequence[str])
     Raises:
         InputError: fewer than two texts in a group.
     """
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
     count = min(len(member_texts), len(non_member_texts))
     if count < 2:
         raise InputError(

@@ -5,25 +5,23 @@ response. Decoding starts there and stops at the response's length; a recited re
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rapidfuzz.distance import LCSseq, Levenshtein
-from rouge_score.tokenizers import DefaultTokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from palimpsest.data.examples import Example, ends_of
 from palimpsest.errors import InputError
-from palimpsest.measure.generation import generate, until_end
 
 NEAR = 0.9  # edit similarity from which a continuation counts as nearly verbatim
-_words = DefaultTokenizer(use_stemmer=False).tokenize
 
 
 def continuations(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    tokenizer: Any,
     examples: Sequence[Example],
     scores: pd.DataFrame,
     *,
@@ -43,6 +41,11 @@ def continuations(
     Raises:
         InputError: an example is missing from `scores` or has another length there.
     """
+    from palimpsest.measure.generation import (  # here alone: who reads what came of it needs no model
+        generate,
+        until_end,
+    )
+
     hits = dict(zip(scores["id"], scores["hit"], strict=True))
     texts, rows, prefixes, limits = [], [], [], []
     ends = ends_of(examples, tokenizer.eos_token_id) if ends is None else ends
@@ -67,8 +70,8 @@ def continuations(
 
 
 def near_misses(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    tokenizer: Any,
     examples: Sequence[Example],
     scores: pd.DataFrame,
     *,
@@ -113,7 +116,7 @@ def similarity(text: str, reference: str) -> dict[str, float]:
     if text == reference:
         return {"rouge_l": 1.0 if readable else np.nan, "edit_similarity": 1.0, "longest_common": len(text)}
     return {
-        "rouge_l": _rouge_l(_words(text), _words(reference)) if readable else np.nan,
+        "rouge_l": _rouge_l(_words()(text), _words()(reference)) if readable else np.nan,
         "edit_similarity": Levenshtein.normalized_similarity(text, reference),
         "longest_common": _longest_common(text, reference),
     }
@@ -123,6 +126,14 @@ def in_rouge_script(reference: str) -> bool:
     """Whether ROUGE's tokenizer, which knows a-z and digits only, keeps half or more of a text's letters."""
     letters = [c for c in reference.lower() if c.isalpha()]
     return 2 * sum(c.isascii() for c in letters) >= len(letters)
+
+
+@cache
+def _words() -> Callable[[str], list[str]]:
+    """The words of a text, as `rouge_score` has them; it brings a toolkit along that takes most of a second to import."""
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    return DefaultTokenizer(use_stemmer=False).tokenize
 
 
 def _rouge_l(words: list[str], reference: list[str]) -> float:

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from palimpsest.measure.statistics import auc, rate_of
 
@@ -72,6 +68,11 @@ class Prediction:
 
 def predict(inputs: pd.DataFrame, memorized: pd.Series) -> Prediction:
     """Predict `memorized` (booleans indexed by record id) from `inputs` (same ids), every record by folds without it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     outcome = memorized.loc[inputs.index].to_numpy(bool)
     table = pd.DataFrame({"id": inputs.index, "probability": np.nan, "memorized": outcome})
     none = pd.Series(np.nan, index=inputs.columns)

@@ -1,4 +1,4 @@
-"""A score file: in few bytes, whole or absent, made part by part; and what scores depend on besides the records.
+"""A score file: in few bytes, whole or absent, made part by part, its lists end to end; and what scores depend on besides the records.
 
 Besides: records longer than the context, cut into `windows` to be scored, and any Parquet file read in pieces.
 """
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from pyarrow.dataset import dataset
 
 from palimpsest.data.examples import Example
@@ -26,6 +25,8 @@ ROUNDED = ("margin", "mean_logprob", "std_logprob")  # kept to 16 binary digits
 
 def weights_digest(model: Any) -> str:
     """A sha256 over a model's configuration and every number in it."""
+    import torch  # here alone: who reads scores needs none
+
     config = {
         k: v for k, v in model.config.to_diff_dict().items() if k not in ("_name_or_path", "transformers_version")
     }
@@ -158,3 +159,17 @@ def gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def pick(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows at `places` (rising, from 0) of a Parquet file, which is never in memory whole."""
     return dataset(path).take(pa.array(places), columns=columns).to_pandas()
+
+
+def flatten(scores: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """All values `[tokens]` of a list column end to end, and where each record starts `[records + 1]` (the last is the end)."""
+    lists = scores[column].to_numpy()
+    return (np.concatenate(lists) if len(lists) else np.zeros(0)), np.cumsum([0, *map(len, lists)])
+
+
+def reduce_records(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """`function.reduce` over each record's stretch of flat `values` `[records]`; 0 where it has none."""
+    out, full = np.zeros(len(starts) - 1, dtype=values.dtype), starts[1:] > starts[:-1]
+    if full.any():
+        out[full] = function.reduceat(values, starts[:-1][full])
+    return out

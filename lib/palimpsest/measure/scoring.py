@@ -166,17 +166,3 @@ def score_to_parquet(
     write_scores(table, path)
     remove(parts)
     return path
-
-
-def flatten(scores: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """All values `[tokens]` of a list column end to end, and where each record starts `[records + 1]` (the last is the end)."""
-    lists = scores[column].to_numpy()
-    return (np.concatenate(lists) if len(lists) else np.zeros(0)), np.cumsum([0, *map(len, lists)])
-
-
-def reduce_records(function: np.ufunc, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """`function.reduce` over each record's stretch of flat `values` `[records]`; 0 where it has none."""
-    out, full = np.zeros(len(starts) - 1, dtype=values.dtype), starts[1:] > starts[:-1]
-    if full.any():
-        out[full] = function.reduceat(values, starts[:-1][full])
-    return out

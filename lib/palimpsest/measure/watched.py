@@ -14,7 +14,8 @@ import pandas as pd
 from palimpsest.data.examples import Example
 from palimpsest.measure import canaries, extraction, membership_inference
 from palimpsest.measure.quality import generate_and_compare
-from palimpsest.measure.scoring import flatten, reduce_records, score
+from palimpsest.measure.score_file import flatten, reduce_records
+from palimpsest.measure.scoring import score
 from palimpsest.measure.statistics import auc
 
 TEMPERATURES = tuple(np.geomspace(0.4, 2.5, 9).round(4))  # between which the loss is smooth enough for a parabola
