@@ -15,14 +15,13 @@ From Python::
     audit.report("audit")  # the page again, from the folder
 """
 
-from palimpsest.audit.settings import Settings
+import lazy_loader
 
-_HEAVY = {"run": "auditing", "report": "page"}  # public names whose modules import torch: only when they are asked for
-
-
-def __getattr__(name: str):
-    if name in _HEAVY:
-        from importlib import import_module
-
-        return getattr(import_module(f"palimpsest.audit.{_HEAVY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(  # a room whole, of which only what is asked for is imported
+    __name__,
+    submod_attrs={
+        "settings": ["Settings"],
+        "auditing": ["run"],
+        "page": ["report"],
+    },
+)

@@ -14,3 +14,17 @@ Open first: `records`, then `splits`.
 To add a format: 1. a reader in `formats`, a generator of frames; 2. its ending in `KINDS`; 3. a test with a broken file, whose
 line or row is named; 4. a line in the how-to page.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(  # a room whole, of which only what is asked for is imported
+    __name__,
+    submod_attrs={
+        "chat": ["render"],
+        "encoding": ["Layout", "encode"],
+        "examples": ["Example", "by_length", "collate"],
+        "masking": ["escape", "mask"],
+        "records": ["read_records", "record_ids", "template", "training_rows"],
+        "splits": ["COMPARED", "draw_splits", "fit_lengths", "load_records", "read_study_records", "select"],
+    },
+)

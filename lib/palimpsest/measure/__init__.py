@@ -25,3 +25,46 @@ To add a measure: 1. a function of scores, in the module of its kind, with the p
 definition; 3. its row in the book's index of measures, `book/measures.md` (a test asks for it); 4. its columns in
 `study.tables`, if a chapter shows it.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(  # a room whole, of which only what is asked for is imported
+    __name__,
+    submod_attrs={
+        "canaries": ["dose_response", "exposure"],
+        "compatibility": ["check_models"],
+        "extraction": [
+            "left_truncated_examples",
+            "log_probability",
+            "longest_span",
+            "near_ties",
+            "probability_in",
+            "samples_needed",
+            "secrets",
+            "strength",
+            "verbatim",
+            "verbatim_at_every_prefix",
+            "verbatim_by_prefix",
+            "verbatim_target",
+        ],
+        "generation": ["generate"],
+        "layers": ["block_influence", "keep_layers"],
+        "lineage": ["origins", "transferred"],
+        "membership_inference": [
+            "attack_rates",
+            "blind_baseline",
+            "lowercased",
+            "membership",
+            "operating_points",
+            "tpr_at_fpr",
+        ],
+        "models": ["context_length", "load_model", "load_tokenizer"],
+        "near_verbatim": ["near_misses"],
+        "prediction": ["predict"],
+        "privacy_audit": ["epsilon_lower_bound", "one_run_audit", "pooled_audit"],
+        "scoring": ["score", "score_to_parquet"],
+        "shadow_attacks": ["confidence_logit", "lira", "rmia", "shadow_rates"],
+        "statistics": ["auc", "newcombe", "over_seeds", "rate", "rate_of", "wilson"],
+        "watched": ["Watched", "fit_temperature", "take_point", "validation_point"],
+    },
+)

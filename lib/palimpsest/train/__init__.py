@@ -7,3 +7,15 @@ Open first: `fine_tuning`, then `trainer`; `losses` has the mathematics.
 To add a method: 1. its row in `study.methods`; that is all if its text and objective are known. A new objective: 2. its value
 and gradient in `losses`; 3. its plain formula in `tests/train/test_losses.py`.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(  # a room whole, of which only what is asked for is imported
+    __name__,
+    submod_attrs={
+        "fine_tuning": ["fine_tune"],
+        "teacher_text": ["write_teacher_text"],
+        "losses": ["summed_loss"],
+        "teacher_cache": ["open_cache"],
+    },
+)
