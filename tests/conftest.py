@@ -1,5 +1,6 @@
 """Settings for every test, and the one end-to-end run that several of them read."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Collecting tests imports all there is. Looking for garbage meanwhile, and among it ever after, takes a minute of a whole run.
+gc.disable()
 # A busy machine is slow, not wrong: no example has a deadline.
 settings.register_profile("palimpsest", deadline=None)
 settings.load_profile("palimpsest")
@@ -28,6 +31,11 @@ def pytest_collection_modifyitems(config, items):
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("smoke",))
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The stages of a study on models small enough for a test: every method trains, finished work is kept, faults are named."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,13 +226,22 @@ def test_somebody_elses_folder_is_not_emptied(tmp_path):
 SCRIPT = "import sys; from palimpsest.study import Arm, open_run; from palimpsest.book import bases, stages; stages.train_student(open_run(sys.argv[1], sys.argv[2]), Arm('small', sys.argv[3], 0))"
 
 
+@pytest.fixture(scope="module")
+def before_students(tmp_path_factory):
+    """A study file, and the run folder of it in which nothing is missing but students."""
+    folder = tmp_path_factory.mktemp("before")
+    path = write(folder, "sft, gkd, sft_private", "by_size: {small: {epochs: 12}}\n")
+    run = open_run(path, folder / "run")
+    bases.train_base(run, "small")
+    stages.train_teacher(run)
+    return path, run.path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sft", "gkd", "sft_private"])
-def test_killed_in_the_middle_of_an_arm_it_ends_with_the_same_weights(tmp_path, method):
-    path = write(tmp_path, "sft, gkd, sft_private", "by_size: {small: {epochs: 12}}\n")
-    whole, cut = (open_run(path, tmp_path / name) for name in ("whole", "cut"))
-    for run in (whole, cut):
-        stages.train_teacher(run)
+def test_killed_in_the_middle_of_an_arm_it_ends_with_the_same_weights(tmp_path, before_students, method):
+    path, folder = before_students
+    whole, cut = (open_run(path, shutil.copytree(folder, tmp_path / name)) for name in ("whole", "cut"))
     stages.train_student(whole, Arm("small", method, 0))
     command = [sys.executable, "-c", SCRIPT, str(path), str(cut.path), method]
     checkpoints = cut.model(f"small-{method}-s0") / "checkpoints"
