@@ -92,7 +92,11 @@ def test_a_name_means_one_thing_across_the_library():
 
 
 @pytest.mark.parametrize(
-    "modules", ["study, palimpsest.cli", "chapters, palimpsest.book.published, palimpsest.book.model_cards"]
+    "modules",
+    [
+        "study, palimpsest.cli",
+        "chapters, palimpsest.book.published, palimpsest.book.model_cards, palimpsest.book.stages",
+    ],
 )
 def test_who_describes_a_study_or_reads_its_tables_needs_no_torch(modules):
     code = f"import sys, palimpsest.{modules}; sys.exit(str({{'torch', 'transformers', 'sklearn', 'nltk'}} & {{*sys.modules}} or ''))"

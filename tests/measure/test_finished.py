@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from palimpsest import measure
 from palimpsest.book import bases
 from palimpsest.data.examples import collate
 from palimpsest.errors import InputError
@@ -70,7 +71,7 @@ def measured(tmp_path_factory):
     records = bases.prepare_data(run)
     records.loc[records["split"].eq("member").idxmax(), "response"] += "\u023a" * 40  # lower case takes more bytes
     records.to_parquet(run.data / "records.parquet")
-    tokenizer = finished.models.load_tokenizer(run.data / "tokenizer")
+    tokenizer = measure.load_tokenizer(run.data / "tokenizer")
     model = model_of(study, records, tokenizer)
     for part in (model, tokenizer):
         part.save_pretrained(run.model("teacher"))
@@ -180,7 +181,7 @@ def test_a_study_without_canaries_has_no_such_file(tmp_path):
     few = study.data.model_copy(update={"canaries": {}, "coins": 0, "twins": 0})
     run = open_run(study.model_copy(update={"data": few}), tmp_path / "run")
     records = bases.prepare_data(run)
-    tokenizer = finished.models.load_tokenizer(run.data / "tokenizer")
+    tokenizer = measure.load_tokenizer(run.data / "tokenizer")
     for part in (model_of(run.study, records, tokenizer), tokenizer):
         part.save_pretrained(run.model("teacher"))
     write_json(run.model("teacher") / "run.json", {"fingerprint": run.fingerprints["models/teacher"]})
@@ -192,6 +193,6 @@ def test_a_study_without_canaries_has_no_such_file(tmp_path):
 def test_what_a_killed_run_has_scored_is_not_scored_again(measured, monkeypatch):
     run = measured[1]
     (run.scores("teacher") / "run.json").unlink()
-    monkeypatch.setattr(finished, "score_to_parquet", lambda *_, **__: pytest.fail("it was scored again"))
+    monkeypatch.setattr(measure, "score_to_parquet", lambda *_, **__: pytest.fail("it was scored again"))
     finished.measure_model(run, "teacher")
     assert run.finished("scores/teacher")

@@ -132,8 +132,10 @@ def _stage_of(given: argparse.Namespace, run: Run) -> Callable[[], Any]:
         from palimpsest.book import model_cards, run_crate
 
         return lambda: print(f"{len(model_cards.write_model_cards(run))} model cards, {run_crate.write_crate(run)}")
+    from palimpsest import measure, train
     from palimpsest.book import bases, stages
 
+    _ = measure.check_models, measure.score, train.fine_tune  # now, not on first use
     return {
         "data": lambda: bases.prepare_data(run),
         "base": lambda: bases.train_base(run, given.size),

@@ -11,19 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from palimpsest import measure, train
 from palimpsest.book.bases import about, describe_model, train_base
 from palimpsest.data.examples import Example
 from palimpsest.data.records import training_rows
 from palimpsest.data.splits import load_records
 from palimpsest.errors import InputError
-from palimpsest.measure import lineage, models, prediction
-from palimpsest.measure.finished import load_trained, measure_model
 from palimpsest.measure.read_back import examples_of, load_scores, tokenizer_of
-from palimpsest.measure.watched import Watched
 from palimpsest.study import METHODS, Arm, Run, run_once
 from palimpsest.study.fingerprints import read_first, tuned_name, warm_name
 from palimpsest.study.parts import is_tuning, rates_tried
-from palimpsest.train import teacher_text
 
 WATCHED = ("member", "teacher_only", "non_member", "validation", "twin")
 
@@ -36,7 +33,7 @@ def train_teacher(run: Run) -> Path:
         if facts is not None:
             arm = Arm("teacher", "sft")
             facts |= about(arm) | _train_on_members(run, "teacher", arm, "base-teacher", study.teacher)
-    measure_model(run, "teacher")
+    measure.measure_model(run, "teacher")
     return run.model("teacher")
 
 
@@ -52,12 +49,10 @@ def prepare_teacher_text(run: Run) -> Path:
     with run_once(run, "teacher_text", {"teacher_text": how.model_dump()}) as facts:
         if facts is not None:
             rows = training_rows(load_records(run), "student").drop_duplicates("id").reset_index(drop=True)
-            model, tokenizer = load_trained(run, "teacher")
+            model, tokenizer = measure.load_trained(run, "teacher")
             examples = examples_of(run.study, rows, tokenizer)
             made_from, seed = run.fingerprints["teacher_text"], run.study.seed()
-            rows = teacher_text.write_teacher_text(
-                model, tokenizer, rows, examples, how, seed, run.teacher_text, made_from
-            )
+            rows = train.write_teacher_text(model, tokenizer, rows, examples, how, seed, run.teacher_text, made_from)
             facts |= {
                 "records": len(rows),
                 "same_as_reference": int(rows["same"].sum()),
@@ -110,7 +105,7 @@ def train_student(run: Run, arm: Arm, rate: float | None = None) -> Path:
                 facts |= {"left_out": len(without), "left_out_note": why}
             facts |= about(arm) | _train_on_members(run, name, arm, start, settings, without)
     if rate is None:
-        measure_model(run, name)
+        measure.measure_model(run, name)
     return run.model(name)
 
 
@@ -133,36 +128,33 @@ def left_out(run: Run, arm: Arm) -> tuple[set[str], str]:
     none, if so.
 
     After Borkar et al. (arXiv 2601.15394): the method `leave_out` is trained once on all records, and a logistic regression on
-    what teacher and baseline make of a record, its size, and what that student recites (`prediction.predict`) judges every
+    what teacher and baseline make of a record, its size, and what that student recites (`measure.predict`) judges every
     record by folds that do not hold it. Whoever leaves records out this way pays for a first training of the same kind.
     """
     other, baseline = (a.name for a in (read_first(arm)[0], Arm(arm.size, "sft", arm.seed)))
     rows = training_rows(load_records(run), "student").drop_duplicates("id")
     examples = examples_of(run.study, rows, tokenizer_of(run))
     scores = load_scores(run, other).set_index("id").loc[rows["id"]].reset_index()
-    recited = lineage.recites(scores, examples, run.require("data")["target"], run.study.measure.window).dropna()
+    recited = measure.recites(scores, examples, run.require("data")["target"], run.study.measure.window).dropna()
     rows = rows[rows["id"].isin(set(recited.index))]
-    inputs = prediction.features(rows, load_scores(run, "teacher"), load_scores(run, baseline))
-    found = prediction.predict(inputs, recited.astype(bool))
+    inputs = measure.features(rows, load_scores(run, "teacher"), load_scores(run, baseline))
+    found = measure.predict(inputs, recited.astype(bool))
     return set(found.table.loc[found.table["probability"] >= 0.5, "id"]), found.note
 
 
 def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, without=frozenset()) -> dict:
     """Fine-tune `start` on the members, those `without` left out, as the arm's method says, watching all that is measured."""
-    from palimpsest.train.fine_tuning import fine_tune
-    from palimpsest.train.trajectory import Trajectory
-
     study, records, rule = run.study, load_records(run), METHODS[arm.method]
-    model, tokenizer = load_trained(run, start)
+    model, tokenizer = measure.load_trained(run, start)
     rows = training_rows(records, "teacher" if arm.role == "teacher" else "student")
     rows = rows[~rows["id"].isin(without)]
     if rule.once:
         rows = rows.drop_duplicates("id")
-    examples = examples_of(study, rows, tokenizer, models.context_length(model))
+    examples = examples_of(study, rows, tokenizer, measure.context_length(model))
     teacher = cache = None
     if rule.needs_teacher:
-        teacher, teacher_tokenizer = load_trained(run, "teacher", dtype=settings.precision)
-        models.check_same_tokenizer(teacher_tokenizer, tokenizer, name)
+        teacher, teacher_tokenizer = measure.load_trained(run, "teacher", dtype=settings.precision)
+        measure.check_same_tokenizer(teacher_tokenizer, tokenizer, name)
         cache = run.path / "cache" / "teacher"
     if rule.text == "teacher":
         written = pd.read_parquet(run.teacher_text / "records.parquet").set_index("id")["teacher_tokens"]
@@ -172,8 +164,10 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, witho
         ]
     how = study.measure
     asked = records[records["split"].isin(("validation",) if is_tuning(study) else WATCHED)]
-    watched = Watched(asked, examples_of(study, asked, tokenizer), tokenizer, how.window, how.trajectory_prompts)
-    facts = fine_tune(
+    watched = measure.Watched(
+        asked, examples_of(study, asked, tokenizer), tokenizer, how.window, how.trajectory_prompts
+    )
+    facts = train.fine_tune(
         model,
         tokenizer,
         examples,
@@ -182,7 +176,7 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, witho
         method=arm.method,
         seed=study.seed(arm.seed),
         watch=partial(
-            Trajectory,
+            train.Trajectory,
             watched=watched,
             every=how.trajectory_every,
             early=how.trajectory_early,
@@ -194,5 +188,5 @@ def _train_on_members(run: Run, name: str, arm: Arm, start: str, settings, witho
         keep_in=how.precision if name == arm.name and arm.seed is not None else "fp32",  # others are begun from
         log_to=study.train.log_to,
     )
-    learned_from = {"teacher_parameters": models.parameter_count(teacher) if teacher else 0}
+    learned_from = {"teacher_parameters": measure.parameter_count(teacher) if teacher else 0}
     return facts | describe_model(run, arm, model, start) | learned_from

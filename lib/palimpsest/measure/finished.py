@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from palimpsest import measure
 from palimpsest.data.examples import Example
 from palimpsest.data.splits import COMPARED, load_records, select
-from palimpsest.measure import extraction, membership_inference, models
+from palimpsest.measure import extraction, membership_inference
 from palimpsest.measure.near_verbatim import SIMILARITIES, near_misses
-from palimpsest.measure.quality import generate_and_compare
 from palimpsest.measure.read_back import examples_of, under_other_names
-from palimpsest.measure.scoring import score, score_to_parquet
 from palimpsest.study import Run, Study, run_once
 
 MEASURED = (*COMPARED, "teacher_only", "test", "twin")
@@ -24,8 +23,8 @@ def load_trained(run: Run, name: str, **options):
     A model that came with code of its own is loaded with it again, if the study allowed it when it was first loaded.
     """
     own_code = {"trust_remote_code": run.require(f"models/{name}").get("trust_remote_code", False)}
-    model = models.load_model(run.model(name), **own_code, **options)
-    return model, models.load_tokenizer(run.model(name), **own_code)
+    model = measure.load_model(run.model(name), **own_code, **options)
+    return model, measure.load_tokenizer(run.model(name), **own_code)
 
 
 def measure_model(run: Run, name: str) -> Path:
@@ -44,12 +43,12 @@ def measure_model(run: Run, name: str) -> Path:
         if facts is not None:
             records = load_records(run)
             model, tokenizer = load_trained(run, name, dtype=study.measure.precision)
-            rows, context = records[records["split"].isin(MEASURED)], models.context_length(model)
+            rows, context = records[records["split"].isin(MEASURED)], measure.context_length(model)
             sampling = {k: v.model_dump() for k, v in study.measure.sampling.items()}
             examples = examples_of(study, rows, tokenizer, context)
             path = _scored(model, examples, folder / "records.parquet", sampling)
             test = rows[rows["split"] == "test"].head(study.measure.generate_test or len(rows))
-            written, speed = generate_and_compare(
+            written, speed = measure.generate_and_compare(
                 model, tokenizer, examples_of(study, test, tokenizer), list(test["response"])
             )
             written.to_parquet(folder / "test.parquet")
@@ -69,7 +68,7 @@ def measure_model(run: Run, name: str) -> Path:
 
 def _scored(model, examples: list[Example], path: Path, sampling=None) -> Path:
     """The score file of the examples; one that a killed run of this stage has finished is kept (`run_once`)."""
-    return path if path.exists() else score_to_parquet(model, examples, path, sampling=sampling)
+    return path if path.exists() else measure.score_to_parquet(model, examples, path, sampling=sampling)
 
 
 def _near_misses(study: Study, model, tokenizer, records: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +106,7 @@ def _left_truncated(study: Study, model, tokenizer, records: pd.DataFrame) -> pd
     parts = [[e for e in part if e.id in fitting] for part in parts]
     if not fitting:
         return pd.DataFrame(columns=["id", "split", "k", "verbatim"])
-    verdict = extraction.verbatim(score(model, [e for part in parts for e in part]))
+    verdict = extraction.verbatim(measure.score(model, [e for part in parts for e in part]))
     found = pd.DataFrame(
         {"id": verdict.index, "k": np.repeat(prefixes, len(fitting)), "verbatim": verdict.to_numpy(bool)}
     )

@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(  # a room whole, of which on
         "teacher_text": ["write_teacher_text"],
         "losses": ["summed_loss"],
         "teacher_cache": ["open_cache"],
+        "trajectory": ["Trajectory"],
     },
 )
