@@ -35,9 +35,9 @@ book: $(READY) $(MODELS)
 	$(WITH) snakemake --nolock --cores $(CORES) --config study='$(STUDY)' $(if $(GPU),gpu=1 --resources gpu=1) --rerun-incomplete $(SNAKEMAKE_FLAGS)
 	@echo "The book: $(CURDIR)/runs/$(NAME)/html/index.html"
 
-# loadgroup keeps the tests of one file, and those that share one smoke run, on one worker (tests/conftest.py).
+# loadgroup keeps the tests of one file on one worker (tests/conftest.py). One more worker than cores: some wait, for browsers and kernels.
 test: $(READY)
-	$(WITH) pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
+	$(WITH) pytest -n $(shell expr $(CORES) + 1) --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
 
 # Nothing is asked for elsewhere: neither news nor newer versions.
 lab: $(READY)

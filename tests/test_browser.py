@@ -4,7 +4,7 @@ import pytest
 from browser import chromium, looks, pages_of, walk
 
 pytestmark = [
-    pytest.mark.xdist_group("smoke"),
+    pytest.mark.xdist_group("smoke, read"),
     pytest.mark.skipif(chromium() is None, reason="no Chromium installed (Debian: apt-get install chromium)"),
 ]
 GOOD = "<!doctype html><html><head><link rel='icon' href='data:,'></head><body><h1 id='a'>Page</h1>{}</body></html>"

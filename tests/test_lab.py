@@ -24,7 +24,7 @@ FINISHED = """() => {
 }"""
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("smoke"),
+    pytest.mark.xdist_group("smoke, lab"),
     pytest.mark.skipif(chromium() is None, reason="no Chromium installed (Debian: apt-get install chromium)"),
     pytest.mark.skipif(importlib.util.find_spec("jupyterlab") is None, reason="no JupyterLab: pip install '.[book]'"),
 ]

@@ -18,13 +18,12 @@ SOURCES = sorted(FOLDER.glob("*.py"))
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("smoke")
-def test_run_all_with_the_defaults(smoke_run):
+@pytest.mark.xdist_group("smoke, run all")
+def test_run_all_with_the_defaults(smoke_run, tmp_path):
     folder = smoke_run.parents[1] / "notebooks"
 
     def run_all(path):
-        out = folder / f"out-{path.stem}.ipynb"
-        command = [sys.executable, "-m", "papermill", "--no-progress-bar", path.name, out.name]
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", path.name, tmp_path / path.name]
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": ""}
         )

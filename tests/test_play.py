@@ -11,7 +11,7 @@ from browser import browser_page, chromium, first_column, nothing_leaves, serve
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("smoke"),
+    pytest.mark.xdist_group("smoke, read"),
     pytest.mark.skipif(chromium() is None, reason="no Chromium installed (Debian: apt-get install chromium)"),
 ]
 MEMORIZATION, INHERITANCE = "notebooks/04_memorization.html", "notebooks/05_inheritance.html"

@@ -9,6 +9,7 @@ from importlib import metadata
 
 from palimpsest.audit import command
 from palimpsest.errors import InputError
+from palimpsest.starting import first_import
 
 EXTRA = re.compile(
     r"""([\w-]+).*extra == ['"](\w+)['"]"""
@@ -73,7 +74,8 @@ def run_check(args: argparse.Namespace) -> int:
     run = open_run(args.study)
     print("\n".join(f"{args.study}: {line}" for line in check_study(run, args.cores or 1)))
     if args.estimate:
-        from palimpsest.book.estimate import estimate
+        with first_import():
+            from palimpsest.book.estimate import estimate
 
         print("\n".join(estimate(run, args.cores, args.gpu_flops)))
     return DONE

@@ -57,7 +57,7 @@ def held(run: Run, words: set[str], secrets: list[str]) -> dict[str, set[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("smoke")
+@pytest.mark.xdist_group("smoke, masked")
 def test_text_that_is_no_longer_to_be_shown_is_gone_from_all_that_is_built(smoke_run, tmp_path):
     project = tmp_path / "project"
     shutil.copytree(smoke_run.parents[1], project, copy_function=shutil.copy2)

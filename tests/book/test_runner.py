@@ -49,57 +49,62 @@ def edited(path, old, new):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("smoke")
+@pytest.mark.xdist_group("smoke, edited")
 class TestAfterTheSmokeRun:
     STUDY = "studies/smoke.yaml"
 
-    def plan(self, smoke_run, **environment):
-        return planned(dry_run(smoke_run.parents[1], self.STUDY, **environment))
+    @pytest.fixture(scope="class")
+    def project(self, smoke_run, tmp_path_factory):
+        """A copy, for what is edited here."""
+        return shutil.copytree(smoke_run.parents[1], tmp_path_factory.mktemp("edited") / "project")
 
-    def test_an_edited_page_of_the_data_touches_no_model(self, smoke_run):
-        with edited(smoke_run.parents[1] / "notebooks" / "01_data.ipynb", "What you will see", "What you'll see"):
-            plan = self.plan(smoke_run)
+    def plan(self, project, **environment):
+        return planned(dry_run(project, self.STUDY, **environment))
+
+    def test_an_edited_page_of_the_data_touches_no_model(self, project):
+        with edited(project / "notebooks" / "01_data.ipynb", "What you will see", "What you'll see"):
+            plan = self.plan(project)
         assert set(plan) == {"data", "html", "description", "book"}
 
-    def test_text_that_is_no_longer_shown_is_taken_from_tables_and_pages_and_nothing_is_trained(self, smoke_run):
-        with edited(smoke_run.parents[1] / self.STUDY, "show_secrets: true", "show_secrets: false"):
-            plan = self.plan(smoke_run)
+    def test_text_that_is_no_longer_shown_is_taken_from_tables_and_pages_and_nothing_is_trained(self, project):
+        with edited(project / self.STUDY, "show_secrets: true", "show_secrets: false"):
+            plan = self.plan(project)
         assert {"data", "tables", "analysis"} <= set(plan)
         assert not {"records", "base", "teacher", "teacher_text", "student", "part_teacher", "part_students"} & set(
             plan
         )
 
-    def test_nothing_is_left_to_do(self, smoke_run):
-        assert self.plan(smoke_run) == {}
+    def test_nothing_is_left_to_do(self, project):
+        assert self.plan(project) == {}
 
-    def test_other_library_code_makes_tables_and_pages_again_and_draws_or_measures_nothing(self, smoke_run, tmp_path):
+    def test_other_library_code_makes_tables_and_pages_again_and_draws_or_measures_nothing(self, project, tmp_path):
         library = shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
         with edited(library / "palimpsest" / "chapters" / "figures.py", '"""', '"""Other words. '):
-            plan = self.plan(smoke_run, PYTHONPATH=str(library))
+            plan = self.plan(project, PYTHONPATH=str(library))
         assert {"data", "teacher", "student", "tables", "analysis", "html", "description"} <= set(plan)
         assert not {"records", "base", "part_teacher", "part_students"} & set(plan)
 
-    def test_edited_data_makes_every_stage_again(self, smoke_run):
-        with edited(smoke_run.parents[1] / "data" / "helpdesk" / "records.jsonl", "the", "teh"):
-            plan = self.plan(smoke_run)
+    def test_edited_data_makes_every_stage_again(self, project):
+        with edited(project / "data" / "helpdesk" / "records.jsonl", "the", "teh"):
+            plan = self.plan(project)
         assert {"records", "data", "base", "teacher", "teacher_text", "student", "tables", "analysis", "html"} <= set(
             plan
         )
 
-    def test_another_teacher_makes_its_students_again_and_no_other(self, smoke_run):
-        with edited(smoke_run.parents[1] / self.STUDY, "teacher: {epochs: 10", "teacher: {epochs: 9"):
-            plan = self.plan(smoke_run)
+    def test_another_teacher_makes_its_students_again_and_no_other(self, project):
+        with edited(project / self.STUDY, "teacher: {epochs: 10", "teacher: {epochs: 9"):
+            plan = self.plan(project)
         assert not {"records", "data", "base"} & set(plan) and plan["teacher"] == {""}
         assert plan["student"] == {"small-word_kd-s0", "small-seq_kd-s0", "small-rkl_student-s0"}
 
-    def test_a_key_of_one_kind_of_method_trains_no_other(self, smoke_run):
-        with edited(smoke_run.parents[1] / self.STUDY, "rollout_steps: 4", "rollout_steps: 3"):
-            plan = self.plan(smoke_run)
+    def test_a_key_of_one_kind_of_method_trains_no_other(self, project):
+        with edited(project / self.STUDY, "rollout_steps: 4", "rollout_steps: 3"):
+            plan = self.plan(project)
         assert "teacher" not in plan and plan["student"] == {"small-rkl_student-s0"}
 
-    def test_another_window_measures_training_anew_and_keeps_the_base(self, smoke_run):
-        with edited(smoke_run.parents[1] / self.STUDY, "left_target: 8", "left_target: 9"):
-            plan = self.plan(smoke_run)
+    def test_another_window_measures_training_anew_and_keeps_the_base(self, project):
+        with edited(project / self.STUDY, "left_target: 8", "left_target: 9"):
+            plan = self.plan(project)
         assert "records" not in plan and plan["base"] == {"teacher", "small"}  # measured again; the models are kept
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from palimpsest.audit.settings import GATES, INPUT, Settings, share
 from palimpsest.errors import InputError
+from palimpsest.starting import first_import
 
 LIMIT_EXCEEDED = 3
 WORKFLOW = Path(__file__).with_name("shards.smk")
@@ -148,14 +149,16 @@ def _limit(args: argparse.Namespace, summary: Mapping[str, Any]) -> int:
 
 def run_merge(args: argparse.Namespace) -> int:
     """`palimpsest merge`"""
-    from palimpsest.audit import shards
+    with first_import():
+        from palimpsest.audit import shards
 
     return _told(args, shards.merge(args.shards, args.out))
 
 
 def run_compare(args: argparse.Namespace) -> int:
     """`palimpsest compare`"""
-    from palimpsest.audit import compare
+    with first_import():
+        from palimpsest.audit import compare
 
     print(compare.show_compared(compare.compare_audits(*args.audits, args.out)))
     return 0
@@ -169,9 +172,10 @@ def run_audit(args: argparse.Namespace) -> int:
         raise InputError("a shard alone meets no limit: give --fail-above to `palimpsest merge`")
     if not args.progress:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    from transformers.utils import logging  # torch and transformers take seconds to import
+    with first_import():  # torch and transformers take seconds
+        from transformers.utils import logging
 
-    from palimpsest.audit import auditing
+        from palimpsest.audit import auditing
 
     logging.set_verbosity_error()
     settings = Settings(**{one.name: getattr(args, one.name) for one in fields(Settings)})

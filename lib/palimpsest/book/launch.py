@@ -4,7 +4,6 @@ Unknown notebook parameters are refused; an executed copy is moved into place on
 """
 
 import argparse
-import gc
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import yaml
 
 from palimpsest.book.progress import say_progress
 from palimpsest.errors import InputError
+from palimpsest.starting import first_import
 from palimpsest.study import Run, locate, near, open_run
 
 
@@ -111,10 +111,8 @@ def run_stage(given: argparse.Namespace) -> None:
     if given.kind == "progress":  # apart, for the rest takes seconds to import
         print(say_progress(run, given.cores))
         return
-    gc.disable()  # looking for garbage among a million new objects, of which none is any, would be half of an import's time
-    stage = _stage_of(given, run)
-    gc.freeze()
-    gc.enable()
+    with first_import():
+        stage = _stage_of(given, run)
     stage()
 
 
