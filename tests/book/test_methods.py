@@ -33,8 +33,7 @@ for arm in run.study.arms():
 chapters.write_tables(run)
 given = {"study_file": study, "run_dir": folder}
 run_notebook(Path("notebooks/03_student.ipynb"), Path(page), run.path / "log.ipynb", {**given, "arm": Path(page).stem})
-for name in ("04_memorization", "07_tradeoffs"):
-    run_notebook(Path(f"notebooks/{name}.ipynb"), run.path / "notebooks" / f"{name}.ipynb", run.path / "log.ipynb", given)
+run_notebook(Path("notebooks/07_tradeoffs.ipynb"), run.path / "notebooks" / "07_tradeoffs.ipynb", run.path / "log.ipynb", given)
 """
 
 
