@@ -14,7 +14,8 @@ from pathlib import Path
 from palimpsest.book.checks import check_capacity
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, locate, open_run
-from palimpsest.study.fingerprints import OF_PAGES, code_of, read_first
+from palimpsest.study.fingerprints import OF_PAGES, code_of, fingerprint, read_first
+from palimpsest.study.files import file_digest
 from palimpsest.study.sections import check_logging
 
 STUDY = str(config.get("study", "studies/demo.yaml"))
@@ -33,6 +34,7 @@ RUN = str(Path(config.get("runs", "runs")) / S.name)
 ARMS = {arm.name: arm for arm in S.arms()}
 SIZES = list(S.models.students)
 ANALYSES = sorted(p.stem for p in Path("notebooks").glob("0[04-9]_*.ipynb"))
+STATIC = ["_config.yml", *(str(p) for p in sorted(Path("book").rglob("*")) if p.is_file())]
 PARTS = R.parts()  # beside the first replicate, each in a folder of its own
 DONE = [f"{RUN}/{name}/{size}.done" for name, part in PARTS.items() for size in part.study.models.students]
 GPU = int(config.get("gpu", 0))  # GPUs a training stage asks the cluster or `--resources gpu=N` for
@@ -252,17 +254,20 @@ rule html:
     input:
         expand(f"{RUN}/notebooks/{{name}}.ipynb", name=["01_data", "02_teacher", *ANALYSES]),
         expand(f"{RUN}/notebooks/runs/{{arm}}.ipynb", arm=ARMS),
-        "_config.yml",
-        [str(p) for p in sorted(Path("book").rglob("*")) if p.is_file()],
+        STATIC,
     output:
         f"{RUN}/html/index.html",
     params:
         folder=RUN,
-        fingerprint=code_of(("",)),  # all of it: the reference is written from its docstrings
+        # The library whole, whose docstrings are the reference, and all pages of `book`. What Sphinx has read of them (`build`) is kept
+        # for the next book made of the same, if it was read without a warning; a build that failed or was killed leaves nothing.
+        fingerprint=fingerprint([code_of(("",)), [[p, file_digest(Path(p))] for p in STATIC]]),
     shell:
         stage("pages", "pages", "--out {params.folder:q}/book")
-        + f" && (jupyter-book build {{params.folder:q}}/book --config _config.yml --path-output {{params.folder:q}}/build -W -n --keep-going"
-        " && rm -rf {params.folder:q}/html && mv {params.folder:q}/build/_build/html {params.folder:q}/html)"
+        + " && (grep -qsx {params.fingerprint} {params.folder:q}/build/of || rm -rf {params.folder:q}/build; rm -f {params.folder:q}/build/of;"
+        " jupyter-book build {params.folder:q}/book --config _config.yml --path-output {params.folder:q}/build -W -n --keep-going"
+        " && rm -rf {params.folder:q}/html && mv {params.folder:q}/build/_build/html {params.folder:q}/html"
+        " && echo {params.fingerprint} > {params.folder:q}/build/of)"
         " > {params.folder:q}/logs/book.txt 2>&1 || (tail -n 30 {params.folder:q}/logs/book.txt; exit 1)"
 
 

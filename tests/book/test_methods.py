@@ -33,7 +33,6 @@ for arm in run.study.arms():
 chapters.write_tables(run)
 given = {"study_file": study, "run_dir": folder}
 run_notebook(Path("notebooks/03_student.ipynb"), Path(page), run.path / "log.ipynb", {**given, "arm": Path(page).stem})
-run_notebook(Path("notebooks/07_tradeoffs.ipynb"), run.path / "notebooks" / "07_tradeoffs.ipynb", run.path / "log.ipynb", given)
 """
 
 
