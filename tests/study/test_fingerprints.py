@@ -1,7 +1,10 @@
 """Every key of a study file changes the fingerprints of exactly the stages whose result it can change."""
 
 import dataclasses
+import hashlib
 import json
+import os
+import time
 import types
 import typing
 from pathlib import Path
@@ -12,6 +15,7 @@ import palimpsest
 from palimpsest.study import METHODS, fingerprint
 from palimpsest.study import fingerprints as keys
 from palimpsest.study.file import Study
+from palimpsest.study.files import SETTLED, file_digest
 from palimpsest.study.fingerprints import fingerprints
 from palimpsest.study.parts import parts_of
 from palimpsest.study.sections import Section
@@ -465,3 +469,19 @@ def test_a_pattern_of_files_counts_by_what_they_hold(tmp_path):
     before = fingerprints(Study(**tree))
     (tmp_path / "s1.jsonl").write_text("{} ")
     assert fingerprints(Study(**tree))["data"] != before["data"]
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    path, read = tmp_path / "data.jsonl", []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(1) or real(file, name))
+    path.write_text("one")
+    first = file_digest(path)
+    assert file_digest(path) == first and len(read) == 2, "it may change again at this very moment"
+    monkeypatch.setattr(time, "time_ns", lambda: path.stat().st_ctime_ns + SETTLED + 1)
+    assert {file_digest(path) for _ in range(3)} == {first} and len(read) == 3
+    old = path.stat().st_mtime_ns
+    time.sleep(0.05)
+    path.write_text("two")
+    os.utime(path, ns=(old, old))  # as long and, by its date, as old as before
+    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()

@@ -5,7 +5,7 @@ from statistics import mean
 from palimpsest.study import Run
 from palimpsest.study.fingerprints import models_of
 
-STARTING = 12.0  # seconds until a stage has imported what it needs
+STARTING = 7.0  # seconds until a stage has imported what it needs, beside another
 
 
 def say_progress(run: Run, cores: int) -> str:

@@ -4,10 +4,14 @@ import glob
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+SETTLED = 2 * 10**9  # nanoseconds
+_digests: dict[tuple[int, ...], str] = {}
 
 
 def root() -> Path:
@@ -55,9 +59,20 @@ def public_name(source: str) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal, read in pieces."""
+    """SHA-256 of a file, in hexadecimal, read in pieces; once in a process, as long as its size and times stay what they are.
+
+    A file changed in the last seconds is read every time: one more change at the same moment would leave its times as they are.
+    """
+    stat = path.stat()
+    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    if seen in _digests:
+        return _digests[seen]
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time_ns() - changed > SETTLED:
+        _digests[seen] = digest
+    return digest
 
 
 @contextmanager
