@@ -14,8 +14,8 @@ from pathlib import Path
 from palimpsest.book.checks import check_capacity
 from palimpsest.errors import InputError
 from palimpsest.study import METHODS, locate, open_run
-from palimpsest.study.fingerprints import OF_PAGES, code_of, fingerprint, read_first
 from palimpsest.study.files import file_digest
+from palimpsest.study.fingerprints import OF_PAGES, code_of, fingerprint, read_first
 from palimpsest.study.sections import check_logging
 
 STUDY = str(config.get("study", "studies/demo.yaml"))

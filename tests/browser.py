@@ -164,8 +164,7 @@ def walk(folder: Path) -> tuple[list[str], list[str]]:
                 if (answer := page.request.get(url)).status >= 400:
                     faults.append(f"{url.removeprefix(base)}: link gives {answer.status} (from {wanted.get(url)})")
                 continue
-            page.goto(url, wait_until="load")
-            page.wait_for_timeout(100)  # what a script asks for once the page is there
+            page.goto(url, wait_until="networkidle")
             seen.add(urldefrag(page.url).url)  # index.html sends the reader on to the first page
             found = page.evaluate(LOOK)
             anchors[url] = anchors[urldefrag(page.url).url] = {*found["anchors"], "", "top"}

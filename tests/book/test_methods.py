@@ -16,10 +16,11 @@ ROOT = Path(__file__).parents[2]
 ROW = '    "fkl_goldfish": Method("references", "forward_kl", 0.0, "forward KL, goldfish loss", goldfish=True),\n'
 
 
-# The stages as the runner carries them out, in one process: the runner's own part is the smoke run's.
+# The stages as the runner carries them out, and two chapters, in one process: the runner's own part is the smoke run's.
 SCRIPT = """
 import sys
 from pathlib import Path
+import nbformat
 from palimpsest import chapters
 from palimpsest.book import stages
 from palimpsest.book.launch import run_notebook
@@ -32,6 +33,13 @@ for arm in run.study.arms():
     stages.train_student(run, arm)
 chapters.write_tables(run)
 given = {"study_file": study, "run_dir": folder}
+for name in ("04_memorization", "07_tradeoffs"):
+    names = {}
+    for cell in nbformat.read(f"notebooks/{name}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            if "parameters" in cell.metadata.get("tags", []):
+                names.update(given)
 run_notebook(Path("notebooks/03_student.ipynb"), Path(page), run.path / "log.ipynb", {**given, "arm": Path(page).stem})
 """
 

@@ -16,10 +16,8 @@ def load_scores(run: Run, name: str, file: str = "records") -> pd.DataFrame:
 
 
 def tokenizer_of(run: Run):
-    """The tokenizer of the run's data, which its models share."""
-    from palimpsest.measure.models import (
-        load_tokenizer,  # here alone: pages are made from tables, and need no transformers
-    )
+    """The tokenizer of the run's data, which its models share. It alone needs transformers: pages are made from tables."""
+    from palimpsest.measure.models import load_tokenizer
 
     return load_tokenizer(run.data / "tokenizer")
 
